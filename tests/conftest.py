@@ -15,7 +15,8 @@ from tooling import envs
 
 TESTS = Path(__file__).parent
 CONTAINERS = TESTS.parent / "containers"
-collect_ignore = ["support"]  # helpers, and an example architecture with its tests
+# `support` has helpers, and an example architecture whose tests run only in a copy of the project
+collect_ignore = ["support"]
 KINDS = {
     "unit": "functions and classes, without services",
     "synth": "the templates, without network access",

@@ -53,7 +53,8 @@ def cloud(shared_cloud: LocalCloud) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="module")
 def aws(cloud: LocalCloud) -> Callable[..., Any]:
-    """`aws("s3")` returns a client with the cloud's own key, `aws("s3", **credentials)` one with others."""
+    """`aws("s3")` returns a client with the cloud's own key, `aws("s3", **credentials)` a client with these
+    credentials."""
     return functools.cache(functools.partial(client, cloud))
 
 

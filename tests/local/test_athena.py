@@ -69,9 +69,9 @@ def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
     for key, assets in {
         "bids/date=2022-01-31/hour=05/a.parquet": {"asset": ["north"], "mw": [8.0]},
         "bids/date=2022-01-31/hour=17/a.parquet": {"asset": ["north", "west"], "mw": [1.5, 2.5]},
-        # a file without a column of the table, and with one that the table does not have
+        # this file lacks a column of the table, and has a column that the table lacks
         "bids/date=2022-02-01/hour=00/a.parquet": {"mw": [-8.0], "note": ["new"]},
-        # hours have two digits here, days end three days from now and begin in 2022
+        # outside of the projection: hours have two digits, and days range from 2022 to three days from now
         "bids/date=2022-01-31/hour=7/a.parquet": {"asset": ["lost"], "mw": [100.0]},
         "bids/date=2199-01-01/hour=05/a.parquet": {"asset": ["lost"], "mw": [100.0]},
         "bids/date=2021-12-31/hour=05/a.parquet": {"asset": ["lost"], "mw": [100.0]},
@@ -83,7 +83,7 @@ def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
 
 
 def ask(athena: Any, query: str) -> tuple[str, list[list[str | None]] | str]:
-    """Return the status of a query, and its rows with the names first, or the reason of its failure."""
+    """Return the status of a query, and its rows, the column names first, or the reason of its failure."""
     started = athena.start_query_execution(
         QueryString=query,
         QueryExecutionContext={"Database": "queries_test"},
@@ -113,7 +113,7 @@ def test_query_returns_projected_partitions_only(aws: Callable, offers: dict[str
     )
 
 
-def test_a_tables_columns_are_those_of_its_definition(aws: Callable, offers: dict[str, str]) -> None:
+def test_table_has_the_columns_of_its_definition(aws: Callable, offers: dict[str, str]) -> None:
     status, rows = ask(aws("athena"), "SELECT * FROM offers WHERE date = '2022-02-01'")
     assert (status, rows[0]) == ("SUCCEEDED", ["asset", "mw", "date", "hour"])
     assert rows[1] == [None, "-8.0", "2022-02-01", "00"]
@@ -123,7 +123,7 @@ def test_query_through_a_view_of_a_view_works(aws: Callable, offers: dict[str, s
     assert ask(aws("athena"), "SELECT l.largest FROM largest l") == ("SUCCEEDED", [["largest"], ["9.5"]])
 
 
-def test_a_named_query_is_kept_with_its_text(aws: Callable, tables: dict[str, str]) -> None:
+def test_named_query_is_kept_with_its_text(aws: Callable, tables: dict[str, str]) -> None:
     kept = aws("athena").get_named_query(NamedQueryId=tables["AWS::Athena::NamedQuery"])["NamedQuery"]
     assert (kept["Name"], kept["QueryString"]) == ("queries-test-all-offers", OFFERS)
     assert kept["WorkGroup"] == "queries-test"
@@ -160,9 +160,9 @@ def test_caller_needs_grants_on_all_data_of_a_view(
     granted: list[tuple[str, str]],
     missing: str | None,
 ) -> None:
-    # given a caller whose role may query, and may read a part of the data of a query
+    # given a caller whose role may run queries, and may read only a part of the data of a view
     athena = client(cloud, "athena", **assumed(aws, ("athena:*", "*"), *granted))
-    # when it queries a view
+    # when the caller queries a view
     status, answer = ask(athena, "SELECT total FROM totals WHERE asset = 'north'")
     # then the error names the missing grant
     if missing is None:
@@ -175,7 +175,7 @@ def test_caller_needs_grants_on_all_data_of_a_view(
 def test_schedule_passes_its_time_and_uses_its_role(
     aws: Callable, enforced: None, request: pytest.FixtureRequest
 ) -> None:
-    # given two schedules of a machine, only one of them with a role that may start it
+    # given two schedules of a state machine, of which only one has a role that may start the machine
     states, scheduler = aws("stepfunctions"), aws("scheduler")
     account_role = role(aws, "states.amazonaws.com")
     machine = states.create_state_machine(
@@ -198,12 +198,12 @@ def test_schedule_passes_its_time_and_uses_its_role(
         )
         request.addfinalizer(lambda name=name: scheduler.delete_schedule(Name=name))
 
-    # when both are due
+    # when both schedules are due
     def started() -> list[dict[str, Any]]:
         return states.list_executions(stateMachineArn=machine)["executions"]
 
     until(started, "an execution")
-    time.sleep(1)  # for the other one, which was due at the same time
+    time.sleep(1)  # time for the execution of the other schedule, which was due at the same time
     # then one execution runs, with the scheduled minute in its input
     (only,) = started()
     told = json.loads(states.describe_execution(executionArn=only["executionArn"])["input"])
@@ -211,7 +211,7 @@ def test_schedule_passes_its_time_and_uses_its_role(
     assert time.strptime(told["time"], "%Y-%m-%dT%H:%M:00Z")
 
 
-def test_a_schedule_needs_a_role_of_the_schedulers(aws: Callable, enforced: None) -> None:
+def test_schedule_needs_a_role_of_the_schedulers(aws: Callable, enforced: None) -> None:
     scheduler = aws("scheduler")
     with pytest.raises(
         scheduler.exceptions.ValidationException, match="must allow AWS EventBridge Scheduler"

@@ -93,16 +93,16 @@ def function(cloud: LocalCloud, name: str) -> None:
     assert client(cloud, "lambda").invoke(FunctionName=name)["Payload"].read() == b'"here"'
 
 
-def test_a_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
+def test_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
     # given a cloud that was never started
     assert not own.running
     own.start()
-    # then it answers, reports what runs, and a second handle on its folder is the same cloud
+    # then the cloud answers and reports its processes, and a second handle on its folder is the same cloud
     assert own.running
     assert client(own, "sts").get_caller_identity()["Account"] == "000000000000"
     assert LocalCloud(own.home).status()["pid"] == own.status()["pid"]
-    own.start()  # this has no effect
-    # when it stops, then nothing answers and no process is left
+    own.start()  # a second start has no effect
+    # when the cloud stops, then nothing answers and no process is left
     own.stop()
     assert not own.running
     assert not processes(own)
@@ -128,14 +128,14 @@ def test_only_the_loopback_interface_is_bound(own: LocalCloud) -> None:
     assert addresses == {"0100007F"}, "the server and Snowflake on 127.0.0.1, and nothing else"
 
 
-def test_a_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server that ends by SIGKILL only
+def test_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a server that ends only by SIGKILL
     own.start()
     pid = own.status()["pid"]
     os.kill(pid, signal.SIGSTOP)
     monkeypatch.setattr(own, "_pid", lambda: pid)
     monkeypatch.setattr("local.cloud.STOP_SECONDS", 0.5)
-    # when it is stopped; then it is killed after a limited time
+    # when the server is stopped; then it is killed after a limited time
     own.stop()
     assert not alive(pid)
 
@@ -147,12 +147,12 @@ def test_all_processes_end_with_the_server(own: LocalCloud, end: str) -> None:
     function(own, "warm")
     before = processes(own)
     assert len(before) >= 3
-    # when it ends in any way
+    # when the server ends in any way
     if end == "stop":
         own.stop()
     else:
         os.kill(own.status()["pid"], getattr(signal, end))
-    # then no process of it is left
+    # then no process of the cloud is left
     until(lambda: not any(alive_process(pid) for pid in before), f"the end after {end}")
     assert not own.running
 
@@ -166,7 +166,7 @@ def alive_process(pid: int) -> bool:
 
 @pytest.mark.parametrize("end", ["stop", "kill", "crash"])
 def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
-    # given data in every kind of store
+    # given data in each kind of store
     own.start()
     address, snowflake = own.endpoint_url, own.snowflake.read_text()
     s3 = client(own, "s3")
@@ -182,7 +182,7 @@ def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
     own.enforce_iam(True)
     own.configure(training_instances=3)
     if end == "kill":
-        # a crash loses only changes of the last moment
+        # wait, because a crash can lose the most recent changes
         last = {"cloudformation": "CREATE_COMPLETE", "lambda": "kept", "secretsmanager": "hidden"}
         until(lambda: all(saved(own, *each) for each in last.items()), "a snapshot")
         own.kill()
@@ -192,7 +192,7 @@ def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
         own.stop()
     # when it starts again
     own.start()
-    # then it has the same address, data and settings
+    # then the cloud has the same address, data and settings
     assert own.status()["iam_enforced"]
     assert own.configure()["training_instances"] == 3
     assert own.endpoint_url == address
@@ -214,7 +214,8 @@ def saved(cloud: LocalCloud, service: str, what: str) -> bool:
 
 
 def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> None:
-    # given two stacks in progress, each with a group; the server crashes before one stack's state has it
+    # given two stacks in progress, each with a model package group, and a crash before the state of one stack
+    # contains its group
     own.start()
     formation = client(own, "cloudformation")
     for stack in ("knows", "forgot"):
@@ -247,7 +248,7 @@ def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> N
     memory.write_text(json.dumps(state))
     # when it starts again
     own.start()
-    # then that group is deleted, and the other one still belongs to its stack
+    # then the group that is in no stack's state is deleted, and the other group still belongs to its stack
     groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
     assert [group["ModelPackageGroupName"] for group in groups] == ["knows"]
 
@@ -321,14 +322,14 @@ def test_two_clouds_run_side_by_side(own: LocalCloud, cloud: LocalCloud) -> None
     own.start()
     where = {"LocationConstraint": own.region}
     client(own, "s3").create_bucket(Bucket="mine", CreateBucketConfiguration=where)
-    # then each has its own address, Snowflake and resources
+    # then each cloud has its own address, Snowflake and resources
     assert own.endpoint_url != cloud.endpoint_url
     assert own.status()["snowflake"] != cloud.status()["snowflake"]
     there = [bucket["Name"] for bucket in client(cloud, "s3").list_buckets()["Buckets"]]
     assert "mine" not in there
 
 
-def test_a_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> None:
+def test_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> None:
     command = [str(envs.environment("cloud")), "-m", "local.emulator.server", "--port", "1"]
     second = subprocess.run(
         [*command, "--home", str(cloud.home)], cwd=envs.ROOT, capture_output=True, text=True, timeout=60
@@ -368,10 +369,10 @@ def test_request_of_a_web_page_is_refused(cloud: LocalCloud, headers: dict[str, 
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
-    # given a request that is answered if it comes from a program or from a page of this machine
+    # given a request that is answered when a program or a page of this machine sends it
     assert b"hidden" in ask("/", wanted, **signed)[1]
     assert b"hidden" in ask("/", wanted, **signed, Origin="http://page.localhost:8000")[1]
-    # then it is refused from a browser with another page, and so are requests that configure the cloud
+    # then the request is refused when another page sends it, and so are requests that configure the cloud
     status, said = ask("/", wanted, **signed, **headers)
     assert (status, b"hidden" in said) == (403, False)
     assert ask("/_groundplan/iam", b'{"enforce": true}', **headers)[0] == 403
@@ -394,7 +395,7 @@ def test_environment_of_the_user_is_hidden_from_functions(
         for pid in processes(cloud):
             said = Path(f"/proc/{pid}/environ").read_bytes()
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            # the server unset them, but /proc shows its initial environment
+            # the server has unset the credentials, but /proc shows the environment with which it was started
             if b"local.emulator.server" not in command:
                 assert b"the person's own" not in said, command
 
@@ -408,7 +409,7 @@ def test_settings_are_checked(cloud: LocalCloud) -> None:
         cloud.configure(training_instances="many")
 
 
-def test_the_command_line_starts_shows_and_stops(tmp_path: Path) -> None:
+def test_command_line_starts_shows_and_stops(tmp_path: Path) -> None:
     def local(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "local", *command, "--home", str(tmp_path / "cloud")],
@@ -479,12 +480,13 @@ def test_cdk_deploys_a_stack_whose_iam_is_enforced(cloud: LocalCloud, tmp_path: 
         return client(cloud, "lambda").invoke(FunctionName=name)["Payload"].read().decode()
 
     try:
-        # when it is deployed with the grant; then the function may write, also with IAM enforced
+        # when the app is deployed with the grant; then the function can write, also with IAM enforced
         name = deployed("yes")
         assert any("CREATE_COMPLETE" in line for line in said)
         cloud.enforce_iam(True)
         assert answer(name) == '"written"'
-        # when it is deployed again without it, with IAM enforced; then the function is refused
+        # when the app is deployed again without the grant, with IAM enforced; then the function's write is
+        # refused
         name = deployed("no")
         assert "not authorized to perform: s3:PutObject" in answer(name)
     finally:
@@ -503,11 +505,12 @@ def test_process_group_is_alive_until_its_last_process_ends() -> None:
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     assert alive(process.pid)
     process.kill()
-    until(lambda: not alive(process.pid), "the end of the group")  # although no process has waited for it
+    # although no process has waited for the child, which is a zombie
+    until(lambda: not alive(process.pid), "the end of the group")
     process.wait()
 
 
-def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
+def test_port_that_is_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CloudError, match=rf"^Port {port} of 127.0.0.1 is in use by another program: .*$"):

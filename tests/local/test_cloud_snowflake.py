@@ -64,7 +64,7 @@ for proof in ({"private_key": other_key()}, {"password": "guessed"}):
     assert connector(refused).split() == ["394304", "390100"]
 
 
-def test_a_large_result_comes_in_batches_that_workers_can_share(connector: Callable[..., str]) -> None:
+def test_large_result_comes_in_batches_that_workers_can_share(connector: Callable[..., str]) -> None:
     # given a result with more rows than one batch
     program = """
 import pickle
@@ -75,7 +75,7 @@ with connect(private_key=own_key()) as connection:
     numbers = [number for batch in batches for number in batch.to_arrow()["N"].to_pylist()]
     print(len(batches) > 2, sum(batch.rowcount for batch in batches), numbers == list(range(50000)))
 """
-    # then each batch can be sent to another process separately, and together they are the whole result
+    # then each batch can be sent to another process separately, and together the batches are the whole result
     assert connector(program) == "True 50000 True"
 
 

@@ -325,7 +325,7 @@ def test_page_is_served_without_enforced_iam(page: Page) -> None:
         page.cloud.enforce_iam(True)
 
 
-def test_the_api_answers_behind_the_page_with_the_callers_claims(page: Page) -> None:
+def test_api_answers_behind_the_page_with_the_callers_claims(page: Page) -> None:
     # Given a user who signed in from the page
     signed = {"Authorization": f"Bearer {token(page)}", "Origin": page.origin}
 

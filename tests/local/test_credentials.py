@@ -128,7 +128,7 @@ def test_only_an_issued_key_is_accepted(cloud: LocalCloud, service: Any) -> None
         assert refusal(lambda: call(client(cloud, service))) == "ValidationError"
     else:
         call(client(cloud, service))
-    # then invented keys, an account id and another cloud's key are unknown
+    # then invented keys, an account id as a key, and another cloud's key are unknown
     other = keys.new()
     for key, secret in (("test", "test"), (ACCOUNT, "test"), (other.access_key_id, other.secret_access_key)):
         made_up = {"aws_access_key_id": key, "aws_secret_access_key": secret}
@@ -152,7 +152,7 @@ def test_key_of_a_user_is_valid_until_deactivated(cloud: LocalCloud, aws: Callab
     key = aws("iam").create_access_key(UserName=name)["AccessKey"]
     theirs = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     assert client(cloud, "sts", **theirs).get_caller_identity()["Arn"].endswith(f":user/{name}")
-    # when it is deactivated; then calls with it are refused
+    # when the key is deactivated; then calls with it are refused
     aws("iam").update_access_key(UserName=name, AccessKeyId=key["AccessKeyId"], Status="Inactive")
     assert refusal(lambda: client(cloud, "sqs", **theirs).list_queues()) == "InvalidClientTokenId"
 
@@ -171,7 +171,7 @@ def test_session_is_identified_by_its_token(cloud: LocalCloud, aws: Callable, to
     )
 
 
-def test_an_expired_session_is_refused(in_the_clouds_environment: Callable) -> None:
+def test_expired_session_is_refused(in_the_clouds_environment: Callable) -> None:
     # given an expired session
     program = """
 import time
@@ -190,7 +190,7 @@ except signatures.SignatureError as error:
     assert in_the_clouds_environment(program).stdout.split() == ["ExpiredTokenException"]
 
 
-def test_a_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Callable, function: str) -> None:
+def test_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Callable, function: str) -> None:
     assert f"assumed-role/{function}/" in invoke(aws, function)
     # given the function's session; when it is used with another secret; then it is refused
     known = invoke(aws, function, keys=True)
@@ -216,14 +216,14 @@ def test_control_addresses_need_a_signature_with_the_clouds_key(
     body = b'{"enforce": true}'
     strangers = [keys.Key(known["ACCESS_KEY_ID"], known["SECRET_ACCESS_KEY"]), keys.new()]
     headers = [{}, *(dict(keys.signed(key, "POST", url, body)) for key in strangers)]
-    headers.append(dict(keys.signed(cloud.key, "POST", url, b"{}")))  # signed for another body
+    headers.append(dict(keys.signed(cloud.key, "POST", url, b"{}")))  # a signature for another body
     headers.append({"Authorization": f"Bearer {cloud.key.secret_access_key}"})
-    # then none of them can change a setting or read the status
+    # then a request with any of these can neither change a setting nor read the status
     for given in headers:
         assert fetch(url, "POST", body, **given)[0] == 403
         assert fetch(f"{cloud.endpoint_url}/_groundplan/status", **given)[0] == 403
     assert not cloud.status()["iam_enforced"]
-    # and a user who may read its home can
+    # and a user who can read the key in the cloud's home can change the setting
     assert (
         fetch(
             url, "POST", b'{"enforce": false}', **keys.signed(cloud.key, "POST", url, b'{"enforce": false}')
@@ -258,12 +258,12 @@ def test_command_line_enforces_iam(cloud: LocalCloud) -> None:
 # Presigned addresses and forms ------------------------------------------------------------------------
 
 
-def test_a_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: str) -> None:
+def test_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: str) -> None:
     # given IAM off, and an address that is valid
     place = {"Bucket": bucket, "Key": "a b/ü.txt"}
     url = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=600)
     assert fetch(url)[:2] == (200, b"hidden")
-    # then it is refused for another object, with another signature or expiry, and after its expiry
+    # then the address is refused for another object, with another signature or expiry, and after its expiry
     signature = url.rpartition("X-Amz-Signature=")[2][:64]
     for other in (
         url.replace("%20b", "%20c"),
@@ -278,7 +278,7 @@ def test_a_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket
     until(lambda: fetch(brief)[0] == 403 and b"Request has expired" in fetch(brief)[1], "its end")
 
 
-def test_an_unsigned_request_gets_no_object(cloud: LocalCloud, bucket: str) -> None:
+def test_unsigned_request_gets_no_object(cloud: LocalCloud, bucket: str) -> None:
     for url in (
         f"{cloud.endpoint_url}/{bucket}/a%20b/%C3%BC.txt",
         f"http://{bucket}.s3.localhost:{cloud.port}/a%20b/%C3%BC.txt",
@@ -335,7 +335,7 @@ def test_policy_of_a_form_must_be_signed(aws: Callable, bucket: str) -> None:
         return fetch(post["url"], "POST", body, **headers)[0]
 
     assert send(post["fields"]) == 204
-    # then another form's policy, and no policy, are refused
+    # then a form with another form's policy, and a form without a policy, are refused
     forged = post["fields"] | {"policy": other["policy"], "key": "uploads/two"}
     unsigned = {"key": "uploads/two"}
     made_up = post["fields"] | {
@@ -357,9 +357,7 @@ def test_form_signature_is_refused_outside_its_bucket(
     assert invoke(aws, function)
 
 
-def test_the_code_of_a_function_has_a_presigned_address(
-    cloud: LocalCloud, aws: Callable, function: str
-) -> None:
+def test_code_of_a_function_has_a_presigned_address(cloud: LocalCloud, aws: Callable, function: str) -> None:
     url = aws("lambda").get_function(FunctionName=function)["Code"]["Location"]
     status, archive, _ = fetch(url)
     assert status == 200
@@ -389,7 +387,7 @@ def api(cloud: LocalCloud, aws: Callable, function: str) -> Iterator[str]:
     aws("apigatewayv2").delete_api(ApiId=identifier)
 
 
-def test_a_route_without_an_authorizer_needs_no_signature(api: str) -> None:
+def test_route_without_an_authorizer_needs_no_signature(api: str) -> None:
     assert fetch(f"{api}/open")[0] == 200
     assert fetch(f"{api}/open", Authorization="Bearer a-token")[0] == 200
 
@@ -524,7 +522,7 @@ def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud
         name = make_function(aws, "kept")
         assert refusal(lambda: client(older, "sts", **own_keys(cloud)).get_caller_identity()) in UNKNOWN
         older.stop()
-        # when it starts again; then the key is the same
+        # when the cloud starts again; then the key is the same
         older.start()
         assert older.key == key
         older.stop()

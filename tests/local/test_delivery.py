@@ -249,7 +249,7 @@ class Stack:
         return found
 
     def gather(self, queue: str, enough: Callable[[list[Any]], Any]) -> list[Any]:
-        """Collect a queue's messages as JSON until they suffice; return them."""
+        """Collect a queue's messages, parsed as JSON, until `enough` returns true; return them."""
         found: list[Any] = []
 
         def there() -> bool:
@@ -273,7 +273,7 @@ def stack(cloud: LocalCloud) -> Iterator[Stack]:
 
 @pytest.fixture
 def struck(cloud: LocalCloud) -> Iterator[Callable[[str], int]]:
-    """Return how often a fault was injected in this test."""
+    """Returns how often a fault was injected in this test."""
     yield lambda name: cloud.status()["faults"][name]["injected"]
     cloud.configure(**dict.fromkeys(faults.DEFAULTS), faults_injected=None)
 
@@ -309,7 +309,8 @@ def test_batch_is_retried_from_the_first_reported_failure(stack: Stack) -> None:
     stack.put("Reported", "d", "poison-3", "e")
     (lost,) = stack.gather("Lost", lambda found: found)
     seen = stack.gather("Seen", lambda found: len(found) >= 2)
-    assert seen == [["d", "poison-3", "e"], ["poison-3", "e"]]  # from the failed record on; "d" was processed
+    # the batch from the failed record on; "d" was processed before
+    assert seen == [["d", "poison-3", "e"], ["poison-3", "e"]]
     assert lost["DDBStreamBatchInfo"]["batchSize"] == 2
 
 
@@ -317,14 +318,15 @@ def test_batch_is_retried_from_the_first_reported_failure(stack: Stack) -> None:
 def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Stack, answer: str) -> None:
     # given a message for which the function reports a failure at first, or answers with a null identifier
     stack.client("sqs").send_message(QueueUrl=stack.of["Messages"], MessageBody=answer)
-    # then it is delivered again after its visibility timeout
+    # then the message is delivered again after its visibility timeout
     stack.gather("Heard", lambda found: flat(found).count(answer) == 2)
 
 
 def test_filter_passes_matching_records_only(stack: Stack) -> None:
     for status in ("QUEUED", "TRAINING", "READY"):
         stack.put("Filtered", "f", status=status)
-    stack.put("Filtered", "g", status="READY")  # new, not changed
+    # inserted with this status; the filter passes changed items only
+    stack.put("Filtered", "g", status="READY")
     stack.put("Filtered", "h", status="OTHER")
     stack.put("Filtered", "h", status="READY")
 

@@ -28,14 +28,14 @@ def test_stack_creates_updates_and_deletes_a_domain(aws: Callable[..., Any]) -> 
     domain = sagemaker.describe_domain(DomainId=outputs["DomainId"])
     assert outputs["Url"] == domain["Url"]
     assert sagemaker.describe_space(DomainId=domain["DomainId"], SpaceName="trial")["Status"] == "InService"
-    # when another idle time is deployed
+    # when the stack is updated with another idle time
     again = deploy(formation.update_stack, "stack_update_complete", idle_minutes=90)
-    # then the same domain has that time
+    # then the same domain has the new idle time
     assert again == outputs
     settings = sagemaker.describe_domain(DomainId=outputs["DomainId"])["DefaultUserSettings"]
     lab = settings["JupyterLabAppSettings"]["AppLifecycleManagement"]
     assert lab["IdleSettings"]["IdleTimeoutInMinutes"] == 90
-    # and nothing of it is left after the stack's deletion
+    # and after the stack is deleted, no domain is left
     formation.delete_stack(StackName="domain")
     waiter = formation.get_waiter("stack_delete_complete")
     waiter.wait(StackName="domain", WaiterConfig={"Delay": 1, "MaxAttempts": 120})

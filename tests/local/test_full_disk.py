@@ -129,7 +129,7 @@ def full() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         mount = 'mount -t tmpfs -o size=128m none "$0" && exec "$@"'
         program = [sys.executable, "-c", SCENARIO, folder]
-        # In it, folders above this user's cache have no owner that the CDK's jsii knows
+        # In the namespace, folders above this user's cache have an owner that the CDK's jsii does not know
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "JSII_RUNTIME_PACKAGE_CACHE": "disabled"}
         done = subprocess.run(
             ["unshare", "-Urm", "sh", "-c", mount, folder, *program],
@@ -144,7 +144,7 @@ def full() -> Iterator[dict[str, Any]]:
 
 def test_every_service_refuses_a_write_while_the_disk_is_full(full: dict[str, Any]) -> None:
     assert set(full["with room"][0]) == names(0)
-    # when it is full; then each service returns an error that its SDK parses and does not retry
+    # when the disk is full; then each service returns an error that its SDK parses and does not retry
     kept, refused = full["full"]
     assert kept == []
     assert refused == [[service, "InsufficientStorage", 507] for service in WRITES]
@@ -178,7 +178,7 @@ def test_unsaved_state_is_saved_when_writing_is_possible_again(tmp_path: Path) -
                 return error.response["Error"]["Code"]
             return ""
 
-        # when state cannot be saved; then writes fail, and earlier ones are kept in memory
+        # when state cannot be saved; then writes fail, and earlier writes are kept in memory
         answered: list[str] = []
 
         def write_until_refused() -> bool:
@@ -188,7 +188,7 @@ def test_unsaved_state_is_saved_when_writing_is_possible_again(tmp_path: Path) -
             return code == "InsufficientStorage"
 
         until(write_until_refused, "an error")
-        # and so are an object and a record that do not fit
+        # and writes of an object and a record that do not fit fail too
         assert refused("s3", "object" * 10) == "InsufficientStorage"
         assert refused("sagemaker", "group") == "InsufficientStorage"
         # when the limit is removed; then earlier confirmed writes are saved too
@@ -207,13 +207,13 @@ def test_object_too_large_to_write_fails_without_affecting_others(tmp_path: Path
         s3 = client(cloud, "s3")
         pid = cloud.status()["pid"]
         before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
-        # when an object is larger; then its write fails, and others are stored
+        # when an object is larger; then its write fails, and other objects are stored
         with pytest.raises(ClientError) as refused:
             s3.put_object(Bucket="full-disk", Key="large", Body=b"x" * (2 << 20))
         assert refused.value.response["Error"]["Code"] == "InsufficientStorage"
         for number in range(3):
             WRITES["iam"](client(cloud, "iam"), f"user-{number}")
-        # when the limit is removed; then it is written as well, and is kept
+        # when the limit is removed; then the large object can be written too, and is kept
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         stored = cloud.home / "s3" / ACCOUNT / "full-disk"
         until(lambda: any(file.stat().st_size == 2 << 20 for file in stored.glob("*")), "the object on disk")
@@ -222,7 +222,7 @@ def test_object_too_large_to_write_fails_without_affecting_others(tmp_path: Path
         assert s3.head_object(Bucket="full-disk", Key="large")["ContentLength"] == 2 << 20
 
 
-def test_a_stack_is_saved_while_it_changes_without_requests(in_the_clouds_environment: Callable) -> None:
+def test_stack_is_saved_while_it_changes_without_requests(in_the_clouds_environment: Callable) -> None:
     program = """
 from types import SimpleNamespace
 import local.emulator.patches

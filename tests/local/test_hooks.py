@@ -202,7 +202,8 @@ def test_every_hook_applies_to_the_pinned_ministack(in_the_clouds_environment: C
 def test_hook_whose_target_is_missing_is_named(
     hook: str, place: str, in_the_clouds_environment: Callable
 ) -> None:
-    # given a MiniStack in which the hook's target has another name; then the start fails and names the hook
+    # given a MiniStack in which the target of a hook has another name; then the start fails, and the error
+    # names the hook
     said = in_the_clouds_environment(INSTALL, place).stdout
     assert said.startswith(f"MOVED hook '{hook}': MiniStack has no {place}"), said
 
@@ -218,5 +219,6 @@ def test_hook_whose_target_has_other_arguments_is_named(in_the_clouds_environmen
 def test_all_changes_are_listed_and_can_be_undone(in_the_clouds_environment: Callable) -> None:
     # when all hooks are installed and undone, twice, and then an installation fails in its last hook
     said = in_the_clouds_environment(UNDO).stdout.splitlines()
-    # then each change was listed, only the hook that checks targets made none, and MiniStack is unchanged
+    # then each change was listed, only the hook that checks targets changed nothing, and MiniStack is
+    # unchanged
     assert said == [*["changed True", "unlisted", "idle calls_are_signed", "left 0"] * 2, "left 0"]

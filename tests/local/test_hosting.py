@@ -45,7 +45,7 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
     # Given an endpoint whose model has environment variables
     endpoint = bench.endpoint(bench.config(model=bench.model("one", Environment={"FLAVOUR": "plain"})))
 
-    # When it is invoked with all parameters
+    # When the endpoint is invoked with all parameters
     answer = bench.runtime.invoke_endpoint(
         EndpointName=endpoint,
         Body=b"a,b\n1,2\n",
@@ -56,7 +56,8 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
         InferenceId="42",
     )
 
-    # Then the container gets them, and its response is returned with the headers for callers
+    # Then the container gets the parameters, and its response is returned with the headers that callers may
+    # see
     asked = json.loads(answer["Body"].read())
     assert asked["model"] == {"model.txt": "one"}
     assert asked["path"] == "/invocations"
@@ -67,7 +68,8 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
     assert asked["headers"]["x-amzn-sagemaker-target-model"] == "that one"
     assert asked["headers"]["x-amzn-sagemaker-inference-id"] == "42"
     assert asked["environment"]["FLAVOUR"] == "plain"
-    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"  # the container shares the machine
+    # PASSIVE, because the container shares the machine's cores
+    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"
     assert asked["environment"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")  # a session of the model's role
     assert answer["ContentType"] == "application/json"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
@@ -138,7 +140,7 @@ def test_traffic_follows_weights_unless_the_caller_names_a_variant(bench: Bench)
     with pytest.raises(ClientError, match="has no variant neither"):
         bench.ask(endpoint, TargetVariant="neither")
 
-    # When the weights are swapped, the traffic is too
+    # When the weights are swapped, then the shares of the traffic are swapped
     bench.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=endpoint,
         DesiredWeightsAndCapacities=[
@@ -165,7 +167,7 @@ def test_model_data_may_be_a_prefix_or_a_source(bench: Bench) -> None:
     assert served(packed) == {"model.txt": "three"}
 
 
-def test_a_model_may_come_from_an_approved_package(bench: Bench) -> None:
+def test_model_may_come_from_an_approved_package(bench: Bench) -> None:
     group = unique("group")
     bench.sagemaker.create_model_package_group(ModelPackageGroupName=group)
     inside = {
@@ -350,7 +352,7 @@ def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -
     old = bench.ask(endpoint)["instance"]
     new = bench.config(model=bench.model("new", Environment={"SLOW": "0.7"}))
 
-    # When it is updated while it gets requests, one of them longer than the update
+    # When the endpoint is updated while it gets requests, one of which takes longer than the update
     with ThreadPoolExecutor() as pool:
         long = pool.submit(bench.ask, endpoint, {"sleep": 2})
         bench.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
@@ -360,7 +362,7 @@ def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -
             answers.append(bench.ask(endpoint)["model"]["model.txt"])
         answered = long.result()["model"]["model.txt"]
 
-    # Then the old container answers until the new one does, and completes its requests
+    # Then the old container answers until the new one answers, and completes its requests in progress
     assert pending["EndpointStatus"] == "Updating"
     assert pending["PendingDeploymentSummary"]["EndpointConfigName"] == new
     assert pending["EndpointConfigName"] != new
@@ -438,7 +440,7 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
     events.put_rule(Name=rule, EventPattern=json.dumps(pattern | {"detail": {"EndpointName": [name]}}))
     events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn}])
 
-    # When it is in service
+    # When the endpoint is in service
     config = bench.config(model=bench.model())
     bench.sagemaker.create_endpoint(
         EndpointName=name, EndpointConfigName=config, Tags=[{"Key": "team", "Value": "one"}]
@@ -478,7 +480,7 @@ def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: 
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert variant["CurrentServerlessConfig"] == SERVERLESS
 
-    # When it is idle, then the container and its files are removed
+    # When the endpoint is idle, then the container and its files are removed
     until(lambda: not alive(first["instance"]))
     until(lambda: not bench.folders() - others)
 
@@ -542,7 +544,7 @@ def test_serverless_endpoint_fails_at_creation_when_its_container_exits(bench: B
 # Restarts of the cloud
 
 
-def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> None:
+def test_restart_restores_endpoints_and_ends_pending_changes(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Bench(cloud)
         # Given endpoints in service, whose models and configurations are deleted
@@ -554,7 +556,7 @@ def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> 
         before = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
         bench.sagemaker.delete_endpoint_config(EndpointConfigName=config)
         bench.sagemaker.delete_model(ModelName=model)
-        # And one that is being created, and one that is being updated
+        # And an endpoint that is being created, and an endpoint that is being updated
         never = bench.config(model=bench.model(Environment={"SLOW": "600"}))
         creating = unique("endpoint")
         bench.sagemaker.create_endpoint(EndpointName=creating, EndpointConfigName=never)
@@ -570,7 +572,7 @@ def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> 
         until(lambda: not any(alive(each) for each in before))
         cloud.start()
 
-        # Then each serves the same model, and pending changes have ended
+        # Then each endpoint serves the same model as before, and pending changes have ended
         for endpoint, text in ((instance, "instance"), (serverless, "serverless"), (updating, "before")):
             answer = bench.ask(endpoint)
             assert answer["model"] == {"model.txt": text}
@@ -584,7 +586,7 @@ def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> 
         arrived = bench.sagemaker.describe_notebook_instance(**notebook)
         assert arrived["NotebookInstanceStatus"] == "InService"
 
-        # And a regular stop leaves no container
+        # And when the cloud is stopped, no container is left
         after = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
     assert not any(alive(each) for each in after)
     assert not list((tmp_path / "cloud" / "instances").glob("endpoints/*"))

@@ -69,7 +69,7 @@ def versioned():
 
 @pytest.fixture
 def told(in_the_clouds_environment: Callable[..., Any], tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """Run a scenario against the emulator's S3; return the content of its `said`."""
+    """Runs a scenario against the emulator's S3; returns the value of its variable `said`."""
 
     def run(scenario: str) -> dict[str, Any]:
         program = f"{WORLD}\n{scenario}\nprint(json.dumps(said))"
@@ -79,7 +79,7 @@ def told(in_the_clouds_environment: Callable[..., Any], tmp_path: Path) -> Calla
 
 
 def test_failed_late_write_does_not_block_others(told: Callable[[str], dict[str, Any]]) -> None:
-    # given two objects that were refused; when one of them, the later, can be written
+    # given two objects whose writes were refused; when only the second object can be written
     said = told("""
 refuses += ["bucket"]
 said["lost"] = [call("PUT", f"/bucket/{name}", b"x")[1] for name in ("stuck", "free")]
@@ -90,7 +90,7 @@ said["logged"] = list(logs)
 refuses.clear()
 said["then"] = retry(), files()["stuck"]
 """)
-    # then it is written; the other is logged once, retried, and written when that is possible
+    # then it is written; the first is logged once, retried, and written as soon as it can be
     assert said["lost"] == [True, True]
     assert (said["all"], said["written"]) == ([False, False], ["free"])
     assert sum("bucket/stuck" in line for line in said["logged"]) == 1, said["logged"]
@@ -107,14 +107,14 @@ said["small disk"] = retry(), list(files())
 room = 101
 said["larger disk"] = retry(), len(files()["large"])
 """)
-    # then it uses no space until there is enough for it
+    # then the object uses no space until there is enough for all of it
     assert said == {"small disk": [False, []], "larger disk": [True, 101]}
 
 
 def test_late_write_does_not_replace_a_newer_or_deleted_object(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given two objects that the full disk refused; then one is written again and the other is deleted
+    # given two refused writes of objects; then one object is written again, and the other is deleted
     said = told("""
 refuses += ["bucket"]
 for name in ("replaced", "deleted"):
@@ -132,7 +132,7 @@ said["files"] = files()
     assert not [name for name in said["files"] if name.startswith("deleted")]
 
 
-def test_a_version_is_written_before_the_object_that_replaced_it(
+def test_version_is_written_before_the_object_that_replaced_it(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
     # given an object in a versioned bucket, and no space for a copy of its version
@@ -155,7 +155,7 @@ said["object"] = (folder / "111122223333" / "bucket" / "key").read_text()
 def test_versions_and_markers_removed_meanwhile_are_not_written(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given a marker and a version that were refused and then removed
+    # given a marker and a version whose writes were refused, and which were then removed
     said = told("""
 versioned()
 first, _ = call("PUT", "/bucket/version", b"older")
@@ -176,8 +176,8 @@ said["files"] = {str(path.relative_to(folder)): "" for path in folder.rglob("*")
     assert sorted(said["files"]) == ["111122223333/bucket/version", "111122223333/bucket/version.meta.json"]
 
 
-def test_a_deletion_waits_for_a_late_write_that_has_begun(told: Callable[[str], dict[str, Any]]) -> None:
-    # given a slow late write of an object; when the object is deleted during the write
+def test_deletion_waits_for_a_late_write_that_has_begun(told: Callable[[str], dict[str, Any]]) -> None:
+    # given a slow late write of an object; when the object is deleted during this write
     said = told("""
 import threading
 refuses += ["bucket"]
@@ -198,14 +198,14 @@ deleting.set()
 late.join()
 said["files"] = list(files())
 """)
-    # then it stays deleted
+    # then the object stays deleted
     assert said["files"] == []
 
 
 def test_state_that_cannot_be_encoded_refuses_writes(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given a service whose state cannot be encoded, before one whose state can
+    # given a service whose state cannot be encoded, followed by a service whose state can
     said = told("""
 cloud = disk.Disk(folder / "home")
 states = {"broken": {"value": object()}, "whole": {"value": 1}}
@@ -227,7 +227,8 @@ cloud.snapshots.save()
 said["then"] = cloud.refusal(0)
 said["logged"] = [line for line in logs if "saved" in line]
 """)
-    # when state is saved, then that fails and writes are refused until it can be encoded; the other is saved
+    # when state is saved, then saving fails, and writes are refused until the state can be encoded; the state
+    # of the other service is saved
     assert said["raised"].startswith("The state of broken cannot be encoded: TypeError(")
     assert said["raised"] in said["refusal"]
     assert said["saved"] == ["whole.json"]

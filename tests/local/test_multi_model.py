@@ -115,12 +115,13 @@ def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> No
     endpoint, prefix = bench.serve("first")
     bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while it serves
 
-    # When both are invoked, one of them twice
+    # When both models are invoked, one of them twice
     one = bench.ask(endpoint, TargetModel="first.tar.gz")
     bench.ask(endpoint, TargetModel="first.tar.gz")
     two = bench.ask(endpoint, TargetModel="somebody/their-own.tar.gz")
 
-    # Then each was loaded once, from SageMaker's path, and gets the name of its target
+    # Then each model was loaded once, from SageMaker's path, and its container gets the name of the target
+    # model
     assert one["model"] == {"model.txt": "first"}
     assert one["url"] == f"/opt/ml/models/{one['name']}/model"
     assert one["multi_model"] == "true"
@@ -158,12 +159,13 @@ def test_slow_model_continues_loading_after_the_invocation_timeout(bench: Many, 
 
 
 def test_metrics_count_loads_and_their_durations(bench: Many) -> None:
-    # Given two models, of which one fits into memory, invoked in turn
+    # Given memory for one model, and two models that are invoked in turn
     endpoint, _ = bench.serve("one", "two", capacity=1)
     for target in ("one", "one", "two"):
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # Then one of three invocations found its model, two fetched and loaded it, and one model was unloaded
+    # Then one of three invocations found its model loaded, two fetched and loaded their model, and one model
+    # was unloaded
     until(lambda: bench.total(endpoint, "ModelCacheHit")["SampleCount"] == 3)
     assert bench.total(endpoint, "ModelCacheHit")["Sum"] == 1
     assert bench.total(endpoint, "Invocations")["Sum"] == 3
@@ -183,17 +185,17 @@ def test_metrics_count_loads_and_their_durations(bench: Many) -> None:
 
 
 def test_least_recently_used_model_is_evicted_when_memory_is_full(bench: Many) -> None:
-    # Given memory for two of three models, of which the first was used last
+    # Given memory for two models, with two of three models loaded, of which the first was used last
     endpoint, prefix = bench.serve(*"abc", capacity=2)
     for target in "aba":
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # When the third is invoked, and then each again
+    # When the third model is invoked, and then each model again
     for target in "cab":
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # Then the second was unloaded, not the first, and its files were kept: an archive that was
-    # replaced in the meantime is not fetched again, as on AWS
+    # Then the second model was unloaded and not the first. The files of an unloaded model are kept: an
+    # archive that was replaced in the meantime is not fetched again, as on AWS
     bench.put_model(prefix, "c.tar.gz", "another")
     bench.text(endpoint, "b.tar.gz")
     last = bench.ask(endpoint, TargetModel="c.tar.gz")
@@ -209,7 +211,7 @@ def test_files_of_a_model_are_evicted_from_a_full_volume(bench: Many, settings: 
         bench.put_model(prefix, f"full-{name}.tar.gz", name * 1000)
     asked = {name: bench.ask(endpoint, TargetModel=f"full-{name}.tar.gz") for name in "abc"}
 
-    # Then the first model's files are deleted, and it is fetched again with its next request
+    # Then the first model's files are deleted, and the next request for that model fetches them again
     assert not bench.has_files(asked["a"])
     assert bench.has_files(asked["c"])
     bench.put_model(prefix, "full-a.tar.gz", "new")
@@ -227,7 +229,8 @@ def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
     bench.text(endpoint, "busy.tar.gz")
 
     def refused_meanwhile() -> dict[str, Any] | None:
-        """Invoke the other model during a long request. It fits until that has reached its model."""
+        """Invoke the other model during a long request of the first one. The invocation succeeds until the
+        long request has reached its model."""
         with ThreadPoolExecutor(1) as pool:
             long = pool.submit(bench.ask, endpoint, {"sleep": 5}, TargetModel="busy.tar.gz")
             answer = None
@@ -241,7 +244,8 @@ def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
 
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
     assert "no memory left" in answer["OriginalMessage"]
-    assert bench.text(endpoint, "other.tar.gz") == "other"  # and afterwards there is memory
+    # after the long request, the other model fits into memory
+    assert bench.text(endpoint, "other.tar.gz") == "other"
 
 
 def test_model_is_unloaded_after_each_request_without_caching(bench: Many) -> None:
@@ -309,7 +313,7 @@ def test_refused_model_is_a_model_error_and_is_loaded_again(bench: Many) -> None
 
 
 def test_models_are_fetched_with_the_endpoints_own_role(bench: Many, enforced: None) -> None:
-    """The caller needs InvokeEndpoint and nothing else; the role needs the object."""
+    """The caller needs InvokeEndpoint only; the endpoint's role needs read access to the model archive."""
     role = bench.new_role("narrow", *bench.grants("s3:GetObject"), grant(bench, "*/mine/*"))
     endpoint, prefix = bench.serve(role=role)
     bench.put_model(prefix, "mine/a.tar.gz", "mine")
@@ -341,13 +345,14 @@ def test_policy_limits_invocations_to_target_models(bench: Many, enforced: None)
 
 
 def test_model_stays_on_one_instance_until_that_is_busy(bench: Many, settings: Any) -> None:
-    # Given three instances, and so many models that each instance gets some
+    # Given three instances, and enough models that each instance gets some of them
     names = [f"m{number}" for number in range(24)]
     endpoint, _ = bench.serve(*names, instances=3)
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (3, 3)
 
-    # When each is invoked repeatedly, then its instance is always the same, and each instance has some
+    # When each model is invoked repeatedly, then its instance is always the same, and each instance has some
+    # models
     placed: dict[str, set[str]] = {name: set() for name in names}
     for _ in range(3):
         for name in names:

@@ -106,7 +106,7 @@ def world(cloud: LocalCloud) -> Iterator[World]:
 # What a container can access
 
 
-def test_a_container_sees_neither_home_nor_state_nor_other_jobs(
+def test_container_sees_neither_home_nor_state_nor_other_jobs(
     world: World, cloud: LocalCloud, tmp_path: Path
 ) -> None:
     # given a file of the user, the cloud's secrets, and another running job
@@ -122,7 +122,7 @@ def test_a_container_sees_neither_home_nor_state_nor_other_jobs(
         *(Path("/etc/shadow"), envs.ROOT / "README.md"),
     ]
     assert all(os.path.lexists(path) for path in hidden)
-    # when a container looks for all of them, and for processes
+    # when a container searches for the file, the secrets and the job, and lists processes
     script = """
 answer = {
     "paths": [path for path in json.loads(hyperparameters["hidden"]) if os.path.lexists(path)],
@@ -135,7 +135,7 @@ answer = {
     answer = world.probe(script, hidden=[str(path) for path in hidden])
     world.sagemaker.stop_training_job(TrainingJobName=other)
     world.end(other)
-    # then it finds none of them
+    # then the container finds none of them
     assert answer["paths"] == []
     assert answer["processes"] == [1, answer["own"]]
     shown = {".python", *(path.parts[1] for path in own if len(path.parts) > 1)}
@@ -144,16 +144,17 @@ answer = {
 
 
 def test_container_cannot_change_files_outside(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
-    # given folders of this machine, some of which exist in a container
+    # given folders of this machine; some of the paths exist in a container too
     targets = [tmp_path, cloud.home, Path.home(), Path("/etc"), Path("/usr/bin"), Path("/usr/local/bin")]
     targets += [TEMPORARY, Path(sys.base_prefix), Path(os.__file__).parent]
-    # writes here are refused; elsewhere they may go to the container's own layer
+    # Writes to these paths are refused; writes to other paths may go to the container's own layer.
     closed = [Path("/sys/devices/system"), Path("/proc/sys/kernel")]
     if not Path(os.__file__).is_relative_to("/usr"):
         closed.append(Path(os.__file__).parent)
     files = [str(folder / "written-by-a-container") for folder in {*targets, *closed}]
     domain = Path("/proc/sys/kernel/domainname").read_text()
-    # when a container writes there, and tries to get the means to write elsewhere
+    # when a container writes to these folders, and tries to change the kernel's settings, mount file systems
+    # and create namespaces
     script = """
 answer = {"refused": []}
 for path in json.loads(hyperparameters["files"]):
@@ -176,7 +177,7 @@ answer["ways"] = [
 answer["wrote"] = open("/tmp/written-by-a-container").read()
 """
     answer = world.probe(script, files=files)
-    # then its files are not on this machine, and the attempts were refused
+    # then the files are not on this machine, and the attempts were refused
     assert not [path for path in files if os.path.lexists(path)]
     assert answer["wrote"] == "x"
     assert {str(folder / "written-by-a-container") for folder in closed} <= set(answer["refused"])
@@ -205,7 +206,7 @@ on while the cloud copies checkpoints."""
 
 @pytest.mark.parametrize("code", [0, 1])
 @pytest.mark.parametrize("compression", ["GZIP", "NONE"])
-def test_the_cloud_follows_no_link_out_of_a_container(
+def test_cloud_follows_no_link_out_of_a_container(
     world: World, tmp_path: Path, code: int, compression: str
 ) -> None:
     # given a file of the user, and a job that writes links to it
@@ -217,7 +218,7 @@ def test_the_cloud_follows_no_link_out_of_a_container(
         CheckpointConfig={"S3Uri": f"s3://{world.bucket}/{prefix}/checkpoints"},
         OutputDataConfig={"S3OutputPath": f"s3://{world.bucket}/{prefix}", "CompressionType": compression},
     )
-    # when it has ended
+    # when the job has ended
     job = world.end(name)
     assert job["TrainingJobStatus"] == ("Failed" if code else "Completed")
     # then only the job's own files are in S3
@@ -279,7 +280,7 @@ def test_killed_cloud_leaves_no_processes_and_files_of_a_job(tmp_path: Path) -> 
 # Containers in the style of AWS's examples
 
 
-def test_hosts_find_each_other_by_the_services_names(world: World) -> None:
+def test_hosts_find_each_other_by_sagemakers_host_names(world: World) -> None:
     # given two hosts, of which the second calls the first by name
     s3 = world.client("s3")
     s3.put_object(Bucket=world.bucket, Key="data/rows.csv", Body=b"1,2")
@@ -304,7 +305,7 @@ else:
 (MODEL / host).write_text(f"{rows} {heard}")
 (MODEL / f"hosts-of-{host}").write_text(" ".join(hosts))
 """
-    # when they train, then names and addresses are as on SageMaker
+    # when the hosts train, then names and addresses are as on SageMaker
     channel = {"ChannelName": "train", "DataSource": {"S3DataSource": source}}
     assert world.train(script, 2, InputDataConfig=[channel]) == {
         "algo-1": "1,2 algo-2",
@@ -337,7 +338,7 @@ with socket.create_server((host, 5000)):
 
 @pytest.mark.parametrize("isolated", [True, False])
 def test_isolated_job_reaches_its_own_hosts_only(world: World, isolated: bool) -> None:
-    # given a listener on this machine
+    # given a listener on this machine, outside of any container
     with socket.create_server(("127.0.0.1", 0)) as outside:
         port = str(outside.getsockname()[1])
         # when the hosts of a job connect to it and to each other
@@ -348,7 +349,7 @@ def test_isolated_job_reaches_its_own_hosts_only(world: World, isolated: bool) -
     assert {each["machine"] for each in found} == {not isolated}
 
 
-def test_an_endpoints_container_has_its_files_at_literal_paths(world: World) -> None:
+def test_container_of_an_endpoint_has_files_at_literal_paths(world: World) -> None:
     endpoint = world.endpoint(world.config(model=world.model("weights")))
     assert world.ask(endpoint) == {"model": "weights", "name": "model.aws.local", "seen": ["ml", "program"]}
     world.sagemaker.delete_endpoint(EndpointName=endpoint)
@@ -403,7 +404,7 @@ def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path:
     done = subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    # then its start command, with /bin/bash and literal paths, works on both hosts
+    # then the job's start command, with /bin/bash and absolute paths, works on both hosts
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     job = world.end(done.stdout.split()[-1])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
@@ -424,14 +425,15 @@ def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) 
     cloud.configure(container_isolation="plain")
     try:
         # when a container runs as on a kernel without namespaces
-        # (its entry point has no literal path, which would not exist)
+        # (the entry point has no absolute path, which would not exist on this machine)
         config = "os.environ['SAGEMAKER_BASE_DIR'] + '/input/config/resourceconfig.json'"
         script = f"import json, os; print(json.load(open({config}))['hosts'])"
         algorithm = {"TrainingImage": world.image, "TrainingInputMode": "File"}
         algorithm |= {"ContainerEntrypoint": ["python", "-c", script]}
         name = world.begin("", AlgorithmSpecification=algorithm)
         assert world.end(name)["TrainingJobStatus"] == "Completed"
-        # then the status and the job's log report this with the reason, and its host is an address
+        # then the status and the job's log report plain processes and the reason, and the job's host is an
+        # address
         why = "plain processes: the setting container_isolation is plain"
         assert cloud.status()["containers"] == why
         logs, group = world.client("logs"), "/aws/sagemaker/TrainingJobs"

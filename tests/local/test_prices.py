@@ -27,7 +27,7 @@ def products(**credentials: Any) -> list[dict[str, Any]]:
 def test_only_a_role_with_the_permission_gets_prices(
     cloud: LocalCloud, aws: Callable, enforced: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given the variables that `local env` exports, a role with the permission and a role without
+    # given the variables that `local env` exports, a role with the permission and a role without it
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
     allowed = assumed(aws, ("pricing:GetProducts", "*"))

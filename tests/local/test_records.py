@@ -33,7 +33,7 @@ def client(cloud: LocalCloud) -> Any:
             endpoint_url=cloud.endpoint_url,
             region_name=REGION,
             **own_keys(cloud),
-            # The client must not validate, so that the service does
+            # The client does not validate parameters, so that the service has to
             config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
         )
 
@@ -166,7 +166,7 @@ def test_lists_are_filtered_sorted_and_cut_into_pages(sagemaker: Any) -> None:
 
 
 @pytest.mark.parametrize("packaged", [False, True])
-def test_a_model_whose_image_has_an_oci_manifest_is_refused(
+def test_model_whose_image_has_an_oci_manifest_is_refused(
     client: Any, sagemaker: Any, packaged: bool
 ) -> None:
     # Given an image that current Docker pushed without `oci-mediatypes=false`
@@ -198,15 +198,15 @@ def test_a_model_whose_image_has_an_oci_manifest_is_refused(
 
 @pytest.mark.parametrize("by", ["Name", "CreationTime"])
 def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any, by: str) -> None:
-    # given seven models, and a first page of three
+    # given seven models, of which the first page has three
     word = unique("paged")
     names = [make_model(sagemaker, f"{word}-{number}") for number in range(7)]
     asked = {"NameContains": word, "SortBy": by, "SortOrder": "Ascending", "MaxResults": 3}
     first = sagemaker.list_models(**asked)
-    # when one of its models is deleted, its last one, and one of the next page
+    # when a model of the first page, its last model, and a model of the next page are deleted
     for name in (names[0], names[2], names[4]):
         sagemaker.delete_model(ModelName=name)
-    # then the next page continues after it, and a token of another order is refused
+    # then the next page continues after the first one, and a token of another sort order is refused
     rest = sagemaker.list_models(**asked, NextToken=first["NextToken"])
     assert [each["ModelName"] for each in rest["Models"]] == [names[3], names[5], names[6]]
     assert "NextToken" not in rest
@@ -277,7 +277,7 @@ def test_endpoint_configuration_is_described_with_its_created_fields(sagemaker: 
         ([], "ProductionVariants"),
     ],
 )
-def test_a_configuration_that_cannot_be_served_is_refused(
+def test_configuration_that_cannot_be_served_is_refused(
     sagemaker: Any, variants: list[dict[str, Any]], message: str
 ) -> None:
     many = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/models/", "Mode": "MultiModel"}
@@ -357,7 +357,7 @@ def test_versions_are_numbered_in_their_group_and_wait_for_approval(sagemaker: A
     assert found["InferenceSpecification"] == SPECIFICATION
     assert found["ModelMetrics"] == metrics
     assert found["CustomerMetadataProperties"] == {"rmse": "0.42"}
-    assert "ModelPackageName" not in found  # versions have no name
+    assert "ModelPackageName" not in found  # versions of a group have no name
 
     # A number is not used twice
     sagemaker.delete_model_package(ModelPackageName=second)
@@ -439,7 +439,7 @@ def test_invalid_package_is_refused(sagemaker: Any, given: dict[str, Any], messa
     assert not sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
 
 
-def test_a_request_repeated_with_its_token_registers_one_version(sagemaker: Any) -> None:
+def test_request_repeated_with_its_token_registers_one_version(sagemaker: Any) -> None:
     group = make_group(sagemaker)
 
     first, second = (register(sagemaker, group, ClientToken="the-same") for _ in range(2))
@@ -461,7 +461,7 @@ def test_only_an_empty_group_can_be_deleted(sagemaker: Any) -> None:
         sagemaker.describe_model_package_group(ModelPackageGroupName=group)
 
 
-def test_a_package_that_changes_is_an_event(sagemaker: Any, client: Any) -> None:
+def test_change_of_a_package_sends_an_event(sagemaker: Any, client: Any) -> None:
     group, name = make_group(sagemaker), unique("packages")
     sqs, events = client("sqs"), client("events")
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -508,7 +508,7 @@ def reach(sagemaker: Any, name: str, status: str) -> None:
     until(lambda: notebook_status(sagemaker, name) == status)
 
 
-def test_a_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
+def test_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
     lifecycle = unique("lifecycle")
     sagemaker.create_notebook_instance_lifecycle_config(
         NotebookInstanceLifecycleConfigName=lifecycle, OnStart=script("#!/bin/bash\necho started\n")
@@ -578,7 +578,7 @@ def test_invalid_notebook_instance_is_refused(sagemaker: Any, given: dict[str, A
         make_notebook(sagemaker, **given)
 
 
-def test_a_lifecycle_configuration_is_described_updated_and_checked(sagemaker: Any) -> None:
+def test_lifecycle_configuration_is_described_updated_and_checked(sagemaker: Any) -> None:
     which = {"NotebookInstanceLifecycleConfigName": unique("lifecycle")}
     sagemaker.create_notebook_instance_lifecycle_config(**which, OnCreate=script("one"))
 

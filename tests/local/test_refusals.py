@@ -91,7 +91,8 @@ def test_a_wrong_definition_is_refused_by_every_operation(
 ) -> None:
     # given a valid state machine
     arn = made(machine(A=END))
-    # then an invalid definition neither creates a machine nor changes this one, and is diagnosed
+    # then an invalid definition neither creates a machine nor changes the valid one, and the error has the
+    # diagnostics
     with refused("InvalidDefinition", "Invalid State Machine Definition: '"):
         made(definition)
     with refused("InvalidDefinition"):
@@ -109,10 +110,10 @@ def test_definition_is_validated_with_its_jsonata_expressions(states: Any) -> No
     assert [each["code"] for each in found["diagnostics"]] == ["INVALID_JSONATA_EXPRESSION"]
 
 
-def test_a_machine_needs_a_role_that_step_functions_may_assume(
+def test_machine_needs_a_role_that_step_functions_may_assume(
     aws: Callable, states: Any, made: Callable
 ) -> None:
-    # given a missing role and one of another service
+    # given a missing role, and a role that trusts another service
     nobody = f"arn:aws:iam::{ACCOUNT}:role/nobody"
     arn = made(machine(A=END))
     for each in (nobody, role(aws, "lambda.amazonaws.com")):
@@ -123,7 +124,7 @@ def test_a_machine_needs_a_role_that_step_functions_may_assume(
             states.update_state_machine(stateMachineArn=arn, roleArn=each)
 
 
-def test_a_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trusted: str) -> None:
+def test_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trusted: str) -> None:
     def resources(definition: str, role_arn: str) -> dict[str, Any]:
         properties = {"DefinitionString": definition, "RoleArn": role_arn, "StateMachineName": next(names)}
         return {"Machine": {"Type": "AWS::StepFunctions::StateMachine", "Properties": properties}}
@@ -135,7 +136,7 @@ def test_a_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trust
         stack = Stack(aws)
         assert stack.create(resources(definition, role_arn)) == "ROLLBACK_COMPLETE"
         assert said in stack.reasons
-    # and an update to an invalid one changes nothing
+    # and an update to an invalid definition or role changes nothing
     stack = Stack(aws)
     right = resources(machine(A=END), trusted)
     assert stack.create(right) == "CREATE_COMPLETE", stack.reasons
@@ -153,7 +154,7 @@ def test_starting_a_running_execution_again_answers_the_first(states: Any, made:
     arn = made(machine(A={"Type": "Wait", "Seconds": 600, "End": True}))
     request = {"stateMachineArn": arn, "name": next(names), "input": '{"a": 1}'}
     first = states.start_execution(**request)
-    # then the same request returns it, and one with another input is refused
+    # then the same request returns the running execution, and a request with another input is refused
     again = states.start_execution(**request)
     assert (again["executionArn"], again["startDate"]) == (first["executionArn"], first["startDate"])
     with refused("ExecutionAlreadyExists"):
@@ -193,12 +194,12 @@ def test_a_result_over_256_kib_ends_the_execution(aws: Callable, ran: Callable, 
         large = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:secretsmanager:createSecret",
                  "Arguments": arguments} | catch  # fmt: skip
     more = {"Caught": {"Type": "Succeed"}} if "Catch" in large else {}
-    # when it runs; then the execution fails, which States.ALL does not catch
+    # when the machine runs; then the execution fails with an error that States.ALL does not catch
     ended = ran(jsonata(A=large | {"End": True}, **more))
     assert (ended["status"], ended["error"]) == ("FAILED", "States.DataLimitExceeded")
 
 
-def test_a_result_of_256_kib_passes(ran: Callable) -> None:
+def test_result_of_256_kib_passes(ran: Callable) -> None:
     half = {"Type": "Pass", "Output": f"{{% $pad('', {LARGEST - 2}, 'x') %}}", "End": True}
     assert ran(jsonata(A=half))["status"] == "SUCCEEDED"
     task = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:secretsmanager:createSecret",
@@ -209,7 +210,7 @@ def test_a_result_of_256_kib_passes(ran: Callable) -> None:
 
 
 def test_jsonata_makes_the_output_of_every_type_of_state(ran: Callable) -> None:
-    # given one machine with an Output in Succeed, Parallel and a Choice's default
+    # given a machine with an Output in a Succeed state, a Parallel state and a Choice state's default
     branch = {"StartAt": "B", "States": {"B": {"Type": "Pass", "End": True}}}
     definition = jsonata(
         A={
@@ -228,7 +229,7 @@ def test_jsonata_makes_the_output_of_every_type_of_state(ran: Callable) -> None:
         },
         E={"Type": "Succeed", "Output": {"succeed": "{% $states.input.choice %}", "kept": "{% $kept %}"}},
     )
-    # then each is evaluated
+    # then each Output is evaluated
     ended = ran(definition, '{"one": 1}')
     assert json.loads(ended["output"]) == {"succeed": [1, 2], "kept": [1, 2]}, ended
 
@@ -309,7 +310,7 @@ def test_an_answer_over_6_mb_fails_the_function(aws: Callable, function: str) ->
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("RequestResponse", 6 * 1024 * 1024), ("Event", 1024 * 1024)])
-def test_a_request_over_the_limit_is_refused(aws: Callable, function: str, kind: str, limit: int) -> None:
+def test_request_over_the_limit_is_refused(aws: Callable, function: str, kind: str, limit: int) -> None:
     def ask(size: int) -> Any:
         filler = json.dumps({"a": ""})
         payload = json.dumps({"a": "x" * (size - len(filler))})
@@ -335,11 +336,11 @@ def test_a_policy_that_does_not_exist_is_not_attached(aws: Callable, arn: str) -
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)
     iam.create_user(UserName=name)
     iam.create_group(GroupName=name)
-    # then it can be attached to no entity
+    # then the missing policy can be attached to no user, group or role
     for entity in ("Role", "User", "Group"):
         with refused("NoSuchEntity", "does not exist or is not attachable"):
             getattr(iam, f"attach_{entity.lower()}_policy")(**{f"{entity}Name": name, "PolicyArn": arn})
-    # nor by a stack
+    # and a stack cannot attach it either
     trusts = {"AssumeRolePolicyDocument": json.loads(trust)}
     for kind, properties in (("Role", trusts), ("User", {})):
         stack = Stack(aws)
@@ -378,7 +379,7 @@ def test_a_grant_for_a_namespace_allows_its_metrics_alone(
     data = [{"MetricName": "loss", "Value": float(value)} for value in range(values)]
     cloud.enforce_iam(True)
     try:
-        # then it can put them there only
+        # then it can put metrics into these namespaces only
         aws("cloudwatch", **keys).put_metric_data(Namespace="/aws/sagemaker/TrainingJobs", MetricData=data)
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("cloudwatch", **keys).put_metric_data(Namespace="elsewhere", MetricData=data)
@@ -392,7 +393,7 @@ def test_aws_managed_policy_grants_its_actions_only(cloud: LocalCloud, aws: Call
     aws("iam").attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerReadOnly")
     cloud.enforce_iam(True)
     try:
-        # then it can read, and cannot delete
+        # then the role can read, and cannot delete
         assert "Models" in aws("sagemaker", **keys).list_models()
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("sagemaker", **keys).delete_model(ModelName="m")
@@ -435,7 +436,7 @@ def test_a_target_that_nothing_serves_is_refused_by_name(aws: Callable) -> None:
     with refused("NotImplementedByLocalCloud", "kinesis"):
         events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": served}, {"Id": "2", "Arn": KINESIS}])
     assert [each["Id"] for each in events.list_targets_by_rule(Rule=rule)["Targets"]] == ["1"]
-    # and the scheduler's
+    # and a schedule with such a target is refused
     with refused("NotImplementedByLocalCloud"):
         aws("scheduler").create_schedule(
             Name=next(names), ScheduleExpression="rate(1 day)", FlexibleTimeWindow={"Mode": "OFF"},
@@ -443,7 +444,7 @@ def test_a_target_that_nothing_serves_is_refused_by_name(aws: Callable) -> None:
         )  # fmt: skip
 
 
-def test_a_stacks_rule_with_an_unserved_target_rolls_back(aws: Callable) -> None:
+def test_stack_whose_rule_has_an_unserved_target_rolls_back(aws: Callable) -> None:
     target = {"Id": "1", "Arn": KINESIS}
     stack = Stack(aws)
     properties = {"ScheduleExpression": "rate(1 day)", "Targets": [target]}

@@ -51,7 +51,7 @@ def test_rolling_update_serves_from_old_and_new_instances(bench: Bench) -> None:
     old = instances_of(bench, endpoint, 2)
     new = config(bench, bench.model("new"))
 
-    # When half of it is replaced at a time, with a wait of two seconds
+    # When an update replaces half of the instances at a time, with a wait of two seconds
     bench.sagemaker.update_endpoint(
         EndpointName=endpoint, EndpointConfigName=new, DeploymentConfig=policy(HALF, wait=2)
     )
@@ -59,7 +59,7 @@ def test_rolling_update_serves_from_old_and_new_instances(bench: Bench) -> None:
     while bench.describe(endpoint)["EndpointStatus"] == "Updating":
         answers.append(bench.ask(endpoint)["model"]["model.txt"])
 
-    # Then no request failed, both answered for a while, and the new configuration has both instances
+    # Then no request failed, both configurations answered for a while, and the new one has both instances
     first, last = answers.index("new"), len(answers) - 1 - answers[::-1].index("old")
     assert first < last
     described = bench.settled(endpoint)
@@ -112,7 +112,7 @@ def test_rolling_update_rolls_back_when_a_later_batch_fails(bench: Bench) -> Non
         ({"Type": "INSTANCE_COUNT", "Value": 1}, 1),
     ],
 )
-def test_a_batch_must_be_a_share_of_the_instances(bench: Bench, size: dict[str, Any], instances: int) -> None:
+def test_batch_must_be_a_share_of_the_instances(bench: Bench, size: dict[str, Any], instances: int) -> None:
     chosen = config(bench, bench.model(), instances)
     with pytest.raises(ClientError, match=r"MaximumBatchSize must be between 5% and 50%.*got \d+"):
         bench.sagemaker.create_endpoint(

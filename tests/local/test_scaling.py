@@ -81,14 +81,14 @@ def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: P
         bench = Bench(cloud)
         endpoint = bench.endpoint(bench.config(model=bench.model()))
         resource = f"endpoint/{endpoint}/variant/AllTraffic"
-        # Given a policy of three requests a period for each instance, from a template
+        # Given a scaling policy from a template: three requests a period for each instance
         stack = Stack(bench, template(resource))
         outputs = stack.settled("CREATE_COMPLETE")
         assert outputs["Target"] == outputs["Id"] == f"{resource}|{DIMENSION['ScalableDimension']}|sagemaker"
         assert outputs["Policy"] == outputs["Arn"]
         assert outputs["Arn"].endswith("policyName/by-traffic")
 
-        # When there are many more, then it scales out to its maximum
+        # When there are many more requests, then the endpoint scales out to its maximum
         stop = threading.Event()
 
         def ask() -> None:
@@ -103,7 +103,7 @@ def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: P
         finally:
             stop.set()
             asking.join()
-        # And without requests it scales in to its minimum, also after a restart
+        # And without requests the endpoint scales in to its minimum, also after a restart of the cloud
         cloud.stop()
         cloud.start()
         bench = Bench.__new__(Bench)
@@ -194,13 +194,13 @@ def test_invalid_scaling_request_is_refused_with_the_services_code(bench: Bench,
     ("current", "series", "expected"),
     [
         (1, [30, 30, 30], 3),  # above the target three times in a row
-        (2, [11, 11, 11], 3),  # slightly above, which adds at least one
-        (1, [30, 30, 9], 1),  # not three times in a row
-        (3, [2] * 15, 1),  # low for fifteen periods
+        (2, [11, 11, 11], 3),  # slightly above the target, which adds at least one instance
+        (1, [30, 30, 9], 1),  # not above the target three times in a row
+        (3, [2] * 15, 1),  # below the target for fifteen periods
         (3, [0] * 15, 0),  # no requests; the minimum is applied later
         (3, [2] * 14, 3),  # one period too few
         (3, [9.5] * 15, 3),  # below the target by less than a tenth
-        (2, [6] * 15, 2),  # low, but one instance would be too few
+        (2, [6] * 15, 2),  # below the target, but one instance would be too few
     ],
 )
 def test_desired_count_follows_the_target_value(current: int, series: list[float], expected: int) -> None:

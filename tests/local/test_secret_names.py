@@ -58,11 +58,11 @@ def test_second_stack_is_refused_when_the_secret_name_is_taken(first: str):
     assert 'SET="an_architecture.create_secret=false"' in message
 
 
-def test_the_stack_that_owns_the_secret_is_deployed_again(first: str):
+def test_stack_that_owns_the_secret_is_deployed_again(first: str):
     check(first)
 
 
-def test_a_first_deployment_passes_when_the_name_is_free():
+def test_first_deployment_passes_when_the_name_is_free():
     check("first", "a-free-name")
     check("first", {"Ref": "Parameter"})
 
@@ -75,10 +75,11 @@ def test_existing_secret_stops_the_deployment_until_it_is_shared(aws: Callable[.
     aws("secretsmanager").delete_secret(SecretId="a-persons", ForceDeleteWithoutRecovery=True)
 
 
-def test_a_stack_is_refused_another_secrets_name_for_its_own(first: str, aws: Callable[..., Any]):
+def test_stack_is_refused_another_secrets_name_for_its_own(first: str, aws: Callable[..., Any]):
     # given a stack with a secret, and another secret
     aws("secretsmanager").create_secret(Name="another", SecretString="hidden")
-    # when the stack is to rename its secret to the other's name, then it is refused
+    # when an update would rename the stack's secret to the name of the other secret, then the update is
+    # refused
     with pytest.raises(secret_names.SecretNameError, match="another, which exists already"):
         check(first, "another")
     aws("secretsmanager").delete_secret(SecretId="another", ForceDeleteWithoutRecovery=True)
@@ -88,7 +89,7 @@ def test_name_of_a_secret_scheduled_for_deletion_is_taken(aws: Callable[..., Any
     # given a secret in its recovery window
     aws("secretsmanager").create_secret(Name="going", SecretString="hidden")
     aws("secretsmanager").delete_secret(SecretId="going", RecoveryWindowInDays=7)
-    # then the error mentions it
+    # then the error mentions the recovery window
     with pytest.raises(secret_names.SecretNameError, match=r"exists already \(scheduled for deletion\)"):
         check("first", "going")
     aws("secretsmanager").delete_secret(SecretId="going", ForceDeleteWithoutRecovery=True)

@@ -17,6 +17,6 @@ def test_server_reads_the_locked_service_models(
 ) -> None:
     # when the server's environment loads the models
     statuses, platforms = in_the_clouds_environment(PROGRAM).stdout.splitlines()
-    # then they have values that its own botocore lacks
+    # then the models have values that the environment's own botocore lacks
     assert "CompletedWithFailures" in statuses
     assert "notebook-al2023-v2" in platforms

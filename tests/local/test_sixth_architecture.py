@@ -49,7 +49,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(project: Path, *command: str) -> str:
     """Run a command in the copy, which has separate environments; return its output.
 
-    The CDK validates the template of the new stack in `dev`; other tests validate those of the others.
+    The CDK validates the template of the new stack in `dev`. Other tests validate the templates of the other
+    stacks.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("GROUNDPLAN_", "AWS_"))}
     done = subprocess.run(
@@ -76,7 +77,7 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
     # when its own tests and the tests of every architecture run
     python = str(project / ".groundplan" / "envs" / "app" / "bin" / "python")
     said = run(project, python, "-m", "pytest", "-v", "-m", "notes", "tests", "--snapshot-update")
-    # then they include it, by its folders and by the list
+    # then both include the new architecture, found by its folders and by the list in `architectures.py`
     for passed in (
         "test_note_that_is_too_long",
         "imports_nothing_of_another[notes]",
@@ -88,9 +89,10 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
         "refused_with_the_allowed_ones[notes-longest-0]",
     ):
         assert any(passed in line and "PASSED" in line for line in said.splitlines()), said
-    # and the tests of no architecture pass with it, for any number of architectures
+    # and tests that belong to no architecture pass with the new one, because they do not depend on the number
+    # of architectures
     run(project, python, "-m", "pytest", "tests/unit/test_settings.py", "tests/synth/test_registries.py")
-    # and its settings are checked as those of the others
+    # and its settings are checked like those of the other architectures
     refused = subprocess.run(
         [python, "app.py"],
         cwd=project,

@@ -89,7 +89,8 @@ def role(name: str) -> dict[str, Any]:
 
 
 def named(kind: str, name: str) -> Template:
-    """Return a template with one resource of this name, and other needed resources under generated names."""
+    """Return a template with a resource of this name, and the resources that it needs under generated
+    names."""
     helper = {"Helper": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": ASSUME}}}
     arn = {"Fn::GetAtt": ["Helper", "Arn"]}
     key = {
@@ -182,7 +183,8 @@ def test_second_stack_cannot_use_an_existing_name(stacks: Stacks, kind: str) -> 
     assert status == "ROLLBACK_COMPLETE"
     assert "already exists" in stacks.reasons(second)
 
-    # and deleting it keeps the first stack's resource: the name is free only after that one is deleted
+    # and its deletion keeps the resource of the first stack: the name is free only after the first stack is
+    # deleted
     assert stacks.delete(second) == "DELETE_COMPLETE"
     assert stacks.create(named(kind, name))[1] == "ROLLBACK_COMPLETE"
     assert stacks.delete(first) == "DELETE_COMPLETE"
@@ -227,9 +229,7 @@ def test_retained_resource_outlives_its_stack(stacks: Stacks, aws: Callable[...,
     assert stacks.create({"Kept": kept})[1] == "ROLLBACK_COMPLETE"
 
 
-def test_a_protected_table_blocks_the_rollback_of_its_creation(
-    stacks: Stacks, broken: dict[str, Any]
-) -> None:
+def test_protected_table_blocks_the_rollback_of_its_creation(stacks: Stacks, broken: dict[str, Any]) -> None:
     name = f"kept-{uuid.uuid4().hex[:8]}"
     protected = table(name, DeletionProtectionEnabled=True)
 
@@ -239,14 +239,14 @@ def test_a_protected_table_blocks_the_rollback_of_its_creation(
     assert "protected against deletion" in stacks.reasons(stack)
 
 
-def test_a_protected_pool_is_not_deleted(stacks: Stacks, aws: Callable[..., Any]) -> None:
+def test_protected_pool_is_not_deleted(stacks: Stacks, aws: Callable[..., Any]) -> None:
     # given a stack with a protected user pool
     pool = {"Type": "AWS::Cognito::UserPool", "Properties": {"DeletionProtection": "ACTIVE"}}
     stack, status = stacks.create({"Users": pool})
     assert status == "CREATE_COMPLETE"
     (resource,) = stacks.client.describe_stack_resources(StackName=stack)["StackResources"]
 
-    # then neither the stack nor a call can delete it before the protection is off
+    # then neither a stack deletion nor an API call can delete the pool before the protection is off
     cognito, pool_id = aws("cognito-idp"), resource["PhysicalResourceId"]
     assert stacks.delete(stack) == "DELETE_FAILED"
     with pytest.raises(ClientError, match="deletion protection is activated"):

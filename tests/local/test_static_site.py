@@ -58,7 +58,7 @@ def keys(s3: Any, bucket: str) -> set[str]:
 
 
 def test_creation_publishes_the_page_with_settings_and_endpoint_addresses(ask, s3, properties, cloud):
-    # WHEN CloudFormation creates it
+    # WHEN CloudFormation creates the page
     answer = ask("Create", properties)
 
     # THEN the files are stored, the settings keep their types, and the hosts are those of the SDK

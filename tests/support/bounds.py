@@ -65,13 +65,14 @@ def walk(model: type[BaseModel], path: str, texts: Texts) -> Iterator[tuple[str,
 
 
 def untried(model: type[BaseModel], choices: list[tuple[str, Any]]) -> set[str]:
-    """Return the fields of a model that no choice sets."""
+    """Return the fields of a model that none of the `(path, value)` choices sets."""
     tried = {part for path, _ in choices for part in path.split(".")}
     return {info.alias or name for name, info in model.model_fields.items()} - tried
 
 
 def chosen(path: str, value: Any, together: Mapping[str, Mapping[str, str]]) -> Settings:
-    """Return the settings with one of them at a bound, given as text as on the command line."""
+    """Return the settings with the setting at `path` set to `value`, a bound. It is passed as text, as on the
+    command line."""
     architecture, _, _ = path.partition(".")
     text = str(value).lower() if isinstance(value, bool) else str(value)
     others = together.get(path.rpartition(".")[2], {})

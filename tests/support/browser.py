@@ -22,7 +22,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """Start a browser. On a machine without one the test is skipped; it fails with
+    """Start a browser. On a machine without a browser, the test is skipped, or it fails if
     `GROUNDPLAN_BROWSER=required`, as in continuous integration."""
     require_browser()
     with browser.chromium(*arguments) as running:

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 CONTAINERS = Path(__file__).parent / "containers"
 SERVERLESS = {"MemorySizeInMB": 1024, "MaxConcurrency": 2}
-PATIENCE = 60.0  # seconds; a test that waits so long has failed
+PATIENCE = 60.0  # seconds; a test that waits longer fails
 
 
 def unique(name: str) -> str:
@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, cloud: LocalCloud, container: Path = CONTAINERS / "hosting"):
         self.cloud, self.container = cloud, container
-        self.name = unique(container.name.replace("_", "-"))  # several benches share a cloud
+        self.name = unique(container.name.replace("_", "-"))  # unique, because several benches share a cloud
         self.sagemaker = self.client("sagemaker")
         self.runtime = self.client("sagemaker-runtime")
         self.image = self._push()

@@ -20,7 +20,7 @@ def run(python: Path, import_path: str, folder: Path, **variables: str) -> None:
     :param import_path: PYTHONPATH of the image's program
     :param variables: environment variables of the image
     """
-    # pytest comes from this environment, so it follows the image's own packages on the path
+    # pytest is a package of this environment, which comes after the image's packages on the path
     program = (
         f"import sys; sys.path[:0] = {import_path.split(os.pathsep)!r};"
         f"sys.path.append({sysconfig.get_path('purelib')!r});"

@@ -40,7 +40,7 @@ def client(cloud: LocalCloud, service: Any, attempts: int = 5) -> Any:
     return _client(service, attempts, *(env[name] for name in names))
 
 
-@functools.cache  # creating one takes longer than most calls
+@functools.cache  # cached, because creating a client takes longer than most calls
 def _client(service: Any, attempts: int, address: str, region: str, key: str, secret: str) -> Any:
     return boto3.client(
         service,
@@ -106,7 +106,7 @@ def listen(cloud: LocalCloud, noun: str = "Training") -> Callable[[], list[dict[
 
 
 def logged(cloud: LocalCloud, name: str, noun: str = "Training") -> dict[str, list[str]]:
-    """Return the lines of each log stream of a job, without the local cloud's own notice."""
+    """Return the lines of each log stream of a job, without the notice that the local cloud adds."""
     logs, group = client(cloud, "logs"), f"/aws/sagemaker/{noun}Jobs"
     streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
     return {
@@ -135,7 +135,7 @@ GRANTS = {
 
 
 def role(cloud: LocalCloud, *without: str) -> str:
-    """Create a role for SageMaker with GRANTS except for these; return its ARN."""
+    """Create a role for SageMaker with GRANTS except those in `without`; return its ARN."""
     iam, name = client(cloud, "iam"), next(names)
     trust = {
         "Effect": "Allow",

@@ -81,7 +81,7 @@ def data_scientist(cloud: LocalCloud, stack: str, folder: Path, **environment: s
     }
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GROUNDPLAN_"))}
     own |= cloud.env() | keys | {"GROUNDPLAN_STACK": stack} | environment
-    # Notebooks must read the connection from the stack's secret, not from a file
+    # Removed, because notebooks must read the connection from the stack's secret and not from a file
     own.pop("GROUNDPLAN_SNOWFLAKE", None)
     if data := os.environ.get("GROUNDPLAN_DATA"):
         own["GROUNDPLAN_DATA"] = str(Path(data).expanduser().resolve())

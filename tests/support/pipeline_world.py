@@ -101,7 +101,7 @@ class PipelineWorld:
         job = params | {f"{kind}Arn": context.arn(KINDS[kind], name), "CreationTime": now(), "_Kind": kind}
         job |= self.results.get(kind, {})
         assert context.store.add("fake-job", name, job | _ending(kind, planned))
-        self.asked.append(params)  # last: tests end a job as soon as it is in the list
+        self.asked.append(params)  # appended last, because tests end a job as soon as it is in the list
         return {f"{kind}Arn": job[f"{kind}Arn"]}
 
     def _describe(self, kind: str, context: Context, params: dict[str, Any]) -> Record:

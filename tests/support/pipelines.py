@@ -20,7 +20,7 @@ def join(*values: Any, on: str = "") -> dict[str, Any]:
 
 
 def training(name: str = "Train", **members: Any) -> dict[str, Any]:
-    """Return a training step. `arguments` are added to those that every training job needs."""
+    """Return a training step. `arguments` are added to the arguments that every training job needs."""
     arguments = {
         "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
         "RoleArn": ROLE,

@@ -72,7 +72,7 @@ def children(parent: int) -> list[int]:
 
 
 def ended(child: int) -> bool:
-    """Return whether a zombie process has no thread left, and so no open file."""
+    """Return whether a process is a zombie without threads. Such a process has no open files."""
     leader = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
     return leader == "Z" and len(list(Path(f"/proc/{child}/task").iterdir())) == 1
 

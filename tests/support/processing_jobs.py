@@ -78,7 +78,8 @@ def run(sagemaker: Any, s3: Any, script: str, instances: int = 1, **members: Any
 
 
 def objects(s3: Any, prefix: str) -> dict[str, str]:
-    """Return the texts of the objects below a prefix of the bucket, by the rest of their keys."""
+    """Return the texts of the objects below a prefix of the bucket, by the part of their keys after the
+    prefix."""
     found = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
     return {
         each["Key"].removeprefix(prefix): s3.get_object(Bucket=BUCKET, Key=each["Key"])["Body"]

@@ -11,7 +11,7 @@ from settings import SettingsError, load
 
 
 def error(context: Mapping[str, Any]) -> str:
-    """Return the text of the error that the settings raise for a context."""
+    """Return the error message of the settings for an invalid context."""
     with pytest.raises(SettingsError) as caught:
         load(context)
     return str(caught.value)

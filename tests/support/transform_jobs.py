@@ -23,7 +23,7 @@ class Transforms(Bench):
     def client(self, service: Any, **keys: str) -> Any:
         if keys:
             return super().client(service, **keys)
-        if service not in self._clients:  # creating one takes longer than most calls
+        if service not in self._clients:  # cached, because creating a client takes longer than most calls
             self._clients[service] = super().client(service)
         return self._clients[service]
 

@@ -39,7 +39,7 @@ class Turns:
     def run(
         self, works: list[Callable[[], object]], schedule: Iterable[int], kill: Iterable[tuple[int, int]] = ()
     ) -> list[object]:
-        """Run the workers by the schedule, then those that are left; return results and exceptions."""
+        """Run the workers by the schedule, then the remaining workers; return results and exceptions."""
         self.kill = set(kill)
         self.turns = {number: threading.Semaphore(0) for number in range(len(works))}
         self.writes = dict.fromkeys(self.turns, 0)

@@ -18,7 +18,7 @@ def until(
     process: subprocess.Popen[Any] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Any:
-    """Poll `condition` until its value is true, and return the value. Polls less often the longer it takes.
+    """Poll `condition` until its value is true, and return the value. The interval between polls grows.
 
     Fails after `seconds`, or when `process` ends. `meanwhile` is called after each poll.
     """

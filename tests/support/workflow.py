@@ -54,7 +54,8 @@ def workflow(
     groups: Sequence[str] = (),
     encrypted: bool = False,
 ) -> Workflow:
-    """Return a workflow with an existing bucket and existing roles. Arguments change fields of its parts."""
+    """Return a workflow with an existing bucket and existing roles. `training`, `endpoint` and `metric`
+    change fields of these parts."""
     stack = Stack(App(), "Stack", env=Environment(account=ACCOUNT, region=REGION))
     key = kms.Key.from_key_arn(stack, "Key", KEY) if encrypted else None
     bucket = s3.Bucket.from_bucket_name(stack, "Existing", "bucket")

@@ -1,4 +1,5 @@
-"""The app and variants of it, synthesized as from the command line, in processes without a network."""
+"""Fixtures that synthesize the app and variants of it as from the command line, in processes without a
+network."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "HOME": str(folder / "home"),
         "PYTHONPATH": str(folder),
         "NODE_OPTIONS": f"--require {folder / 'cut.js'}",
-        # Files that the CDK's Python unpacks are not part of a synthesis
+        # Files that the CDK's Python packages unpack are not part of a synthesis
         "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(Path(cache) / "aws" / "jsii" / "package-cache"),
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
     }
@@ -85,7 +86,7 @@ def template(assembly: Path, name: str, env: str = "dev") -> dict[str, Any]:
 
 
 def stack_of(scope: Construct, name: str, settings: Settings, id: str = "") -> Stack:
-    """Create the stack of an architecture as the app does, or under another `id`."""
+    """Create the stack of an architecture as the app does, optionally with another `id`."""
     architecture = architectures.BY_NAME[name]
     return architectures.load(architecture.stack)(
         scope,

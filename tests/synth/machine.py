@@ -1,4 +1,4 @@
-"""A simulation of Step Functions: the states, expressions and catchers that the workflow uses."""
+"""A simulation of Step Functions with the states, expressions and catchers that the workflow uses."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Run:
     @staticmethod
     def _evaluate(text: str, names: dict[str, Any]) -> Any:
         expression = jsonata.Jsonata(text)
-        # The functions that Step Functions adds to JSONata
+        # Functions that Step Functions adds to JSONata
         expression.register_lambda("parse", json.loads)
         expression.register_lambda(
             "hash", lambda text, kind: hashlib.new(kind.replace("-", ""), text.encode()).hexdigest()

@@ -25,7 +25,8 @@ CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(it
 
 
 def props_of(construct: type) -> list[inspect.Parameter]:
-    """Return the parameters after `(self, scope, id)`. The class's signature is its metaclass's."""
+    """Return the parameters of `__init__` after `(self, scope, id)`. The signature of the class is that of
+    its metaclass, so it cannot be used."""
     return list(inspect.signature(construct.__init__).parameters.values())[3:]
 
 
@@ -37,7 +38,7 @@ def test_constructs_folder_is_no_package_that_shadows_the_cdks():
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda c: c.__name__)
-def test_a_construct_takes_at_most_seven_props_by_name(construct: type):
+def test_construct_takes_at_most_seven_props_by_name(construct: type):
     props = props_of(construct)
     assert len(props) <= 7
     assert all(prop.kind is inspect.Parameter.KEYWORD_ONLY for prop in props)
@@ -52,7 +53,7 @@ def test_docstring_of_a_construct_explains_it_and_every_prop(construct: type):
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda c: c.__name__)
-def test_a_construct_has_its_section_with_every_prop(construct: type):
+def test_construct_has_its_section_with_every_prop(construct: type):
     section = re.search(rf"^## {construct.__name__}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
     assert section, "no section in constructs/README.md"
     for name in (prop.name for prop in props_of(construct)):
@@ -99,7 +100,7 @@ def test_key_is_used_for_alarms_of_this_account_only(name: str, prod_assembly: P
         assert flat(source) == "arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:*"
 
 
-def test_a_wildcard_without_a_reason_is_refused_at_synthesis():
+def test_wildcard_without_a_reason_is_refused_at_synthesis():
     stack = Stack(App(), "Stack")
     role = iam.Role(stack, "Role", assumed_by=iam.AccountRootPrincipal())  # pyright: ignore[reportArgumentType]
     with pytest.raises(
@@ -143,6 +144,6 @@ def test_endpoint_without_a_gpu_has_no_host_image():
         ("ml.x9.large", "13.0", "ml.x9.large must be a SageMaker instance type such as ml.g5.xlarge"),
     ],
 )
-def test_an_endpoint_whose_gpus_cannot_run_the_image_is_refused(instance: str, cuda: str, reason: str):
+def test_endpoint_whose_gpus_cannot_run_the_image_is_refused(instance: str, cuda: str, reason: str):
     with pytest.raises(ValueError, match=re.escape(reason)):
         endpoint(groundplan.Instances(type=instance, cuda=cuda))

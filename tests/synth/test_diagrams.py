@@ -14,10 +14,10 @@ from tooling import diagram, envs
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
 def test_diagram_is_that_of_the_template(name: str, assembly: Path) -> None:
-    # given the diagram in the documents, which has its source in it
+    # given the diagram in the documents, which contains its source
     picture = (envs.ROOT / "docs" / name / "stack.svg").read_text()
     found = diagram.SOURCE.search(picture)
-    # when it is drawn again, then nothing has changed; otherwise: make diagrams
+    # when the diagram is drawn again, then nothing has changed; if it fails, run `make diagrams`
     template = (assembly / f"{architectures.BY_NAME[name].stack_name('dev')}.template.json").read_text()
     assert found
     assert found[1] == diagram.draw(json.loads(template)).dot()

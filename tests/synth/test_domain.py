@@ -27,7 +27,7 @@ def template() -> dict[str, Any]:
     return synthesized(own_key=True, idle_minutes=90, volume_gb=20, instance_type="ml.m5.large")
 
 
-def test_the_domain_is_private_and_leaves_no_file_system(template: dict[str, Any]):
+def test_domain_is_private_and_leaves_no_file_system(template: dict[str, Any]):
     domain = only(template, "AWS::SageMaker::Domain")["Properties"]
     assert domain["AuthMode"] == "IAM"
     assert domain["AppNetworkAccessType"] == "VpcOnly"
@@ -100,12 +100,12 @@ def test_domain_without_a_key_uses_sagemakers_encryption():
 
 
 @pytest.mark.parametrize("minutes", [59, 525_601])
-def test_an_idle_time_that_sagemaker_refuses_is_refused_first(minutes: int):
+def test_idle_time_that_sagemaker_refuses_is_refused_first(minutes: int):
     with pytest.raises(ValueError, match=f"idle_minutes must be from 60 to 525600, got {minutes}"):
         domain_template(App(), idle_minutes=minutes)
 
 
-def test_a_network_without_the_id_of_its_vpc_is_refused():
+def test_network_without_the_id_of_its_vpc_is_refused():
     stack = Stack(App(), "Stack")
     with pytest.raises(ValueError, match="vpc_id of the network is empty"):
         groundplan.SageMakerDomain(stack, "Domain", name="trial", network=network(stack, vpc_id=""))

@@ -87,7 +87,7 @@ def test_template_has_no_trace_of_local_cloud_or_machine(each: Template):
     assert not of_type(each, "AWS::CDK::Metadata")
 
 
-def test_the_command_lines_settings_are_the_recommended_ones():
+def test_feature_flags_are_the_recommended_ones():
     """The recommended flags are those that the CDK's package lists for this version."""
     (archive,) = (Path(aws_cdk.__file__).parent / "_jsii").glob("aws-cdk-lib*.tgz")
     with tarfile.open(archive) as files:
@@ -204,5 +204,6 @@ def test_eventbridge_may_use_the_key_of_the_dead_letters(each: Template):
         policy = resource["Properties"]["KeyPolicy"]["Statement"]
         (statement,) = [s for s in policy if "events.amazonaws.com" in listed(s["Principal"].get("Service"))]
         assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
-        # EventBridge uses the key without aws:SourceAccount: such a condition would lose dead letters
+        # EventBridge does not send aws:SourceAccount when it uses the key, so a condition on it would lose
+        # dead letters
         assert "Condition" not in statement

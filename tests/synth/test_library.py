@@ -139,7 +139,7 @@ def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.
 
 
 def test_stack_of_another_project_needs_the_wheel_only(synthesized: Path) -> None:
-    # then its custom resources have their functions, with code
+    # then the custom resources have their functions with code
     template = json.loads((synthesized / "shop.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
     assert kinds["Custom::SageMakerCleanUp"] == kinds["Custom::SiteFiles"] == 1
@@ -159,14 +159,14 @@ def test_stack_with_existing_resources_does_not_create_them(
 ) -> None:
     template = json.loads((synthesized / "theirs.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
-    # then it has the workflow's role, and policies for the existing roles
+    # then the template has only the workflow's role, and policies for the existing roles
     assert kinds["AWS::IAM::Role"] == 1
     assert not kinds.keys() & {"AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC", "AWS::ECR::Repository"}
     policies = [each for each in template["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]
     assert {"theirs", "other"} <= {
         name for each in policies for name in each["Properties"]["Roles"] if isinstance(name, str)
     }
-    # and its jobs use them
+    # and the workflow's jobs use the existing roles
     (machine,) = [
         e for e in template["Resources"].values() if e["Type"] == "AWS::StepFunctions::StateMachine"
     ]

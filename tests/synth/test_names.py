@@ -1,4 +1,5 @@
-"""Physical names: two stacks of one kind do not collide, and a name leaves room for suffixes."""
+"""Physical names: the names of two stacks of one architecture do not collide, and each leaves room for
+suffixes."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def test_two_stages_of_one_account_share_no_name(name: str, tmp_path: Path) -> N
     # when
     app.synth()
 
-    # then all their names differ, except those from settings
+    # then all names differ, except the names given in settings
     chosen = {value for _, value in getattr(settings, name) if isinstance(value, str)}
     (blue,), (green,) = (tmp_path.glob(f"assembly-{stage}/*.template.json") for stage in ("blue", "green"))
     assert len(names(blue)) == len(names(green))

@@ -38,7 +38,7 @@ def on_start(template: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("platform", ["notebook-al2023-v1", "notebook-al2023-v2"])
-def test_a_notebook_is_synthesized_on_each_platform(platform: str):
+def test_notebook_is_synthesized_on_each_platform(platform: str):
     # given the CDK's validation against CloudFormation's schemas
     template = notebook(CONTEXT, platform=platform)
     # then
@@ -60,8 +60,8 @@ FAKES = {
 
 
 @pytest.mark.parametrize("idle_minutes", [45, 0, None])
-def test_the_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tmp_path: Path):
-    # given the script with this test's folders and programs
+def test_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tmp_path: Path):
+    # given the script, with folders and replaced programs of this test
     script = on_start(notebook(stop=groundplan.AutoStop(idle_minutes=idle_minutes)))
     folder, programs = tmp_path / "groundplan", tmp_path / "bin"
     assert script.count("folder=/opt/groundplan\n") == 1
@@ -70,13 +70,13 @@ def test_the_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None
     for name, text in FAKES.items():
         (programs / name).write_text(f"#!/bin/bash\n{text}\n")
         (programs / name).chmod(0o755)
-    # when it runs
+    # when the script runs
     environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
     subprocess.run(["bash"], input=script, text=True, check=True, cwd=tmp_path, env=environment, timeout=60)
-    # then it unpacked the files of the library
+    # then the script has unpacked the files of the library
     assert (folder / "idle_stop.py").read_bytes() == (SCRIPTS / "idle_stop.py").read_bytes()
     assert (folder / "packages.txt").read_text().splitlines() == PACKAGES
-    # and it started the expected programs
+    # and the script has started the expected programs
     kernel = tmp_path / "kernel.sh"
     until(lambda: kernel.exists() and kernel.read_text().endswith("--display-name groundplan\n"))
     assert f'--requirement "{folder}/packages.txt"' in kernel.read_text()
@@ -87,7 +87,7 @@ def test_the_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None
     assert said == ([command] if idle_minutes else [])
 
 
-def test_the_script_is_bash_and_short_enough_for_sagemaker():
+def test_script_is_bash_and_short_enough_for_sagemaker():
     script = on_start(notebook())
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert len(base64.b64encode(script.encode())) <= 16_384
@@ -95,7 +95,7 @@ def test_the_script_is_bash_and_short_enough_for_sagemaker():
 
 
 def test_instance_starts_when_the_idle_stop_fails_to_start(tmp_path: Path):
-    # given an instance whose systemd refuses
+    # given an instance whose `systemd-run` fails
     script = on_start(notebook()).replace("folder=/opt/groundplan\n", f"folder={tmp_path}\n")
     for name, text in (FAKES | {"systemd-run": "exit 1"}).items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
@@ -129,7 +129,7 @@ def test_invalid_idle_minutes_are_refused(minutes: Any):
 
 
 @pytest.mark.parametrize("idle_minutes", [60, None])
-def test_the_notebook_may_stop_itself_and_no_other_instance(idle_minutes: int | None):
+def test_notebook_may_stop_itself_and_no_other_instance(idle_minutes: int | None):
     # given
     template = notebook(stop=groundplan.AutoStop(idle_minutes=idle_minutes))
     (instance,) = of_type(template, "AWS::SageMaker::NotebookInstance").values()

@@ -50,7 +50,7 @@ FROM ${{REGISTRY}}/sagemaker-tritonserver:1
 def docker(tmp_path: Path) -> Path:
     """A program that records its arguments and input, and fails if there is a file `refuse` next to it."""
     program = tmp_path / "docker"
-    # A shebang line cannot have an interpreter whose path has spaces
+    # a shell script, because the interpreter in a shebang line cannot have a path with spaces
     python, script = shlex.quote(sys.executable), shlex.quote(f"{tmp_path}/docker.py")
     program.write_text(f'#!/bin/sh\nexec {python} {script} "$@"\n')
     Path(tmp_path, "docker.py").write_text(
@@ -150,10 +150,10 @@ def test_stacks_are_selected_by_patterns(prod: Path, patterns: list[str], count:
 
 
 @pytest.mark.parametrize("before", [[], ["--all"], ["--ci", "--require-approval", "never"]])
-def test_a_deployment_logs_docker_in_to_the_base_images_registry(
+def test_deployment_logs_docker_in_to_the_base_images_registry(
     before: list[str], prod: Path, docker: Path, ecr: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    # given an ECR and an app, a registry in another Region
+    # given an ECR, and an app with a base image in a registry of another Region
     monkeypatch.setattr(cdk, "ELSEWHERE", {"AWS_ENDPOINT_URL"})
 
     # when

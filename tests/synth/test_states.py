@@ -114,7 +114,7 @@ def test_number_of_inline_iterations_at_once_is_bounded(at_once: int) -> None:
         Flow().each("Each", "{% [1] %}", branch("Part"), None, at_once=at_once)
 
 
-def test_second_state_with_a_name_is_refused() -> None:
+def test_two_states_of_one_name_are_refused() -> None:
     flow = Flow()
     flow.report("Report", 1)
     with pytest.raises(ValueError, match="two states with the name Report"):

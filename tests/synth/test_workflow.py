@@ -22,7 +22,7 @@ def verbs(run: Run) -> list[str]:
     return [action.removesuffix(".sync").rpartition(":")[2] for action, _ in run.calls]
 
 
-def test_the_first_model_is_deployed_without_a_comparison():
+def test_first_model_is_deployed_without_a_comparison():
     sagemaker = SageMaker(serving=None)
     done = run(sagemaker)
     assert verbs(done).count("createTrainingJob") == 1
@@ -43,7 +43,7 @@ def test_the_first_model_is_deployed_without_a_comparison():
     assert "updateEndpoint" not in verbs(done)
 
 
-def test_a_better_model_replaces_the_one_in_service():
+def test_better_model_replaces_the_one_in_service():
     sagemaker = SageMaker(serving="InService", candidate=0.40, champion=0.50)
     done = run(sagemaker)
     training, evaluation = arguments(done, "createTrainingJob")
@@ -85,7 +85,7 @@ def test_only_a_model_that_is_better_by_enough_is_deployed(candidate, champion, 
     assert ("updateEndpoint" in verbs(done)) is deployed
 
 
-def test_an_execution_overrides_settings():
+def test_execution_overrides_settings():
     given = {"table": "OTHER", "hosts": 5, "hyperparameters": {"eta": 0.1, "rounds": 10, "record_rows": True}}
     done = run(SageMaker(), given)
     job = arguments(done, "createTrainingJob")[0]
@@ -142,7 +142,7 @@ def test_a_wrong_input_is_refused_before_anything_starts(given, says):
     ],
 )
 def test_incomparable_model_is_registered_and_deployed_on_request(given, deployed, status, reason):
-    # given an evaluation without a metric of the champion
+    # given an evaluation without a metric for the champion
     sagemaker = SageMaker(serving="InService")
     del sagemaker.figures["champion"]
     sagemaker.figures["comparable"] = 0.0
@@ -161,7 +161,7 @@ def test_worse_model_is_not_deployed_when_incomparable_ones_are():
 
 @pytest.mark.parametrize("now", [{"EndpointConfigName": "another"}, {"EndpointStatus": "Updating"}])
 def test_model_deployed_during_the_comparison_is_not_replaced(now):
-    # given another execution that deploys while this one evaluates
+    # given another execution that deploys a model while this execution evaluates
     sagemaker = SageMaker(serving="InService")
     create = sagemaker.createTrainingJob
 
@@ -195,10 +195,10 @@ VERSION = "arn:package/3"
 
 
 @pytest.mark.parametrize(("serving", "verb"), [("InService", "updateEndpoint"), (None, "createEndpoint")])
-def test_an_earlier_version_is_deployed_without_training(serving, verb):
-    # given a registry with an approved version 3; when an execution requests it
+def test_earlier_version_is_deployed_without_training(serving, verb):
+    # given a registry with an approved version 3; when an execution requests version 3
     done = run(SageMaker(serving=serving), {"version": 3})
-    # then its image and model are deployed, without training, comparison or registration
+    # then the image and the model of version 3 are deployed, without training, comparison or registration
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"] == {
         "Image": "image:old",
@@ -212,19 +212,20 @@ def test_an_earlier_version_is_deployed_without_training(serving, verb):
 
 
 @pytest.mark.parametrize("registered", [{}, {"A": "1"}, {"STOP": "/other", "A": "1"}])
-def test_an_earlier_version_gets_the_endpoints_variables(registered):
-    # given an earlier version whose package has no variables, other ones, or another value of one
+def test_earlier_version_gets_the_endpoints_variables(registered):
+    # given an earlier version whose package has no environment variables, other variables, or another value
+    # of a variable
     sagemaker = SageMaker(serving="InService")
     sagemaker.variables = registered
-    # when it is deployed at an endpoint with variables
+    # when this version is deployed to an endpoint that has variables
     done = run(sagemaker, {"version": 3}, endpoint={"environment": {"STOP": "/trading"}})
-    # then the endpoint's variables are used
+    # then the values of the endpoint's variables are used
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"]["Environment"] == registered | {"STOP": "/trading"}
 
 
 @pytest.mark.parametrize("approval", ["Rejected", "PendingManualApproval"])
-def test_a_version_that_is_not_approved_is_refused(approval):
+def test_version_that_is_not_approved_is_refused(approval):
     sagemaker = SageMaker(serving="InService")
     sagemaker.packages[VERSION] = approval
     done = run(sagemaker, {"version": 3})
@@ -235,7 +236,7 @@ def test_a_version_that_is_not_approved_is_refused(approval):
     assert verbs(done) == ["describeModelPackage"]
 
 
-def test_a_version_that_fails_to_deploy_stays_approved():
+def test_version_that_fails_to_deploy_stays_approved():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [{"EndpointStatus": "InService", "EndpointConfigName": "old"}]
     done = run(sagemaker, {"version": 3})
@@ -406,11 +407,11 @@ def test_any_other_error_ends_the_execution_with_its_reason(task):
     assert done.visited.count(task) == 1
 
 
-def test_a_deployment_that_fails_leaves_the_old_model_serving():
+def test_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
         {"EndpointStatus": "InService"},  # to find the champion
-        {"EndpointStatus": "InService"},  # and again before the update
+        {"EndpointStatus": "InService"},  # and once more before the update
         {"EndpointStatus": "Updating"},
         {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},
     ]
@@ -423,7 +424,7 @@ def test_a_deployment_that_fails_leaves_the_old_model_serving():
     assert "deleteEndpoint" not in verbs(done)
 
 
-def test_a_first_deployment_that_fails_leaves_no_endpoint_behind():
+def test_first_deployment_that_fails_leaves_no_endpoint_behind():
     sagemaker = SageMaker(serving=None)
     sagemaker.statuses = [{"EndpointStatus": "Failed", "FailureReason": "the image has no serve"}]
     done = run(sagemaker)
@@ -485,4 +486,4 @@ def test_jobs_use_the_given_vpc_and_key():
         assert job["VpcConfig"] == network
         assert job["ResourceConfig"]["VolumeKmsKeyId"] == KEY
         assert job["OutputDataConfig"]["KmsKeyId"] == KEY
-    assert "VpcConfig" not in arguments(done, "createModel")[0]  # a serverless endpoint cannot have one
+    assert "VpcConfig" not in arguments(done, "createModel")[0]  # a serverless endpoint cannot have a VPC

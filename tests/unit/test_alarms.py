@@ -30,7 +30,8 @@ def test_one_metric_against_its_threshold() -> None:
     assert state({"a": [1]}, MetricName="a") == "ALARM"
     assert state({"a": [0]}, MetricName="a") == "OK"
     assert state({"a": [1, 0]}, MetricName="a") == "OK"  # all periods must breach,
-    assert state({"a": [1, 0]}, MetricName="a", DatapointsToAlarm=1) == "ALARM"  # or as many as configured
+    # or as many periods as configured must breach
+    assert state({"a": [1, 0]}, MetricName="a", DatapointsToAlarm=1) == "ALARM"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_missing_data_is_treated_as_configured(treatment: str, wanted: str | Non
 @pytest.mark.parametrize(
     ("expression", "wanted"),
     [
-        ("a + b", "OK"),  # the sum is missing if one value is
+        ("a + b", "OK"),  # the sum is missing if one of its values is missing
         ("FILL(a, 0) + FILL(b, 0)", "ALARM"),
         ("SUM([a, b])", "ALARM"),
         ("2 * (a - 3)", "OK"),
@@ -58,6 +59,6 @@ def test_metric_math(expression: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize("expression", ["ANOMALY_DETECTION_BAND(a)", "a if a else b", "nobody + 1"])
-def test_arithmetic_that_is_not_built_is_refused(expression: str) -> None:
+def test_unsupported_arithmetic_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match=r"not built|none of its metrics"):
         state({"a": [1]}, Metrics=[{"Id": "e", "Expression": expression}, metric("a")])

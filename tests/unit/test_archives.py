@@ -121,7 +121,7 @@ def test_unpack_refuses_harmful_archives_with_the_reason(unpack: Unpack, tmp_pat
     folder.mkdir(parents=True)
     with pytest.raises(of_local.ArchiveError, match=reason):
         unpack(body, folder)
-    # then nothing is outside of the folder, and it has only regular files within the limits
+    # then no file is outside of the folder, and the folder has only regular files within the limits
     found = [path for path in (tmp_path / "outer").rglob("*") if path != folder]
     assert all(folder in path.parents for path in found)
     assert all(stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFDIR) for path in found)
@@ -131,7 +131,7 @@ def test_unpack_refuses_harmful_archives_with_the_reason(unpack: Unpack, tmp_pat
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_unpack_returns_the_packed_files(unpack: Unpack, tmp_path: Path, mode: str):
-    deep = "/".join(["n" * 99] * 10)  # nearly 1,000 characters in short parts
+    deep = "/".join(["n" * 99] * 10)  # a path of nearly 1,000 characters whose parts are short
     files = {
         "model.ubj": bytes(range(256)) * 2000,
         "a/b/c.json": b"{}",
@@ -157,7 +157,7 @@ def test_unpack_needs_no_memory_for_a_bomb(unpack: Unpack, tmp_path: Path):
     header = tarfile.TarInfo("zeros")
     header.size = 3 * 2**30
     body = gzip.compress(header.tobuf()) + gzip.compress(bytes(2**20)) * 3000
-    # when it is unpacked, then it is refused before the first byte is written
+    # when the archive is unpacked, then it is refused before the first byte is written
     with pytest.raises(of_local.ArchiveError, match="it unpacks to more than 1000000 bytes"):
         unpack(body, tmp_path / "new")
     assert not list((tmp_path / "new").rglob("zeros"))
@@ -219,11 +219,11 @@ def test_archives_are_unpacked_in_listed_modules_only():
     allowed = (
         "containers/toolkit/archive.py",
         "local/archives.py",
-        "local/emulator/patches/functions.py",  # Lambda's layers, of a size that the emulator checks
+        "local/emulator/patches/functions.py",  # unpacks Lambda's layers, whose size the emulator checks
         "local/sagemaker/artifacts.py",  # packs
         "local/feeds/caiso.py",  # packs
-        "runtime/*/core/archive.py",  # packs, or reads files of a bounded size
-        "runtime/*/layer/python/*/sources/*.py",  # a source's answer, of a bounded size
+        "runtime/*/core/archive.py",  # packs archives, or reads files of a bounded size
+        "runtime/*/layer/python/*/sources/*.py",  # reads a source's response, which has a bounded size
         "constructs/groundplan/lambdas/site_files/handler.py",
         "scenarios/archives.py",
     )

@@ -30,7 +30,7 @@ class Bucket:
 
     def upload_file(self, file: str, bucket: str, key: str, **_: Any) -> None:
         self.keys.append(key)
-        # The uploaded path may be that of a descriptor
+        # Resolved, because the uploaded path may be that of a file descriptor
         self.during += sorted(path.name for path in Path(file).resolve().parent.iterdir())
         self.came.set()
 
@@ -55,11 +55,11 @@ def test_markers_are_written_next_to_checkpoints_as_by_sagemaker(tmp_path: Path)
     bucket = Bucket()
     checkpoints = Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=0.01)
     (tmp_path / "one.bin").write_text("1")
-    # when it is uploaded, then there is a marker during the upload, and another one afterwards
+    # when the checkpoint is uploaded, then there is a marker during the upload, and another marker afterwards
     checkpoints.close()
     assert bucket.during == ["one.bin", "one.bin.sagemaker-uploading"]
     assert {path.name for path in tmp_path.iterdir()} == {"one.bin", "one.bin.sagemaker-uploaded"}
-    # and when it has changed, then the second marker is removed during the next upload
+    # and when the checkpoint has changed, then the second marker is removed during the next upload
     bucket.during.clear()
     (tmp_path / "one.bin").write_text("changed")
     checkpoints.close()
@@ -69,14 +69,14 @@ def test_markers_are_written_next_to_checkpoints_as_by_sagemaker(tmp_path: Path)
 
 
 def test_fine_tuning_ignores_upload_markers_beside_its_files(tmp_path: Path) -> None:
-    # given files of a task that the local cloud has uploaded, and one that it is uploading
+    # given files of a task that the local cloud has uploaded, and a file that it is uploading
     bucket = Bucket()
     for name in ("adapter.json", "adapter_model.safetensors"):
         (tmp_path / name).write_text(name)
     Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=1).close()
     (tmp_path / "adapter.json.sagemaker-uploading").touch()
     assert len(list(tmp_path.iterdir())) == 5
-    # then the task lists only these files, all of which must be in S3
+    # then the task lists these files without the markers, because all listed files must be in S3
     found = [path.name for path in sagemaker.files(tmp_path)]
     assert found == ["adapter.json", "adapter_model.safetensors"]
     assert sorted(bucket.keys) == [f"jobs/one/{name}" for name in found]
@@ -119,14 +119,14 @@ def test_unreadable_file_fails_the_job_and_is_named(tmp_path: Path, closed: str)
     (folder / "closed").mkdir(parents=True)
     (folder / "closed" / "file").write_text("1")
     (folder / closed).chmod(0)
-    # when it is uploaded by a user other than root
+    # when a user other than root uploads it
     program = [sys.executable, "-c", READER, str(folder), str(scratch)]
     if os.getuid() == 0:
-        # Run as root without the capability to bypass permissions
+        # as root, the program runs without the capability to bypass permissions
         program = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *program]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120)
     (folder / closed).chmod(0o700)
-    # then the error names it, as a checkpoint, in an archive, and as a single file
+    # then the error names the path: as a checkpoint, in an archive, and as a single file
     assert done.stdout.splitlines() == [
         SENTENCE.format(what, closed) for what in ("Checkpoint", "Artifact", "Artifact")
     ], done.stderr
@@ -145,7 +145,7 @@ def test_folder_removed_during_the_scan_is_skipped(tmp_path: Path, monkeypatch: 
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", remove_first)
-    # when checkpoints are uploaded, then the other files are
+    # when checkpoints are uploaded, then the files outside of that folder are uploaded
     Checkpoints(bucket, "s3://data/jobs", [tmp_path], interval=1).close()
     assert not (tmp_path / "gone").exists()
     assert bucket.keys == ["jobs/kept"]
@@ -170,7 +170,7 @@ def test_error_of_an_upload_is_the_failure_reason(
     (tmp_path / "one").write_text("1")
     checkpoints = Checkpoints(bucket, "s3://data/jobs", [tmp_path], interval=0.01)
     checkpoints.start()
-    # when it has failed, then the error is reported, and again at the end
+    # when the upload has failed, then the error is raised, and raised again at the end
     try:
         assert str(until(lambda: checkpoints.error, "an error")) == reason
         with pytest.raises(TransferError):

@@ -71,7 +71,7 @@ def test_clean_up_ignores_jobs_that_ended_meanwhile(monkeypatch: pytest.MonkeyPa
     for call in (stop.stop_training_job, stop.stop_hyper_parameter_tuning_job, stop.stop_processing_job):
         call.__dict__["__name__"] = "stop"
     monkeypatch.setattr(clean_up, "client", lambda service: stop)
-    # when the stack is deleted, then its deletion continues
+    # when the stack is deleted, then the jobs that have ended do not stop its deletion
     others = {"HyperParameterTuningJob": "sweep-1", "ProcessingJob": "sweep-1"}
     clean_up.delete(clean_up.Leftovers("sweep-1", "", "", ("a",), others), lambda: 100.0)
     assert stopped == ["HyperParameterTuningJob", "TrainingJob", "ProcessingJob"]
@@ -136,7 +136,7 @@ def test_respond_rolls_back_a_creation_without_its_properties(handler):
         # when a creation fails before it has an id, and is rolled back
         made = stub.request(handler, "Create", {})
         deleted = stub.request(handler, "Delete", {}, physical_id=made["PhysicalResourceId"])
-    # then the responses report this, and no other work is done
+    # then the responses report the missing properties, and no other work is done
     assert made["Status"] == "FAILED"
     assert made["Reason"].startswith("KeyError: ")
     assert deleted["Status"] == "SUCCESS"
@@ -150,7 +150,7 @@ def test_code_of_a_function_imports_on_its_own(name, tmp_path):
         stack, "Function", code=code_of(name), handler="x.y", runtime=lambda_.Runtime.PYTHON_3_14
     )
     (asset,) = tmp_path.glob("asset.*")
-    # when it is imported without this project
+    # when the code is imported without this project
     boto3 = Path(pytest.importorskip("boto3").__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-S", "-B", "-c", "import handler; handler.handler"],
@@ -159,7 +159,7 @@ def test_code_of_a_function_imports_on_its_own(name, tmp_path):
         capture_output=True,
         text=True,
     )
-    # then it has all needed modules and no others
+    # then the asset has all needed modules and no others
     assert done.returncode == 0, done.stderr
     files = {path.relative_to(asset).as_posix() for path in asset.rglob("*") if path.is_file()}
     assert files == {"handler.py", "groundplan/lambdas/custom_resource.py"}

@@ -119,7 +119,8 @@ def test_definition_with_every_field_is_accepted(definition: dict[str, Any]) -> 
         (machine(A={"Type": "Map", "End": True,
                     "ItemProcessor": machine(B=END) | {"QueryLanguage": "JSONata"}}),
          [(SCHEMA, "/States/A/ItemProcessor")]),
-        # AWS reports a missing target with a missing end, and unreachable states only if there is an end
+        # AWS also reports a missing terminal state when a target is missing, and reports unreachable states
+        # only if there is a terminal state
         (machine(A={"Type": "Pass", "Next": "NOPE"}),
          [(TARGET, "/States/A/Next"), ("MISSING_END_STATE", "")]),
         (machine(A={"Type": "Pass", "Next": "B"}, B={"Type": "Pass", "Next": "A"},
@@ -129,7 +130,7 @@ def test_definition_with_every_field_is_accepted(definition: dict[str, Any]) -> 
         ({"StartAt": "B", "States": {"A": END}}, [(TARGET, "/StartAt"), (TARGET, "/States/A")]),
     ],
 )  # fmt: skip
-def test_a_definition_that_aws_refuses_is_diagnosed(definition: Any, expected: list[tuple[str, str]]) -> None:
+def test_definition_that_aws_refuses_is_diagnosed(definition: Any, expected: list[tuple[str, str]]) -> None:
     assert found(definition) == expected
 
 
@@ -144,9 +145,9 @@ def _without(definition: dict[str, Any], path: list[Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(PATHS["States"].keys() - {"Z"}))
 def test_state_without_a_next_state_is_refused(name: str) -> None:
-    # given a machine with one state whose transition is removed
+    # given a machine in which the transition of one state is removed
     field = "Choices" if PATHS["States"][name]["Type"] == "Choice" else "Next"
-    # then that state is named
+    # then the error names that state
     assert (SCHEMA, f"/States/{name}") in found(_without(PATHS, ["States", name, field]))
 
 

@@ -1,4 +1,4 @@
-"""The demonstration: its report, and that one architecture's failure does not affect others."""
+"""The demonstration: its report, and that the failure of one architecture does not affect the others."""
 
 import base64
 import html
@@ -128,7 +128,7 @@ def test_failed_preparation_is_the_reason_in_the_report(architecture, demonstrat
 
 
 def test_embedded_svg_keeps_its_colours_and_gets_unique_ids(tmp_path):
-    # given a picture with a colour that looks like a reference to an id
+    # given an SVG with a colour that looks like a reference to an id
     path = tmp_path / "chart.svg"
     path.write_text(
         '<svg xmlns="http://www.w3.org/2000/svg"><clipPath id="inside"/><g id="unused"/>'
@@ -149,7 +149,7 @@ def bitmap(path, colour):
 
 
 @pytest.mark.parametrize(("suffix", "media"), [("png", "image/png"), ("webp", "image/webp")])
-def test_a_bitmap_is_embedded_in_the_report(architecture, demonstrate, suffix, media):
+def test_bitmap_is_embedded_in_the_report(architecture, demonstrate, suffix, media):
     # given
     def run(stack, out, progress):
         path = bitmap(out / f"page.{suffix}", "white")
@@ -166,7 +166,7 @@ def test_a_bitmap_is_embedded_in_the_report(architecture, demonstrate, suffix, m
     assert not re.search(r'(src|srcset|href)="(?!#|data:)', page)
 
 
-def test_a_bitmap_has_its_own_file_for_dark(tmp_path):
+def test_bitmap_has_its_own_file_for_dark(tmp_path):
     # given
     light, dark = (bitmap(tmp_path / f"{colour}.webp", colour) for colour in ("white", "black"))
 
@@ -180,7 +180,7 @@ def test_a_bitmap_has_its_own_file_for_dark(tmp_path):
     assert '<source media="(prefers-color-scheme: dark)" srcset=' in shown
 
 
-def test_a_note_says_which_figure_is_missing(architecture, demonstrate):
+def test_note_says_which_figure_is_missing(architecture, demonstrate):
     # given
     def run(stack, out, progress):
         return ScenarioResult({"error": 0.25}, (ERROR,), [], Report(notes=["There is no <browser>."]))
@@ -228,7 +228,7 @@ def test_failure_of_one_architecture_is_reported_and_others_continue(architectur
     assert done.cloud.asked[-1] == "stop"
 
 
-def test_a_figure_that_misses_its_bound_fails_its_architecture(architecture, demonstrate):
+def test_figure_that_misses_its_bound_fails_its_architecture(architecture, demonstrate):
     done = demonstrate(architecture("missed", missed))
     assert done.code == 1
     assert done.results["missed"]["status"] == "failed"
@@ -284,7 +284,7 @@ def test_ids_in_the_report_are_unique_and_references_resolve(architecture, demon
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
 
 
-def test_off_a_terminal_progress_is_plain_lines():
+def test_progress_without_a_terminal_is_plain_lines():
     stream = io.StringIO()
     progress = Progress(stream)
 
@@ -312,7 +312,7 @@ def test_failed_step_is_marked():
     assert "✗ deploy" in stream.getvalue()
 
 
-def test_an_architecture_is_named_alike_in_every_room():
+def test_architecture_is_named_alike_in_every_room():
     for name, architecture in architectures.BY_NAME.items():
         assert architecture.name == name
         assert architecture.scenario.removesuffix(".steps") == f"scenarios.{name}"

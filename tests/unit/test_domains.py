@@ -68,7 +68,7 @@ def test_domain_is_described_listed_and_deleted_with_its_contents(sagemaker: Sag
     space = {"DomainId": domain, "SpaceName": "lab"}
     sagemaker("CreateUserProfile", **mine)
     sagemaker("CreateSpace", **space, **OWNED, SpaceSettings={"AppType": "JupyterLab"} | idle(chosen=60))
-    # then each is described and listed
+    # then the domain, the profile and the space are described and listed
     found = sagemaker("DescribeDomain", DomainId=domain)
     assert found["DomainArn"] == sagemaker.context.arn(domains.DOMAIN, domain)
     assert found["DefaultUserSettings"]["ExecutionRole"] == ROLE
@@ -77,7 +77,7 @@ def test_domain_is_described_listed_and_deleted_with_its_contents(sagemaker: Sag
     assert [each["DomainId"] for each in sagemaker("ListDomains")["Domains"]] == [domain]
     assert len(sagemaker("ListSpaces", DomainIdEquals=domain, SpaceNameContains="la")["Spaces"]) == 1
     assert sagemaker("ListUserProfiles", DomainIdEquals="d-other")["UserProfiles"] == []
-    # and its contents are deleted before it
+    # and the profile and the space must be deleted before the domain
     for operation, which in (
         ("DeleteDomain", {"DomainId": domain}),
         ("DeleteUserProfile", mine),

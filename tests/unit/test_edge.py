@@ -11,7 +11,7 @@ from local.emulator.edge import ErrorCache, seconds
     ("status", "control", "minimum", "expected"),
     [
         (500, "", 10, 10),
-        (503, "no-store", 10, 10),  # ignored for all but four statuses
+        (503, "no-store", 10, 10),  # this header is ignored for all statuses except four
         (503, "no-store", 0, 0),
         (404, "", 10, 10),
         (404, "private, no-cache", 10, 0),
@@ -22,7 +22,7 @@ from local.emulator.edge import ErrorCache, seconds
         (429, "max-age=60", 10, 0),
     ],
 )
-def test_an_error_is_kept_as_long_as_cloudfront_documents(
+def test_error_is_kept_as_long_as_cloudfront_documents(
     status: int, control: str, minimum: float, expected: float
 ) -> None:
     assert seconds(status, {"cache-control": control}, minimum) == expected
@@ -42,7 +42,7 @@ def test_cached_error_is_returned_until_its_ttl_ends() -> None:
     assert cache.find("distribution", "/api/models") is None
 
 
-def test_an_error_with_a_time_of_zero_is_not_kept() -> None:
+def test_error_with_a_time_of_zero_is_not_kept() -> None:
     cache = ErrorCache()
     cache.keep("distribution", "/", "answer", 0)
     assert cache.find("distribution", "/") is None

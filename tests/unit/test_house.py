@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {path.parent.name for path in ROOT.glob("containers/*/*/*/__init__.py")} | {"toolkit"}
 """Names of the Python packages in the container images. No two images have a package of the same name."""
 
-# room -> the rooms of this project it may import
+# maps each room to the rooms of this project that it may import
 MAY_IMPORT = {
     "settings": {"settings", "architectures"},
     "stacks": {"stacks", "groundplan", "settings"},
@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "scenarios",
         "local",
         *PACKAGES,
-        # for the project's own stack with other containers
+        # needed for the project's own stack with other containers
         "app",
         "architectures",
         "stacks",
@@ -157,7 +157,7 @@ def imported_at_run_time(tree: ast.AST) -> set[str]:
 
 
 def test_stubs_are_imported_for_types_only():
-    # Lambda and the containers do not have them
+    # Lambda and the containers do not have the stubs
     wrong = {
         str(path.relative_to(ROOT)): stubs
         for path in tracked("*.py")
@@ -173,7 +173,7 @@ def test_stubs_are_imported_for_types_only():
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_an_architecture_imports_nothing_of_another(name):
+def test_architecture_imports_nothing_of_another(name):
     others = [other for other in architectures.BY_NAME if other != name]
     for path in tracked(f"*/{name}.py", f"*/{name}/*.py"):
         words = set(re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE))
@@ -187,7 +187,7 @@ def modules() -> dict[str, Path]:
     bases = [*images, *(ROOT / name for name in ("constructs", "runtime", "containers")), ROOT]
     found = {}
     for path in tracked("*.py"):
-        if path.is_relative_to(ROOT / "tests/support/sixth"):  # a separate project
+        if path.is_relative_to(ROOT / "tests/support/sixth"):  # this folder is a separate project
             continue
         base = next(base for base in bases if path.is_relative_to(base))
         found[".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")] = path
@@ -229,7 +229,7 @@ def test_no_modules_import_each_other_in_a_circle():
         pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
-def test_a_class_name_has_one_meaning_in_a_package():
+def test_class_name_has_one_meaning_in_a_package():
     places: dict[tuple[str, str], list[str]] = {}
     for name, path in modules().items():
         package = name.partition(".")[0]

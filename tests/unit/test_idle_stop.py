@@ -51,9 +51,9 @@ class Instance:
             raise StopError("throttled")
 
     def after(self, seconds: float, age: float | Exception | None = None) -> int:
-        """Poll once after `seconds`; return how often the instance was stopped so far.
+        """Poll once after `seconds`; return how often the instance has been stopped so far.
 
-        :param age: seconds since the last activity; None: nothing runs
+        :param age: seconds since the last activity; None if no kernel or terminal runs
         """
         self.now += seconds
         self.answer = age if isinstance(age, Exception) else Activity(age, "")
@@ -64,22 +64,22 @@ class Instance:
 SILENCE = NoAnswerError("refused")
 
 
-def test_an_instance_is_stopped_after_the_idle_time() -> None:
+def test_instance_is_stopped_after_the_idle_time() -> None:
     instance = Instance()
     assert instance.after(10, age=0) == 0
     assert instance.after(HOUR - 1, age=HOUR - 1) == 0
     assert instance.after(1, age=HOUR) == 1
 
 
-def test_a_busy_kernel_is_never_idle() -> None:
+def test_busy_kernel_is_never_idle() -> None:
     instance = Instance()
     for _ in range(100):
         assert instance.after(HOUR, age=0) == 0
 
 
 @pytest.mark.parametrize("age", [None, 5 * HOUR])
-def test_a_fresh_instance_gets_the_full_time(age: float | None) -> None:
-    # given no activity, or times from before the start
+def test_fresh_instance_gets_the_full_time(age: float | None) -> None:
+    # given no activity, or activity from before the start of the program
     instance = Instance()
     assert instance.after(0, age) == 0
     assert instance.after(HOUR - 1, age) == 0
@@ -117,18 +117,18 @@ def test_instance_is_not_stopped_before_jupyters_first_response(capsys: pytest.C
     assert "Jupyter has never answered (refused): keep running" in capsys.readouterr().out
 
 
-def test_a_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixture[str]) -> None:
     # given
     instance = Instance()
     instance.fails = 2
     # when
     calls = [instance.after(seconds, age=None) for seconds in (HOUR, 60, 60)]
-    # then it was called until it was accepted
+    # then the stop was called until SageMaker accepted it
     assert calls == [1, 2, 3]
     said = capsys.readouterr().out
     assert said.count("the stop failed, the next poll decides again: throttled") == 2
     assert said.count("the stop was accepted") == 1
-    # and, as the instance runs on, once more after the same time
+    # and once more after the idle time, because the instance is still running
     assert instance.after(HOUR - 1, age=None) == 3
     assert instance.after(1, age=None) == 4
 
@@ -200,7 +200,7 @@ def seen(jupyter: Jupyter) -> Activity:
     return idle_stop.activity_of(jupyter.address)
 
 
-def test_the_latest_of_kernels_and_terminals_counts(jupyter: Jupyter) -> None:
+def test_latest_of_kernels_and_terminals_counts(jupyter: Jupyter) -> None:
     jupyter.kernels = lambda: [kernel("idle", 500), kernel("starting", 900)]
     jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(100)}]
     age, summary = seen(jupyter)
@@ -209,7 +209,7 @@ def test_the_latest_of_kernels_and_terminals_counts(jupyter: Jupyter) -> None:
     assert summary == "2 kernels, 0 busy, 1 terminals"
 
 
-def test_an_executing_kernel_is_active_now(jupyter: Jupyter) -> None:
+def test_executing_kernel_is_active_now(jupyter: Jupyter) -> None:
     jupyter.kernels = lambda: [kernel("idle", 900), kernel("busy", 900)]
     assert seen(jupyter) == Activity(0, "2 kernels, 1 busy, 0 terminals")
 
@@ -222,7 +222,7 @@ def test_times_are_read_as_jupyter_writes_them(jupyter: Jupyter, moment: str) ->
     assert age == pytest.approx(max(0, passed), abs=600)
 
 
-def test_a_server_without_terminals_has_none(jupyter: Jupyter) -> None:
+def test_server_without_terminals_reports_zero_terminals(jupyter: Jupyter) -> None:
     jupyter.terminals = lambda: None
     assert seen(jupyter) == Activity(None, "0 kernels, 0 busy, 0 terminals")
 
@@ -249,7 +249,7 @@ def test_stopped_server_raises_no_answer(jupyter: Jupyter) -> None:
 
 
 def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_path: Path) -> None:
-    # given a server as SageMaker's, with a self-signed certificate
+    # given a server with a self-signed certificate, as on SageMaker's instances
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=elsewhere", "-days", "1", "-nodes"]
     files = ["-keyout", str(key), "-out", str(cert)]
@@ -264,7 +264,7 @@ def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_pa
     assert idle_stop.activity_of(jupyter.address.replace("http:", "https:")).age == 0
 
 
-# As the instance runs it
+# The program as a process, as an instance runs it
 
 IDLE, POLL = 0.5, 0.05
 """Idle time and polling interval in seconds. `MANY` polls take longer than the idle time on any machine."""
@@ -294,7 +294,7 @@ class Running:
         aws.chmod(0o755)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                # without site-packages, as on the instance's system Python
+                # without site-packages, as with the system Python of an instance
                 [
                     *(sys.executable, "-I", "-S", str(SCRIPT)),
                     *("--idle-minutes", str(IDLE / 60), "--poll-seconds", str(POLL)),
@@ -324,18 +324,18 @@ def running(folder: Path, jupyter: Jupyter, failures: int = 0) -> Iterator[Runni
 
 
 @pytest.mark.parametrize("what", ["kernel", "terminal"])
-def test_an_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_path: Path) -> None:
+def test_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_path: Path) -> None:
     # given a kernel that has executed without output for an hour, or a terminal with output
     if what == "kernel":
         jupyter.kernels = lambda: [kernel("busy", HOUR)]
     else:
         jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(0)}]
     with running(tmp_path, jupyter) as program:
-        # when a multiple of the idle time passes
+        # when a multiple of the idle time has passed
         program.until(lambda: jupyter.polls > MANY, "polls")
         # then
         assert program.calls == []
-        # and when nothing is active any more
+        # and when the kernel or terminal is no longer active
         jupyter.kernels = lambda: [kernel("idle", HOUR)]
         jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(HOUR)}]
         program.until(lambda: program.calls, "the stop")
@@ -345,7 +345,7 @@ def test_an_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, t
         program.until(lambda: "the stop was accepted" in program.log.read_text(), "its log")
 
 
-def test_the_aws_cli_is_called_until_it_succeeds(jupyter: Jupyter, tmp_path: Path) -> None:
+def test_aws_cli_is_called_until_it_succeeds(jupyter: Jupyter, tmp_path: Path) -> None:
     with running(tmp_path, jupyter, failures=2) as program:
         program.until(lambda: len(program.calls) >= 3, "the third call")
         program.until(lambda: "the stop was accepted" in program.log.read_text(), "its log")
@@ -364,7 +364,7 @@ def test_stop_without_metadata_or_aws_cli_raises_an_error(
         idle_stop.stop_instance(metadata)
 
 
-def test_the_program_is_python_of_the_instances_system() -> None:
+def test_program_runs_on_the_system_python_of_an_instance() -> None:
     tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 9))
     names = {
         name.name if isinstance(node, ast.Import) else node.module

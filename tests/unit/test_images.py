@@ -88,22 +88,22 @@ def test_image_runs_by_its_dockerfile(context):
     image = built(context, PROGRAM)
     root = image.folder / "root"
 
-    # When it is started with an argument
+    # When the image is started with an argument
     said = run(image, "train", "--data=/opt/data/a.csv")
 
-    # Then paths of the image are mapped to this machine, and others are not
+    # Then paths of the image are mapped to folders of this machine, and other paths are not
     assert said["args"] == ["train", f"--data={root}/opt/data/a.csv"]
     assert said["cwd"] == str(root / "opt" / "work")
     assert str(root / "opt" / "program") in said["path"]
     assert said["env"]["DATA"] == f"{root}/opt/data:/var/nowhere"
     assert said["env"]["ADDRESS"] == "http://host:80//opt/data"
-    # And Python is the image's, with its packages
+    # And the program runs with the image's Python and packages
     assert said["executable"] == str(image.folder / "env" / "bin" / "python")
     command, environment, _ = image.launch([], ["python", "-c", "import six; print(six.__version__)"])
     assert subprocess.check_output(command, env=environment, text=True) == "1.17.0\n"
 
 
-def test_a_container_inherits_nothing_from_the_server(context, monkeypatch):
+def test_container_inherits_nothing_from_the_server(context, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the server")
     monkeypatch.setenv("PYTHONSTARTUP", "/server")
     monkeypatch.setenv("SSL_CERT_FILE", "/certificates.pem")
@@ -122,7 +122,8 @@ def test_a_container_inherits_nothing_from_the_server(context, monkeypatch):
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', [], None, ["serve"]),
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', ["train"], None, ["train"]),
         ('CMD ["serve"]\nENTRYPOINT ["python", "-m", "program"]', [], None, ["serve"]),
-        ('ENTRYPOINT ["python", "-m", "program"]', [], None, []),  # the base's command is reset
+        # an entry point resets the command of the base image
+        ('ENTRYPOINT ["python", "-m", "program"]', [], None, []),
         ('CMD ["python", "-m", "program", "serve"]', [], None, ["serve"]),
         ('CMD ["python", "-m", "program", "serve"]', ["python", "-m", "program", "x"], None, ["x"]),
         ('ENTRYPOINT ["x"]\nENTRYPOINT ["/usr/local/bin/python3", "-m", "program"]', ["y"], None, ["y"]),
@@ -156,7 +157,7 @@ def test_programs_of_packages_and_of_the_image_are_found(context):
     assert "tabular data" in subprocess.check_output(command, env=environment, text=True)
 
 
-def test_a_program_of_this_machine_is_not_the_images(context):
+def test_program_of_this_machine_is_not_found_in_an_image(context):
     image = built(context, PROGRAM)
     with pytest.raises(FileNotFoundError, match="has no program git"):
         image.launch([], ["git"])
@@ -174,7 +175,7 @@ def test_no_container_can_change_the_files_of_the_next(context):
 def test_same_content_is_the_same_image_built_once(context, capfd):
     first = built(context, PROGRAM)
 
-    # When only files outside of the image differ
+    # When the build context differs only in files that are not part of the image
     (context / "README.md").write_text("not copied")
     again = built(context, "# a comment\n" + PROGRAM)
 
@@ -250,7 +251,8 @@ def test_failed_installation_names_its_line_and_leaves_no_files(context, home, c
 
 
 def test_index_of_the_dockerfile_is_used_without_showing_its_password(context, monkeypatch, capfd):
-    # Given an unreachable index, while the machine's own index, which the base came from, is reachable
+    # Given a Dockerfile with an unreachable index, and the machine's own index, which is reachable and served
+    # the base
     built(context, FROM)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     text = FROM + "ARG PASSWORD\nRUN pip install --index-url http://me:$PASSWORD@127.0.0.1:1/simple six\n"
@@ -336,7 +338,7 @@ LABEL tag=$TAG architecture=${TARGETARCH}
 """
     image = built(context, text, build_args={"TAG": "3.11-slim", "KIND": "special"}, architecture="arm64")
     variables = dict(each.split("=", 1) for each in image.config["Env"])
-    # Variables on one line do not use each other's new values
+    # A variable does not see the new value of another variable of the same line
     assert variables["A"] == "special"
     assert variables["B"] == "two words "
     assert variables["C"] == "$KIND"

@@ -56,7 +56,7 @@ def built(tmp_path: Path, said: list[str]) -> Build:
 
 
 def test_files_that_a_command_writes_are_in_the_image(built: Build) -> None:
-    # given a command that adds and changes files, and an instruction after it that replaces one
+    # given a command that adds and changes files, followed by an instruction that replaces one of them
     code = """
 import pathlib, sys
 out = pathlib.Path("/opt/out/deep")
@@ -94,7 +94,7 @@ for path in ("/tmp/x", "/var/tmp/x", "/root/x", "/run/x", "/dev/shm/x"):
     ]
     assert (root / "opt/data/a.csv").read_text() == "written"
     assert (root / "opt/data/b.csv").read_text() == "copied"
-    # and no container can change them
+    # and no container can change these files
     modes = {name: (out / name).stat().st_mode & 0o777 for name in ("file", "program")}
     assert modes == {"file": 0o444, "program": 0o555}
 
@@ -113,7 +113,7 @@ def test_command_has_the_environment_of_the_image_only(built: Build, monkeypatch
     # when a command is between instructions that change its environment
     lines = "ARG GIVEN\nENV OWN=$GIVEN\nWORKDIR /opt/work\nRUN python -m work\nENV OWN=later\nWORKDIR /opt\n"
     image = built(code, lines, GIVEN="given")
-    # then it has the environment set before it
+    # then the command has the environment that the instructions before it have set
     folder, environment = json.loads((image.folder / "root/opt/told").read_text())
     assert folder == "/opt/work"
     assert environment.pop("PATH").startswith("/usr/local/bin:")
@@ -128,7 +128,7 @@ def test_command_has_the_environment_of_the_image_only(built: Build, monkeypatch
     }
 
 
-def test_a_command_has_no_network(built: Build) -> None:
+def test_command_has_no_network(built: Build) -> None:
     # given a port of this machine that accepts connections
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -157,7 +157,7 @@ def test_command_is_ended_after_its_time_limit(built: Build, monkeypatch: pytest
         built("import time; time.sleep(300)")
 
 
-def test_a_command_runs_once_for_the_same_content(built: Build, said: list[str]) -> None:
+def test_command_runs_once_for_the_same_content(built: Build, said: list[str]) -> None:
     # given a command that writes a different file each time
     code = "import uuid; print('at work'); open('/opt/told', 'w').write(str(uuid.uuid4()))\n"
     first = built(code)
@@ -165,7 +165,7 @@ def test_a_command_runs_once_for_the_same_content(built: Build, said: list[str])
     assert built(code) == first
     # then the command does not run again
     assert [line.strip() for line in said].count("at work") == 1
-    # but it does for other arguments, other files before it, and another order
+    # but the command runs again when arguments, files copied before it, or the order of instructions change
     others = [
         built(code, "RUN python -m work now\n"),
         built(code + "# changed\n"),
@@ -195,12 +195,12 @@ def test_unsupported_result_of_a_command_is_refused_with_the_reason(
         built(f"import os, shutil; {code}")
 
 
-def test_a_program_that_is_not_in_the_image_is_named(built: Build) -> None:
+def test_program_that_is_not_in_the_image_is_named(built: Build) -> None:
     with pytest.raises(BuildError, match=r"could not be started: the image has no program python3\.99"):
         built("", "RUN python3.99 -m work\n")
 
 
-def test_without_namespaces_a_command_is_skipped_and_the_image_another(
+def test_image_is_rebuilt_when_its_skipped_command_can_run(
     built: Build, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "open('/opt/told', 'w').write('ran')\n"
@@ -213,10 +213,10 @@ def test_without_namespaces_a_command_is_skipped_and_the_image_another(
     assert [line for line in said if "not run" in line] == [
         "RUN python -m work: not run, as it needs namespaces and this machine has none: refused by the test"
     ]
-    # when it allows them
+    # when the kernel allows namespaces
     assert not build.current(skipped)
     ran = built(code)
-    # then the command runs, and the image is another one
+    # then the command runs, and the build makes another image
     assert ran.id != skipped.id
     assert (ran.folder / "root/opt/told").read_text() == "ran"
     assert build.current(ran)

@@ -146,7 +146,7 @@ def test_commands_of_the_cdk_push_an_image_that_runs(docker, ecr, asset):
         done = docker(*command)
         assert done.returncode == 0, done.stderr
 
-    # Then ECR's manifest leads back to the image, by the digest of its configuration
+    # Then ECR's manifest identifies the image by the digest of its configuration
     manifest = manifest_of(ecr, "1")
     image = resolve(manifest)
     assert json.loads(manifest)["config"]["digest"] == f"sha256:{image.id}"
@@ -204,7 +204,7 @@ def test_build_takes_the_options_of_an_image_asset(docker, asset):
         (["-o", "type=image,oci-mediatypes=false"], "application/vnd.docker.distribution.manifest.v2+json"),
     ],
 )
-def test_an_image_is_pushed_with_the_manifest_of_its_output(docker, ecr, asset, options, kind):
+def test_image_is_pushed_with_the_manifest_of_its_output(docker, ecr, asset, options, kind):
     address = f"{REGISTRY}/assets:{asset.name}"
     assert docker("build", *options, "--tag", address, ".").returncode == 0
     assert docker("push", address).returncode == 0
@@ -263,12 +263,12 @@ def test_manifest_of_an_unknown_image_is_refused(home, manifest):
         resolve(manifest)
 
 
-def test_the_images_are_listed(docker):
+def test_images_are_listed(docker):
     docker("build", "--tag", "listed:1", ".")
     assert "public.ecr.aws/docker/library/python:3.11-slim  listed:1\n" in docker("list").stdout
 
 
-def test_the_program_is_one_executable_path_and_is_written_once(tmp_path):
+def test_program_is_one_executable_path_and_is_written_once(tmp_path):
     first = launcher(tmp_path, Path("/some where/python"))
     written = first.stat().st_mtime_ns
     assert launcher(tmp_path, Path("/some where/python")) == first

@@ -29,7 +29,7 @@ AMI, OLD_AMI, NEURON = (
         ("notebook", "InstanceType"),
     ],
 )
-def test_the_table_has_the_types_that_sagemaker_offers(use: str, shape: str):
+def test_table_has_the_types_that_sagemaker_offers(use: str, shape: str):
     listed = {
         f"ml.{name}.{size}"
         for name, family in TABLE["families"].items()
@@ -56,7 +56,7 @@ def test_images_with_a_gpu_have_the_cuda_of_the_settings():
 
 
 @pytest.mark.parametrize("instance", ["ml.g4dn.xlarge", "ml.g5.2xlarge", "ml.p4d.24xlarge", "ml.r5d.large"])
-def test_a_volume_key_is_refused_where_disks_are_local(instance: str):
+def test_volume_key_is_refused_where_disks_are_local(instance: str):
     with pytest.raises(ApiError, match=f"VolumeKmsKeyId can't be requested for instance type {instance}"):
         instance_types.check_volume_key(instance, "arn:key")
     instance_types.check_volume_key(instance, None)
@@ -67,12 +67,12 @@ def test_a_volume_key_is_refused_where_disks_are_local(instance: str):
     ("instance", "version"),
     [("ml.m5.large", AMI), ("ml.m5.large", NEURON), ("ml.g5.xlarge", NEURON), ("ml.inf2.xlarge", OLD_AMI)],
 )
-def test_a_host_image_of_another_accelerator_is_refused(instance: str, version: str):
+def test_host_image_of_another_accelerator_is_refused(instance: str, version: str):
     with pytest.raises(ApiError, match=f"{version} is not supported for instance type {instance}"):
         instance_types.check_inference_ami(instance, version)
 
 
-def test_a_host_image_of_the_instances_accelerator_is_accepted():
+def test_host_image_of_the_instances_accelerator_is_accepted():
     instance_types.check_inference_ami("ml.g5.xlarge", AMI)
     instance_types.check_inference_ami("ml.g4dn.xlarge", OLD_AMI)
     instance_types.check_inference_ami("ml.inf2.xlarge", NEURON)

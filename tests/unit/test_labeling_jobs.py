@@ -224,7 +224,7 @@ def test_settings_of_labelers_are_checked(given: dict[str, Any], problem: str) -
 
 
 class Lambda:
-    """Raises or returns each of its answers in turn."""
+    """A client of Lambda that raises or returns the next of its answers."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)

@@ -39,7 +39,7 @@ def test_log_to_stdout_writes_levels_and_redacts_secrets():
     assert lines[:3] == ["INFO train:rmse=0.5", "WARNING login with ***", "ERROR training failed"]
     assert lines[-1] == "ValueError: ***"
     assert done.stderr == ""
-    # as by the metric definitions of the templates
+    # matches as the metric definitions of the templates do
     assert re.findall(r"train:rmse=([0-9.eE+-]+)", done.stdout) == ["0.5"]
 
 
@@ -62,9 +62,9 @@ def test_writer_delivers_remaining_lines_at_once_when_closed():
     writer = LogWriter(lambda: logs, "group", interval=600)
     writer.write("stream", "first")
     writer.write("stream", "last")
-    # when it is closed
+    # when the writer is closed
     began = time.monotonic()
     writer.close()
-    # then the lines are delivered without that wait
+    # then the remaining lines are delivered at once
     assert logs.messages == ["first", "last"]
     assert time.monotonic() - began < 60

@@ -21,7 +21,7 @@ def resolver(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["d1.cloudfront.localhost", "A.LOCALHOST", "a.localhost.", b"a.localhost"])
-def test_a_name_below_localhost_is_this_machine(name):
+def test_name_below_localhost_is_this_machine(name):
     resolve_localhost()
     assert socket.getaddrinfo(name, 80) == ["127.0.0.1"]
 

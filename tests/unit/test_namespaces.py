@@ -1,4 +1,5 @@
-"""A command in separate namespaces: what it can access, how it ends, and that nothing is left of it."""
+"""A command in separate namespaces: what it can access, how it ends, and that no process or file of it is
+left."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def place(tmp_path: Path) -> Path:
     folder = tmp_path / "a folder's: nä,me"
     (folder / "image").mkdir(parents=True)
     (folder / "ml").mkdir()
-    (folder / "env").symlink_to(sys.prefix)  # as in an image's folder
+    (folder / "env").symlink_to(sys.prefix)  # the folder of an image has such a link to its environment
     return folder
 
 
@@ -68,21 +69,21 @@ def test_exit_codes_are_those_of_a_container(start: Start, script: str, code: in
 
 
 def test_sigterm_reaches_the_first_process_only(start: Start) -> None:
-    # given a command that waits for a child, which would report a SIGTERM
+    # given a command with a child process that would report a SIGTERM
     child = "trap 'echo child told' TERM; echo ready; while :; do sleep 0.05; done"
     process = start("/bin/bash", "-c", f'trap "sleep 1; echo told; exit 5" TERM; bash -c "{child}" & wait')
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     # when the supervisor gets SIGTERM
     process.terminate()
-    # then only the command gets it, ends when it decides, and the child ends with it
+    # then only the command gets the signal, and when the command ends, the child is killed
     assert said(process) == ["told"]
     assert process.returncode == 5
 
 
 @pytest.mark.parametrize("end", [namespaces.KILL, signal.SIGKILL])
 def test_process_that_left_its_session_is_killed(start: Start, end: signal.Signals) -> None:
-    # given a process that left session and parent, and ignores all signals that it can
+    # given a process that has left its session and parent, and ignores all signals that can be ignored
     orphan = "trap '' TERM HUP INT; exec >/dev/null 2>&1; while :; do sleep 1; done"
     process = start(
         "/bin/bash", "-c", f'(setsid bash -c "{orphan}" &) ; echo ready; sleep 300', OF_A_TEST=str(id(end))
@@ -90,16 +91,16 @@ def test_process_that_left_its_session_is_killed(start: Start, end: signal.Signa
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     until(lambda: len(processes("OF_A_TEST", str(id(end)))) >= 3, "the process that leaves its session")
-    # when the supervisor gets a signal to end everything, or is killed
+    # when the supervisor gets the signal to end all processes, or is killed
     process.send_signal(end)
     process.wait(60)
-    # then all processes have ended, by the supervisor or the kernel
+    # then the supervisor or the kernel has ended all processes
     if end == namespaces.KILL:
         assert not processes("OF_A_TEST", str(id(end)))
     until(lambda: not processes("OF_A_TEST", str(id(end))), "the end of what ran inside")
 
 
-def test_a_process_that_lost_its_parent_is_reaped(start: Start) -> None:
+def test_process_that_lost_its_parent_is_reaped(start: Start) -> None:
     # given an orphan that ends, in a container that waits for no process
     waits = """
 import pathlib, time
@@ -111,7 +112,7 @@ while left() and time.monotonic() < deadline:
 print(len(left()))
 """
     process = start("/bin/bash", "-c", '(setsid sleep 0.1 &); exec python -c "$WAITS"', WAITS=waits)
-    # when it has ended, then no zombie is left
+    # when the orphan has ended, then no zombie is left
     assert said(process) == ["0"]
 
 
@@ -123,20 +124,20 @@ def test_missing_program_is_named_and_leaves_no_process(start: Start) -> None:
     assert not processes("OF_A_TEST", "missing")
 
 
-def test_the_images_files_lie_over_this_machines(place: Path, start: Start) -> None:
+def test_files_of_the_image_hide_those_of_this_machine(place: Path, start: Start) -> None:
     # given an image with files at paths of this machine, and one below /opt
     for path in ("usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run"):
         file = place / "image" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"#!/bin/sh\necho {path}\n")
         file.chmod(0o755)
-    # when they are run, changed and removed inside
+    # when the files are executed, changed and removed in a container
     script = """
 own; own-too; /etc/own; /opt/program/run
 echo changed > /opt/program/run; rm /usr/bin/own; touch /usr/local/written
 cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
 """
-    # then they are the image's files, and the changes are not kept
+    # then the container uses the image's files, and its changes are not kept
     assert said(start("/bin/bash", "-c", script)) == [
         "usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run", "changed", "gone"
     ]  # fmt: skip
@@ -148,7 +149,7 @@ cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
 
 @pytest.mark.parametrize("prefix", ["/usr/local", "/usr", "/opt/conda", sys.base_prefix])
 def test_python_of_the_image_is_that_of_its_environment(start: Start, prefix: str) -> None:
-    # also if this machine has the environment's base interpreter at that path
+    # also if this machine has an interpreter, the base of the environment, at the same path
     script = "import jmespath, sys, pathlib; print(sys.prefix, pathlib.Path(jmespath.__file__).parents[4])"
     process = start(f"{prefix}/bin/python3", "-c", script, prefix=prefix)
     assert said(process) == [f"{prefix} {prefix}"]
@@ -172,7 +173,7 @@ def test_home_with_a_python_interpreter_stays_private(
     (place / "env" / "bin").mkdir(parents=True)
     (place / "env" / "bin" / "python").symlink_to(home / "bin" / here.name)
     (place / "env" / "pyvenv.cfg").write_text(f"home = {home / 'bin'}\n")
-    # when it runs
+    # when a command of that environment runs
     script = """
 import ctypes, json, os, ssl, sys
 found = [os.path.join(at, name) for at, _, names in os.walk(sys.argv[1]) for name in names]
@@ -180,7 +181,7 @@ print(json.dumps([sys.base_prefix, [os.path.relpath(path, sys.argv[1]) for path 
 """
     library = {"LD_LIBRARY_PATH": f"{home}/lib"}
     (told,) = said(start("/usr/local/bin/python", "-c", script, str(home), **library))
-    # then it can read that Python, and nothing else in the home
+    # then the command can read that Python, and nothing else in the home
     base, found = json.loads(told)
     assert base == str(home)
     assert f"bin/{here.name}" in found
@@ -188,8 +189,8 @@ print(json.dumps([sys.base_prefix, [os.path.relpath(path, sys.argv[1]) for path 
     assert [path for path in found if not path.startswith(python)] == []
 
 
-def test_a_program_of_a_package_finds_its_python(start: Start) -> None:
-    # its first line names the environment by its path on this machine
+def test_program_of_a_package_finds_its_python(start: Start) -> None:
+    # the shebang line of the program has the environment's path on this machine
     assert said(start("/usr/local/bin/jp.py", "--help"))[0].startswith("usage: jp.py")
 
 
@@ -198,8 +199,8 @@ def test_host_names_are_resolved(start: Start) -> None:
     assert said(start("python", "-c", script)) == ["algo-1 127.0.0.2 127.0.0.3"]
 
 
-def test_a_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> None:
-    # given folders that may be neither read nor written, and a link out of them
+def test_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> None:
+    # given folders without read or write permission, and a link to a path outside of them
     kept = tmp_path / "kept"
     kept.mkdir(mode=0o500)
     closed = tmp_path / "closed" / "inner"
@@ -207,20 +208,20 @@ def test_a_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> Non
     (closed / "out").symlink_to(kept)
     for folder in (closed / "deep", closed, closed.parent):
         folder.chmod(0)
-    # when it is removed, then it is deleted, and nothing else is changed
+    # when the folder is removed, then it is deleted, and nothing outside of it changes
     namespaces.remove(closed.parent)
     assert not closed.parent.exists()
     assert kept.stat().st_mode & 0o777 == 0o500
 
 
 def test_refused_namespaces_return_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a machine whose kernel refuses them, simulated by an init whose unshare fails
+    # given a kernel that refuses namespaces, simulated by an init program whose `unshare` fails
     refusing = tmp_path / "init.py"
     refusing.write_text("import os, sys; os.write(int(sys.argv[1]), b'unshare(): Operation not permitted')")
     monkeypatch.setattr(namespaces, "_INIT", refusing)
     # when a trial runs
     reason = namespaces._unavailable.__wrapped__(tmp_path / "home")
-    # then the reason is the kernel's, and no file of the trial is left
+    # then the trial returns the kernel's error, and no file of the trial is left
     assert reason == "unshare(): Operation not permitted"
     assert not list((tmp_path / "home").iterdir())
 
@@ -268,7 +269,7 @@ def test_trial_is_repeated_after_a_transient_failure_only(
     assert not list((tmp_path / "home").iterdir())
 
 
-def test_an_error_of_the_init_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_init_process_keeps_its_errno(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     init = tmp_path / "init.py"
     init.write_text(
         "import os, sys; os.write(int(sys.argv[1]), b'[Errno 28] mount(a): No space left on device')"

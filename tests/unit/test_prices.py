@@ -18,7 +18,7 @@ IN_IRELAND = {"regionCode": "eu-west-1"}
 
 
 def ask(tmp_path: Path, operation: str = "GetProducts", region: str = "us-east-1", **params: Any) -> Any:
-    """Send one request as the SDKs do; return the response, or the code and the message of the error."""
+    """Send one request as the SDKs do; return the response, or the error's code and message."""
     store = Store(tmp_path / "records.sqlite")
     body = json.dumps({"ServiceCode": "AmazonSageMaker"} | params).encode()
     headers = {"X-Amz-Target": f"{PRICES}.{operation}"}
@@ -32,7 +32,7 @@ def term_match(**fields: str) -> list[dict[str, str]]:
     return [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in fields.items()]
 
 
-def test_a_product_has_the_price_lists_own_shape(tmp_path: Path) -> None:
+def test_product_has_the_format_of_the_price_list(tmp_path: Path) -> None:
     filters = term_match(regionCode="us-east-1", instanceName="ml.m5.xlarge", component="Training")
     answer = ask(tmp_path, Filters=filters)
     assert set(answer) == {"FormatVersion", "PriceList"}
@@ -99,13 +99,13 @@ def test_unsupported_request_is_refused_by_name(
     assert said in message
 
 
-def test_a_token_of_other_filters_is_refused(tmp_path: Path) -> None:
+def test_token_of_other_filters_is_refused(tmp_path: Path) -> None:
     token = ask(tmp_path, MaxResults=1)["NextToken"]
     refused, _ = ask(tmp_path, NextToken=token, Filters=term_match(**IN_IRELAND))
     assert refused == "InvalidNextTokenException"
 
 
-def test_a_caller_needs_the_permission(tmp_path: Path) -> None:
+def test_caller_needs_the_permission(tmp_path: Path) -> None:
     asked = []
 
     def authorize(*given: Any) -> None:

@@ -72,13 +72,13 @@ def test_unsupported_operation_returns_501_and_its_name(store: Store) -> None:
         assert "sagemaker:InvokeEndpoint" in error["message"]
 
 
-def test_an_operation_that_does_not_exist_is_unknown(store: Store) -> None:
+def test_operation_that_does_not_exist_is_unknown(store: Store) -> None:
     status, error = ask(store, "MakeCoffee")
     assert (status, error["__type"]) == (404, "UnknownOperationException")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
-def test_a_body_that_is_no_json_object_is_refused(store: Store, body: bytes) -> None:
+def test_body_that_is_no_json_object_is_refused(store: Store, body: bytes) -> None:
     status, error = ask(store, "ListTrainingJobs", body)
     assert (status, error["__type"]) == (400, "SerializationException")
 
@@ -107,7 +107,7 @@ def test_every_pattern_of_the_model_but_the_inexpressible_is_enforced() -> None:
         if "pattern" in shape.metadata
     }
     assert len(patterns) > 200
-    # One pattern, of Athena's catalogues, has UTF-16 surrogates.
+    # The pattern of Athena's catalogues has UTF-16 surrogates, which Python cannot express.
     assert [each for each in patterns if api._pattern(each) is None] == [
         pattern for pattern in patterns if "uD800" in pattern
     ]
@@ -164,14 +164,14 @@ def test_next_page_is_complete_after_deletions(order: str) -> None:
     for by in ("CreationTime", "Name", "Status"):
         asked = {"MaxResults": 4, "SortOrder": order, "SortBy": by}
         first = api.page(asked, records, "M")
-        # when the whole first page is deleted, then the rest is complete
+        # when all records of the first page are deleted, then the remaining pages are complete
         seen = [each["ModelName"] for each in first["M"]]
         left = [each for each in records if each["ModelName"] not in seen]
         rest = api.page(asked | {"NextToken": first["NextToken"], "MaxResults": 100}, left, "M")
         assert {each["ModelName"] for each in rest["M"]} == {each["ModelName"] for each in left}
 
 
-def test_a_list_is_filtered_by_name_status_and_time() -> None:
+def test_list_is_filtered_by_name_status_and_time() -> None:
     records = [
         {"TrainingJobName": f"{name}-{n}", "TrainingJobStatus": status, "CreationTime": n}
         for n, (name, status) in enumerate([("a", "Failed"), ("a", "Completed"), ("b", "Completed")])
@@ -236,7 +236,7 @@ def test_pace_admits_a_burst_then_its_rate(monkeypatch: pytest.MonkeyPatch, stor
 def test_pace_ignores_jumps_of_the_wall_clock(
     monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
 ) -> None:
-    # given a pace whose burst is used up
+    # given a rate limiter whose burst is used up
     pace = quotas.Pace()
     assert [pace.take(rate=0.001, burst=2) for _ in range(3)] == [True, True, False]
     # when the wall clock jumps, in either direction, then the same calls are admitted
@@ -250,7 +250,7 @@ def test_pace_ignores_jumps_of_the_wall_clock(
 def test_warm_pool_lasts_its_time_despite_clock_jumps(
     monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
 ) -> None:
-    # given a pool of ten minutes that has been idle for one
+    # given a warm pool with a keep-alive period of ten minutes, which has been idle for one minute
     monotonic, wall = [5000.0], time.time()
     monkeypatch.setattr(warm_pools.time, "monotonic", lambda: monotonic[0])
     context = Context(Platform(), store.scoped("1", "r"))  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
     monotonic[0] += 60
     # when the clock jumps
     monkeypatch.setattr(time, "time", lambda: wall + jump)
-    # then it exists for nine more minutes, billed for its idle time
+    # then the pool exists for nine more minutes, and its idle time is billed
     assert warm_pools.current(record)["WarmPoolStatus"] == {
         "Status": "Available",
         "ResourceRetainedBillableTimeInSeconds": 60,
@@ -275,7 +275,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0])
 def test_scaling_continues_after_a_clock_moved_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    # given a change of instances with the time of a clock that was ahead
+    # given a change of the instance count that was recorded with a clock that was ahead
     assert scaling.elapsed(time.time() + jump) == float("inf")
     assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
 
@@ -296,7 +296,7 @@ def test_path_of_an_object_in_a_channel_is_sagemakers(prefix: str, key: str, pat
 
 
 @pytest.mark.parametrize("key", ["data/../../etc/passwd", "data/.."])
-def test_a_key_that_leaves_its_folder_is_refused(key: str) -> None:
+def test_key_that_leaves_its_folder_is_refused(key: str) -> None:
     with pytest.raises(artifacts.TransferError, match="not a path in a folder"):
         artifacts.relative(key, "data")
 
@@ -349,7 +349,7 @@ def test_hosts_get_unique_loopback_addresses() -> None:
     ("platform", "status"),
     [("notebook-al2023-v1", 200), ("notebook-al2023-v2", 200), ("notebook-al2023-v3", 400)],
 )
-def test_a_notebook_has_a_platform_that_aws_offers(store: Store, platform: str, status: int) -> None:
+def test_notebook_has_a_platform_that_aws_offers(store: Store, platform: str, status: int) -> None:
     role = "arn:aws:iam::000000000000:role/r"
     given = {"NotebookInstanceName": "n", "InstanceType": "ml.t3.medium", "RoleArn": role}
     assert ask(store, "CreateNotebookInstance", given | {"PlatformIdentifier": platform})[0] == status

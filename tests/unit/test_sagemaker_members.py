@@ -17,9 +17,8 @@ ROOT = Path(http.__file__).parent
 
 
 def _written() -> set[str]:
-    """Return the names in the code of the operations, without the tables of `members.py`.
-
-    Names of time filters are composed of two parts.
+    """Return the names in the code of the operations, without the tables of `members.py`. The code composes
+    the names of time filters from two parts.
     """
     found: set[str] = set()
     for file in ROOT.rglob("*.py"):
@@ -123,14 +122,14 @@ def filled(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("operation", "path"), [(name, path) for name, paths in members.UNBUILT.items() for path in paths]
 )
-def test_a_member_that_is_not_built_is_refused_by_name(operation: str, path: str) -> None:
+def test_member_that_is_not_built_is_refused_by_name(operation: str, path: str) -> None:
     assert members.unbuilt(operation, filled(path, {"given": True})) == path
-    # and an empty or false one has no effect
+    # and an empty or false value of the member has no effect
     for empty in ({}, [], False):
         assert members.unbuilt(operation, filled(path, empty)) is None
 
 
-def test_a_value_that_is_not_served_is_refused() -> None:
+def test_value_that_is_not_served_is_refused() -> None:
     path = "ProductionVariants[].RoutingConfig.RoutingStrategy"
     assert members.unbuilt("CreateEndpointConfig", filled(path, "RANDOM")) is None
     said = members.unbuilt("CreateEndpointConfig", filled(path, "PREFIX_AWARE"))
@@ -138,7 +137,7 @@ def test_a_value_that_is_not_served_is_refused() -> None:
 
 
 def test_operation_refuses_before_any_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given an operation that must not run
+    # given an operation that fails the test if it runs
     def reached(context: Any, params: Any) -> None:
         raise AssertionError("The operation was reached")
 

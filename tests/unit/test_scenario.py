@@ -45,7 +45,7 @@ def test_missed_metric_is_reported_with_its_bound():
 
 
 @pytest.mark.parametrize(("low", "misses"), [(0.41, 0), (0.43, 1)])
-def test_an_estimate_misses_its_bound_when_its_whole_interval_does(low, misses):
+def test_estimate_misses_its_bound_when_its_whole_interval_does(low, misses):
     declared = (LOW, Metric("error_low", "the interval's lower end"))
     assert len(ScenarioResult({"error": 0.44, "error_low": low}, declared, [], Report()).missed()) == misses
 

@@ -1,4 +1,4 @@
-"""The service models are those of the botocore that the project locks."""
+"""The service models come from the botocore version that the project locks."""
 
 from __future__ import annotations
 

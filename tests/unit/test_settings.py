@@ -70,7 +70,7 @@ def test_default_environment_is_dev():
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_serverless_endpoints_of_all_stacks_fit_into_a_new_account(env: str):
-    # 10 units, shared by all serverless endpoints of an account
+    # the quota of a new account: 10 concurrent invocations for all serverless endpoints together
     assert sum(chosen(name, {"env": env}).serverless_units for name in NAMES) <= 10
 
 
@@ -101,7 +101,7 @@ def test_single_values_are_overridden_as_the_command_line_gives_them(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_number_from_a_list_must_be_on_the_list(name: str):
+def test_number_from_a_list_must_be_on_the_list(name: str):
     path = f"{name}.log_retention_days"
     assert error({path: "8"}).startswith(f"{path} must be one of 1, ")
 
@@ -169,12 +169,12 @@ def test_unknown_field_of_a_group_is_refused_with_its_fields(name: str, path: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_architecture_is_set_field_by_field(name: str):
+def test_architecture_is_set_field_by_field(name: str):
     assert error({name: {"retain": True}}) == f"{name} is set one field at a time, such as {name}.retain=true"
 
 
 @pytest.mark.parametrize(("name", "path"), GROUPS)
-def test_a_group_is_set_field_by_field(name: str, path: str):
+def test_group_is_set_field_by_field(name: str, path: str):
     assert error({f"{name}.{path}": "x"}) == f"{name}.{path} must be set one field at a time, got 'x'"
 
 

@@ -1,4 +1,4 @@
-"""Only signatures as made by AWS's SDK are verified."""
+"""Verification of signatures: those of AWS's SDK are accepted, and any other request is refused."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_changed_request_is_refused(service: str) -> None:
         check(request, "another secret")
 
 
-def test_a_header_of_s3_that_is_not_signed_is_refused() -> None:
+def test_header_of_s3_that_is_not_signed_is_refused() -> None:
     request = sent("s3", CALLS["s3"])
     with pytest.raises(SignatureError) as refused:
         check(with_header(request, "x-amz-acl", "public-read"))
@@ -124,7 +124,7 @@ def test_a_header_of_s3_that_is_not_signed_is_refused() -> None:
 @pytest.mark.parametrize(
     ("minutes", "refused"), [(-16, True), (-14, False), (14, False), (16, True)], ids=str
 )
-def test_a_request_is_valid_for_a_quarter_of_an_hour(minutes: int, refused: bool) -> None:
+def test_request_is_valid_for_a_quarter_of_an_hour(minutes: int, refused: bool) -> None:
     request, now = sent("sns", CALLS["sns"]), datetime.now(UTC) + timedelta(minutes=minutes)
     if not refused:
         return check(request, now=now)
@@ -134,11 +134,11 @@ def test_a_request_is_valid_for_a_quarter_of_an_hour(minutes: int, refused: bool
 
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
-def test_a_presigned_address_is_verified_until_it_expires(style: str) -> None:
+def test_presigned_address_is_verified_until_it_expires(style: str) -> None:
     # given a URL that is valid for a minute
     request = presigned(60, s3={"addressing_style": style})
     check(request)
-    # then it is refused before its time, after it, and with another name
+    # then the URL is refused before it is valid, after it has expired, and for another object
     for seconds in (-1000, 62):
         with pytest.raises(SignatureError) as error:
             check(request, now=datetime.now(UTC) + timedelta(seconds=seconds))
@@ -153,7 +153,7 @@ def test_a_presigned_address_is_verified_until_it_expires(style: str) -> None:
             check(other)
 
 
-def test_a_presigned_address_lasts_a_week_at_most() -> None:
+def test_presigned_address_lasts_a_week_at_most() -> None:
     check(presigned(604_800))
     with pytest.raises(SignatureError, match="604800"):
         check(presigned(604_801))
@@ -180,7 +180,7 @@ def test_signature_version_2_is_refused() -> None:
         lambda r: with_header(r, "authorization", r.header("authorization").replace("AKIA", "=AKIA", 1)),
     ],
 )
-def test_a_request_that_claims_two_keys_is_refused(change: Callable[[Request], Request]) -> None:
+def test_request_that_claims_two_keys_is_refused(change: Callable[[Request], Request]) -> None:
     with pytest.raises(SignatureError):
         signatures.claim(change(sent("s3", CALLS["s3"])))
 
@@ -250,7 +250,7 @@ def chunked(kind: str) -> Request:
 
 
 @pytest.mark.parametrize("kind", CHUNKED)
-def test_a_body_in_signed_chunks_is_verified(kind: str) -> None:
+def test_body_in_signed_chunks_is_verified(kind: str) -> None:
     check(chunked(kind), now=NOW)
 
 
@@ -273,13 +273,13 @@ def test_changed_chunked_body_is_refused(kind: str, change: Callable[[bytes], by
 
 
 @pytest.mark.parametrize("change", [(b"sOO8/Q==", b"AAAAAA=="), (b"x-amz-trailer-signature", b"x-amz-other")])
-def test_a_changed_trailer_is_refused(change: tuple[bytes, bytes]) -> None:
+def test_changed_trailer_is_refused(change: tuple[bytes, bytes]) -> None:
     request = chunked(signatures.CHUNKS_AND_TRAILER)
     with pytest.raises(SignatureError, match="does not match"):
         check(replace(request, body=request.body.replace(*change)), now=NOW)
 
 
-def test_a_signature_that_is_no_ascii_text_is_refused() -> None:
+def test_signature_that_is_no_ascii_text_is_refused() -> None:
     request = presigned()
     query = re.sub("X-Amz-Signature=[0-9a-f]+", "X-Amz-Signature=%C3%A9", request.raw_query)
     assert query != request.raw_query
@@ -291,10 +291,10 @@ def test_a_signature_that_is_no_ascii_text_is_refused() -> None:
 
 
 def test_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
-    # given a home with a key whose file was made readable for others
+    # given a home with a key, in a file that other users can read
     key = keys.ensure(tmp_path)
     (tmp_path / keys.FILE).chmod(0o644)
-    # when it is read again; then it is the same, and private
+    # when the key is read again; then it is the same, and its file is private
     assert keys.ensure(tmp_path) == keys.read(tmp_path) == key
     assert (tmp_path / keys.FILE).stat().st_mode & 0o777 == 0o600
     assert keys.new() != keys.new()

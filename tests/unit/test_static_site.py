@@ -87,10 +87,11 @@ REFERENCE = re.compile(r"""(?:from|href=|src=) ?"([^"#{:]+)\"""")
 
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
 def test_each_page_of_this_project_can_be_published(folder: Path):
-    # GIVEN its files, as the CDK packs them
+    # GIVEN the files of a page, as the CDK packs them
     files = {item.key: item for item in site.objects(packed(folder), {}, ORIGINS)}
 
-    # WHEN they are published THEN no placeholder is left, and the policy has no unsafe source
+    # WHEN the files are published THEN no placeholder is left, and the content security policy has no unsafe
+    # source
     text = files["index.html"].body.decode()
     assert "{{" not in text
     assert "unsafe" not in text
@@ -105,7 +106,7 @@ def test_each_page_of_this_project_can_be_published(folder: Path):
 
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
 def test_pages_share_files_by_links(folder: Path):
-    # a copy would diverge from the original file
+    # links, because copies would diverge from the original file
     links = {path.name: path.readlink().as_posix() for path in (folder / "shared").iterdir()}
     assert links == {path.name: f"../../shared/{path.name}" for path in (WEB / "shared").iterdir()}
 
@@ -119,6 +120,6 @@ def test_deletion_without_a_bucket_makes_no_call(monkeypatch):
         # WHEN CloudFormation rolls it back
         answer = stub.request(site.handler, "Delete", {}, physical_id=made["PhysicalResourceId"])
 
-    # THEN there is nothing to do
+    # THEN the deletion makes no call
     assert "Bucket" in made["Reason"]
     assert answer["Status"] == "SUCCESS"

@@ -55,7 +55,7 @@ def test_batch_without_a_retry_limit_is_retried_until_delivery_stops() -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_a_limit_counts_the_attempts_after_the_first(retries: int) -> None:
+def test_limit_counts_the_attempts_after_the_first(retries: int) -> None:
     function = Function(1)
     assert function.run([record(1), record(2)], MaximumRetryAttempts=retries)
     assert function.seen == [["1", "2"]] * (retries + 1)
@@ -82,10 +82,10 @@ REPORTS = {"FunctionResponseTypes": ["ReportBatchItemFailures"], "MaximumRetryAt
 
 
 def test_deliver_repeats_no_record_before_the_lowest_reported() -> None:
-    # given a function that reports two records, the later one first
+    # given a function that reports two failed records, the later record first
     function = Function(4, 2, reports=True)
     batch = [record(number) for number in range(1, 6)]
-    # when its batch may be bisected as well
+    # when bisecting on errors is configured as well
     assert function.run(batch, **REPORTS, BisectBatchOnFunctionError=True)
     # then the batch is divided at the lowest reported record, and nowhere else
     assert function.seen == [["1", "2", "3", "4", "5"], ["2", "3", "4", "5"]]
@@ -93,7 +93,7 @@ def test_deliver_repeats_no_record_before_the_lowest_reported() -> None:
 
 
 def test_deliver_gives_a_new_checkpoint_its_own_attempts() -> None:
-    # given a function that succeeds with the second record at its second attempt
+    # given a function that fails for the second record at the first attempt, and processes it at the second
     function = Function(2, 3, reports=True)
     original = function.invoke
 
@@ -122,7 +122,7 @@ def test_deliver_treats_an_invalid_answer_as_a_failed_invocation(halved: bool) -
     assert function.run(
         [record(1), record(2), record(3)], **REPORTS, BisectBatchOnFunctionError=str(halved).lower()
     )
-    # then the whole batch, or its halves, are delivered again
+    # then the whole batch, or its halves when bisecting is configured, are delivered again
     lost = ["2"] if halved else ["1", "2", "3"]
     assert function.lost == [(lost, "RetryAttemptsExhausted")]
     assert (["1"] in function.seen) == halved

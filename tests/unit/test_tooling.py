@@ -10,7 +10,7 @@ from tooling import envs
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
-    # Share the installer, which is the same everywhere
+    # The test's store shares the installer, which is the same in every store
     program = envs.ROOT / ".groundplan" / "envs" / "uv" / "bin" / "uv"
     monkeypatch.setattr(envs, "uv", lambda: program)
     return tmp_path
@@ -21,11 +21,11 @@ def test_environment_has_the_locked_packages_and_is_built_once(own_home, capfd):
     lock = own_home / "requirements.txt"
     lock.write_text("six==1.17.0\n")
 
-    # When it is built twice
+    # When the environment is built twice
     python = envs.build(own_home / "envs" / "it", lock)
     envs.build(own_home / "envs" / "it", lock)
 
-    # Then it has the package, which was installed once
+    # Then the environment has the package, which was installed once
     shown = subprocess.run(
         [python, "-c", "import six; print(six.__version__)"], capture_output=True, text=True
     )
@@ -46,7 +46,7 @@ def test_packages_removed_from_the_lock_file_are_uninstalled(own_home):
     assert subprocess.run([python, "-c", "import six"], capture_output=True).returncode != 0
 
 
-def test_a_failed_installation_is_tried_again(own_home):
+def test_failed_installation_is_tried_again(own_home):
     lock = own_home / "requirements.txt"
     lock.write_text("six==0.0.0.nowhere\n")
     with pytest.raises(subprocess.CalledProcessError):
@@ -56,11 +56,11 @@ def test_a_failed_installation_is_tried_again(own_home):
     lock.write_text("six==1.17.0\n")
     python = envs.build(own_home / "envs" / "it", lock)
 
-    # Then it works
+    # Then the installation succeeds
     assert subprocess.run([python, "-c", "import six"]).returncode == 0
 
 
-def test_an_unknown_environment_is_named():
+def test_unknown_environment_is_named():
     with pytest.raises(ValueError, match="'nowhere' is not one of app, cloud"):
         envs.environment("nowhere")
 
@@ -79,10 +79,10 @@ def test_pip_settings_with_special_characters_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(envs, "MACHINE_PYTHON", python)
     envs.pip_settings.cache_clear()
 
-    # When pip's settings are converted to those of uv
+    # When pip's settings are converted to settings of uv
     settings = envs.pip_settings()
 
-    # Then each is complete
+    # Then each setting is complete
     assert settings["UV_DEFAULT_INDEX"] == "https://person:pa%27ss@example.org/simple"
     assert settings["UV_FIND_LINKS"] == "/opt/wheels,/opt/more"
     python.write_text("#!/bin/sh\ncat <<'EOF'\n" + shown[3] + "\nEOF\n")
@@ -95,8 +95,8 @@ def test_pip_settings_with_special_characters_are_read(tmp_path, monkeypatch):
     ("closed", "said"),
     [("project", "a clone of your own"), ("home", "GROUNDPLAN_HOME"), ("person", "HOME to a folder")],
 )
-def test_a_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkeypatch):
-    # Given the configured folders, one of which this user may not write
+def test_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkeypatch):
+    # Given the configured folders, of which one is not writable for this user
     folders = {name: tmp_path / name for name in ("project", "home", "person")}
     for folder in folders.values():
         folder.mkdir()
@@ -106,9 +106,9 @@ def test_a_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkey
     assert envs.unwritable() is None
     monkeypatch.setattr(
         envs.os, "access", lambda path, mode: path != folders[closed]
-    )  # root may write anywhere
+    )  # os.access is replaced, because root can write to any folder
 
-    # Then one sentence names it and the remedy
+    # Then the error names the folder and the remedy in one sentence
     problem = envs.unwritable()
     assert problem is not None
     assert str(folders[closed]) in problem

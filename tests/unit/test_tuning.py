@@ -95,9 +95,9 @@ def test_invalid_range_is_refused(kind: str, members: dict[str, Any], sentence: 
         ([0.9, 0.59], [[0.4, 0.6], [0.6, 0.6], [0.7, 0.7]], True),
         ([0.1, 0.61], [[0.4, 0.6], [0.6, 0.6], [0.7, 0.7]], False),
         ([0.1, 0.6], [[0.4, 0.6], [0.6, 0.6], [0.7, 0.7]], False),
-        # a job that ended before this epoch is not used
+        # the job that ended before this epoch is not compared
         ([0.1, 0.1, 0.1], [[0.9, 0.9], [0.05, 0.05, 0.05]], False),
-        # nor are later epochs
+        # metrics of later epochs are not compared
         ([0.5], [[0.4, 1.0, 1.0]], False),
     ],
 )

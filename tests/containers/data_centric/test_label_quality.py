@@ -21,7 +21,7 @@ CREATED = "2026-11-30T04:00:00.000000"
 
 
 def picture(number: int) -> bytes:
-    """A bright column, whose place is the class, in noise."""
+    """A picture of noise with a bright column, whose position is the class."""
     number = 0 if number == COPY else number
     pixels = np.random.default_rng(number).integers(0, 90, (8, 8), np.uint8)
     pixels[:, 1 + 2 * (number % 3)] += 150
@@ -47,7 +47,8 @@ def line(number: int) -> dict[str, Any]:
 
 
 def answers() -> bytes:
-    """Four labelers who are right, two of them on each picture, and one who answers at random."""
+    """Answers of four labelers who are right, two of whom answer each picture, and of one who answers at
+    random."""
     draw = np.random.default_rng(0)
 
     def annotation(labeler: int, choice: int) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def manifest(job: Job, name: str) -> dict[str, dict[str, Any]]:
 def test_review_manifest_has_suspects_with_reasons(job: Job) -> None:
     found = manifest(job, "review.manifest")
     wrong, copy = found[str(WRONG)], found[str(COPY)]
-    # the manifest's line is unchanged, but for the review
+    # the line of the manifest is unchanged, except for the review
     review = wrong.pop("review")
     assert wrong == line(WRONG)
     assert (review["kinds"], review["given"], review["suggested"]) == (["label"], "right", "middle")
@@ -135,7 +136,7 @@ def test_kept_manifest_lacks_the_redundant_examples(job: Job) -> None:
     report, kept = job.json("processing/output/report.json"), manifest(job, "kept.manifest")
     assert len(kept) == COUNT - 1 - report["redundant"]
     assert report["redundant"] == 3 * 9
-    # suspected examples are kept
+    # suspected examples are never redundant, so they are kept
     assert manifest(job, "review.manifest").keys() <= kept.keys()
 
 
@@ -151,7 +152,7 @@ def test_consensus_of_answers_replaces_the_labels(examiner: Path, tmp_path: Path
     base = prepared(tmp_path / "job", FILES | {"answers/0.json": answers()})
     # when
     done = run(base, examiner, *ARGUMENTS)
-    # then the wrong label is right, and labels without answers are unchanged
+    # then the wrong label is corrected, and labels without answers are unchanged
     assert done.code == 0, done.log
     found = manifest(done, "labels.manifest")
     metadata = found[str(WRONG)]["column-metadata"]

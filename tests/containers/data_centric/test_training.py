@@ -19,7 +19,7 @@ QUICK = {"strategy": "glister", "fraction": "0.3", "epochs": "4", "interval": "2
 
 
 def arrays(count: int, seed: int) -> dict[str, bytes]:
-    """Noise of 8 by 8 pixels with a bright column, whose place is the class."""
+    """Pictures of 8 by 8 pixels: noise with a bright column, whose position is the class."""
     labels = np.arange(count) % 3
     images = np.random.default_rng(seed).integers(0, 120, (count, 8, 8), np.uint8)
     for image, label in zip(images, labels, strict=True):
@@ -77,7 +77,7 @@ def test_results_count_selection_in_the_seconds(job: Job) -> None:
 
 
 def test_resumed_job_trains_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
-    # given a job that SIGTERM ends after an epoch
+    # given a job that gets SIGTERM after an epoch
     base = prepared(tmp_path, QUICK | {"seeds": "0,7"}, CHANNELS)
     process = start(base, trainer)
     until(lambda: "epoch=2/4" in (base / "log").read_text(), "the second epoch", process=process)
@@ -87,7 +87,7 @@ def test_resumed_job_trains_the_same_model(job: Job, trainer: Path, tmp_path: Pa
     assert not (base / "model").exists()
     # when SageMaker restarts it
     again = ended(base, start(base, trainer))
-    # then it resumes, and writes the model of an uninterrupted job
+    # then the job resumes, and writes the model of an uninterrupted job
     assert again.code == 0, again.log
     assert "seed 0 continues after epoch" in again.log
     assert (base / "model/model.pt").read_bytes() == (job.base / "model/model.pt").read_bytes()
@@ -124,14 +124,14 @@ def hosts_of(
 
 
 def test_job_of_two_hosts_resumes_with_one(job: Job, trainer: Path, tmp_path: Path) -> None:
-    # given a job of two hosts and many seeds, and SIGTERM at the second
+    # given a job of two hosts and many seeds, whose second host gets SIGTERM
     many = QUICK | {"seeds": ",".join(map(str, [7, 0, *range(100, 198)])), "timeout": "60"}
     bases = hosts_of(tmp_path, many, CHANNELS, CHANNELS)
     (_, first), (_, second) = start_hosts(bases, trainer)
     until(lambda: "seed=7 epoch=2/4" in (bases[0] / "log").read_text(), "the second epoch", process=first)
     second.send_signal(signal.SIGTERM)
     stopped = [ended(base, process) for base, process in zip(bases, (first, second), strict=True)]
-    # then both stop, and only the first has written a checkpoint
+    # then both hosts stop, and only the first host has written a checkpoint
     assert [(job.code, job.failure) for job in stopped] == [(0, "")] * 2, stopped[0].log + stopped[1].log
     assert (bases[0] / "checkpoints" / "seed-7.pt").exists()
     assert "epoch=" not in stopped[1].log
@@ -141,7 +141,7 @@ def test_job_of_two_hosts_resumes_with_one(job: Job, trainer: Path, tmp_path: Pa
     (bases[0] / "input" / "config" / "resourceconfig.json").unlink()
     prepared(bases[0], QUICK | {"seeds": "0,7"}, {})
     again = ended(bases[0], start(bases[0], trainer))
-    # then its results are those of a job on one host
+    # then the results are those of a job on one host
     assert again.code == 0, again.log
     assert "seed 7 continues after epoch" in again.log
     for run, other in zip(runs(again), runs(job), strict=True):
@@ -160,13 +160,13 @@ def test_lost_host_is_the_reason_of_the_other(victim: int, trainer: Path, tmp_pa
     until(lambda: "epoch=2/" in (bases[0] / "log").read_text(), "the second epoch", process=hosts[0][1])
     # when a host is killed
     hosts[victim][1].kill()
-    # then the other ends and names it
+    # then the other host ends with an error that names the lost host
     job = ended(bases[1 - victim], hosts[1 - victim][1])
     assert (job.code, job.failure) == (1, f"host {hosts[victim][0]} was lost; its log says why"), job.log
 
 
-def test_reason_of_a_failed_host_is_that_of_all(trainer: Path, tmp_path: Path) -> None:
-    # given a second host without a class in its channel
+def test_reason_of_a_failed_host_is_that_of_all_hosts(trainer: Path, tmp_path: Path) -> None:
+    # given a second host whose channel lacks a class
     broken = CHANNELS | {"validation": arrays(2, 1)}
     bases = hosts_of(tmp_path, LONG, CHANNELS, broken)
     hosts = start_hosts(bases, trainer)

@@ -49,7 +49,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
             (folder / part / "config.json").write_text("{}")
             for variant in ("", ".fp16", ".non_ema"):
                 header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-                data = f"{part[0]}{commit[0]}{variant[-2:]:>2}".encode()  # all files differ
+                # all files of the second commit differ
+                data = f"{part[0]}{commit[0]}{variant[-2:]:>2}".encode()
                 content = struct.pack("<Q", len(header)) + header + data
                 (folder / part / f"diffusion_pytorch_model{variant}.safetensors").write_bytes(content)
             (folder / part / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
@@ -89,17 +90,17 @@ def test_both_images_fetch_the_named_commit_of_a_base(hub: Hub, tmp_path: Path, 
             pytest.fail(log.read()[-1000:])
 
         hub.fetched.clear()
-        # given a commit, then it is fetched, although later ones exist
+        # given a commit, then that commit is fetched, although later commits exist
         old = fetched(f"owner/name@{OLD}")
         assert {commit for commit, _ in hub.fetched} == {OLD}
         assert {name for _, name in hub.fetched if not name.endswith(".json")} == {
             "unet/diffusion_pytorch_model.safetensors",
             "vae/diffusion_pytorch_model.safetensors",
         }
-        # and a branch means its last commit, and a missing commit is named in the error
+        # and a branch stands for its last commit, and the error of a missing commit names it
         branch, new, nowhere = map(fetched, ("owner/name@fp16", "owner/name", "owner/name@nowhere"))
     assert "owner/name@nowhere cannot be fetched" in nowhere
-    # and both images identify it by its weights
+    # and both images compute the same identity from the weights
     weights = [identity(hub.commits[commit]) for commit in (OLD, OLD, NEW)]
     assert [old, branch, new] == weights
     assert old != new

@@ -137,7 +137,8 @@ class Job:
             config.mkdir(parents=True, exist_ok=True)
             (data / "tasks").mkdir(parents=True, exist_ok=True)
             (config / "hyperparameters.json").write_text(json.dumps(QUICK | hyperparameters))
-            names = [f"algo-{number}" for number in range(self.hosts, 0, -1)]  # SageMaker promises no order
+            # reversed, because SageMaker does not guarantee the order of the hosts
+            names = [f"algo-{number}" for number in range(self.hosts, 0, -1)]
             (config / "resourceconfig.json").write_text(
                 json.dumps({"current_host": f"algo-{rank + 1}", "hosts": names})
             )
@@ -262,7 +263,7 @@ def test_failed_task_reports_its_reason_and_others_succeed(mixed):
             "previews/1.png",
         }
         first, second = ((made.of(request) / f"previews/{n}.png").read_bytes() for n in range(2))
-        assert first != second  # of one prompt, from two seeds
+        assert first != second  # two pictures of one prompt, from two seeds
         about = json.loads((made.of(request) / "adapter/adapter.json").read_text())
         assert (about["request"], about["trigger"], about["rank"]) == (request, "sks cat", 2)
         assert about["base"] == result["base"]
@@ -276,12 +277,13 @@ def test_failed_task_reports_its_reason_and_others_succeed(mixed):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
-    """GIVEN a job that is ended by SIGTERM during a task, restarted, and then killed, WHEN it resumes from
+    """GIVEN a job that SIGTERM ends during a task, and that is killed after a restart, WHEN it resumes from
     its checkpoints, THEN its weights are those of an uninterrupted job."""
     tasks = [task("one", *GOOD, steps=60), task("two", *GOOD, steps=4)]
 
     def weights(made: Job) -> list[tuple[dict, bytes]]:
-        """Return names, shapes and values of the weights. The metadata has no order, so it is left out."""
+        """Return names, shapes and values of the weights. The metadata is left out, because its order
+        varies."""
         found = []
         for each in tasks:
             content = (made.of(each["request"]) / "adapter/adapter_model.safetensors").read_bytes()
@@ -303,7 +305,7 @@ def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
         if number == signal.SIGTERM:
             process.send_signal(number)
         else:
-            os.killpg(process.pid, number)  # the machine is lost
+            os.killpg(process.pid, number)  # the instance is lost
         assert process.wait(PATIENCE) == code
         assert not (made.of("one") / "result.json").exists()
     assert made.run() == [0], made.log()[-3000:]
@@ -337,7 +339,7 @@ def spoil(path: Path, name: str) -> None:
 
 
 def test_task_fails_when_the_loss_is_not_finite(python, micro, tmp_path):
-    """GIVEN infinite values, here in the base, WHEN a task trains, THEN it fails at once."""
+    """GIVEN an infinite weight in the base, WHEN a task trains, THEN the task fails at once."""
     base = tmp_path / "base"
     shutil.copytree(micro, base)
     spoil(base / "unet/diffusion_pytorch_model.safetensors", "conv_out.bias")
@@ -395,7 +397,8 @@ WAYS = {
 def elsewhere(
     python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[float, float]]:
-    """Differences of diffusers' picture with the adapter to the preview and to that without it, by way."""
+    """Return, for each way to load the adapter, two differences: of diffusers' picture with the adapter to
+    the preview, and to the picture without the adapter."""
     made = {way: Job(python, tmp_path_factory.mktemp("way"), micro) for way in WAYS}
     for way, job in made.items():
         job.prepare([task("one", *GOOD, steps=20)], PICTURES, learning_rate="0.01", **WAYS[way])

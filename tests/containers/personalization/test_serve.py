@@ -40,7 +40,7 @@ def test_image_has_the_label_of_multi_model_support(built: BuiltImage):
     assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
 
 
-def test_a_model_is_loaded_once_listed_and_unloaded(container: Container, made: Path):
+def test_model_is_loaded_once_listed_and_unloaded(container: Container, made: Path):
     name, folder = "user/model.tar.gz", made / "adapters" / "alice"
     entry = {"modelName": name, "modelUrl": str(folder)}
     assert container.call("GET", f"/models/{name}")[0] == 404
@@ -112,10 +112,10 @@ def test_invalid_load_request_is_refused(container: Container, body: Any):
 
 
 def test_triton_listens_on_no_port_and_its_socket_is_private(container: Container):
-    # then the API's port is the only one of all processes
+    # then the API's port is the only port on which a process of the container listens
     ports = {port for _, port in listening(container.children)}
     assert ports == {container.port}
-    # and the socket lies in a folder that only its owner may enter
+    # and the socket is in a folder that only its owner can enter
     folder = container.socket.parent.stat()
     assert (folder.st_uid, stat.S_IMODE(folder.st_mode)) == (os.getuid(), 0o700)
     # and the shared memory of Triton and its models is private
@@ -123,7 +123,8 @@ def test_triton_listens_on_no_port_and_its_socket_is_private(container: Containe
     shared = {Path(name) for name in mapped if name.startswith("/dev/shm/triton")}  # noqa: S108
     assert shared
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in shared} == {0}
-    # and another user cannot connect to it; only root can run a process as another user
+    # and another user cannot connect to the socket; tested only as root, which can run a process as another
+    # user
     if os.getuid() == 0:
         assert reached(container.socket) is True
         assert reached(container.socket, user=65534) is False
@@ -132,7 +133,7 @@ def test_triton_listens_on_no_port_and_its_socket_is_private(container: Containe
 def reached(path: Path, user: int = 0) -> bool | None:
     """Return whether a process of a user can connect to a socket; None after another error."""
     child = os.fork()
-    if child == 0:  # a fork, because that user may not be able to read a program
+    if child == 0:  # a forked process, because the other user may not be able to read a program file
         code = 2
         try:
             if user:
@@ -169,7 +170,7 @@ def test_pictures_equal_those_of_diffusers_with_the_adapter(container: Container
 
 
 def test_picture_does_not_depend_on_concurrent_requests(container: Container, made: Path):
-    # given the picture of each request when sent alone
+    # given the picture of each request when it is sent alone
     for name in ("alice", "bob"):
         container.load(name, made / "adapters" / name)
     requests = [
@@ -179,10 +180,10 @@ def test_picture_does_not_depend_on_concurrent_requests(container: Container, ma
         for prompt in (PROMPT, "a drawing of sks dog by night")
     ]
     alone = [container.draw(name, **request)[0] for name, request in requests]
-    # when all are sent at once, several times
+    # when all requests are sent at once, several times
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(lambda each: container.draw(each[0], **each[1])[0], requests * 3))
-    # then each gets its own picture
+    # then each request gets the same picture as when it is sent alone
     for number, picture in enumerate(together):
         assert apart(picture, alone[number % len(alone)]) <= ROUNDING
     different = [apart(one, other) for one in alone for other in alone if one is not other]
@@ -237,14 +238,14 @@ def test_unload_frees_the_memory(container: Container, made: Path):
             assert container.unload(f"large-{number}") == 200
         return full, container.memory
 
-    round_()  # memory that is allocated once and kept
+    round_()  # the first rounds allocate memory that the process keeps
     full, empty = round_()
     assert full - empty > 0.7 * count * size
     later = [round_()[1] for _ in range(4)]
     assert later[-1] < empty + 0.5 * size
 
 
-def test_a_model_that_is_in_use_is_unloaded_afterwards(container: Container, made: Path):
+def test_model_that_is_in_use_is_unloaded_afterwards(container: Container, made: Path):
     container.load("alice", made / "adapters" / "alice")
     with ThreadPoolExecutor(1) as pool:
         before = container.seconds
@@ -312,8 +313,8 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 
 def test_triton_is_restarted_when_it_aborts(restarted: tuple[Container, int], made: Path):
-    # given a Triton that aborts while it loads the base
-    # then another one serves, and no process of the first is left
+    # given a container whose Triton aborts while it loads the base
+    # then another Triton serves, and no process of the first one is left
     container, aborted = restarted
     assert server(container) not in (None, aborted)
     assert [program(pid) for pid in container.children].count("triton_python_backend_stub") == 1
@@ -331,7 +332,7 @@ def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
     refused = container.folder / "refused"
     refused.touch()
     assert container.load("full", copied)[0] == 400
-    # then its processes and files are removed
+    # then the pipeline's processes and files are removed
     assert not Path(f"/proc/{int(refused.read_text())}").exists()
     assert len(container.children) == before
     assert not list(container.folder.rglob("*full-*"))
@@ -339,7 +340,7 @@ def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
     ready = [container.asked(f"/v2/models/{name}/ready")[0] for name in names]
     assert ready.count(200) == 1
     refused.unlink()
-    # and its name can be used again
+    # and the model's name can be used again
     assert container.call("GET", "/models/full")[0] == 404
 
 
@@ -447,13 +448,14 @@ def test_container_exits_when_the_process_of_the_base_is_killed(serving: Contain
     until(lambda: not serving.children, "the end of Triton")
 
 
-def test_a_full_copy_is_measured_in_tritons_own_sagemaker_mode(built: BuiltImage, made: Path):
+def test_full_copy_is_measured_in_tritons_own_sagemaker_mode(built: BuiltImage, made: Path):
     with (
         # given the archive of a user's full copy
         archived(built, 1, str(made / "base"), ["full"]) as (folder, source, _),
-        # when Triton alone serves it, as the benchmark compares it with an adapter
+        # when Triton serves it without this project's program, as in the benchmark's comparison with an
+        # adapter
         endpoint("full", built, folder, folder / "full", source) as serving,
     ):
         seconds = serving.cold(0)
-    # then it was fetched, loaded, and drew a picture
+    # then the archive was fetched and loaded, and a picture was drawn
     assert min(seconds[part] for part in ("fetch", "load", "picture")) > 0

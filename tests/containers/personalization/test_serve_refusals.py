@@ -27,7 +27,7 @@ def refusal(container: Container, folder: Path | str) -> str:
     return answer["error"]
 
 
-def test_an_adapter_of_another_base_is_refused_by_name(container: Container, made: Path, archive: Path):
+def test_adapter_of_another_base_is_refused_by_name(container: Container, made: Path, archive: Path):
     for foreign in ("0123456789abcdef", "weights:" + "0" * 32, "owner/name@0123"):
         write_manifest(archive, base=foreign)
         error = refusal(container, archive)
@@ -38,12 +38,12 @@ def test_an_adapter_of_another_base_is_refused_by_name(container: Container, mad
         assert "base" in refusal(container, archive)
 
 
-def test_an_adapter_made_by_an_earlier_version_is_served(container: Container, made: Path, archive: Path):
+def test_adapter_made_by_an_earlier_version_is_served(container: Container, made: Path, archive: Path):
     write_manifest(archive, base=files_identity(made / "base"))
     assert container.load("earlier", archive)[0] == 200
 
 
-def test_an_adapter_of_another_shape_is_refused(container: Container, made: Path):
+def test_adapter_of_another_shape_is_refused(container: Container, made: Path):
     assert "in the base" in refusal(container, made / "adapters" / "wider")
 
 
@@ -99,9 +99,7 @@ A, B = QUERY.format("A"), QUERY.format("B")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_corrupt_or_foreign_file_is_refused(
-    container: Container, archive: Path, content: bytes, reason: str
-):
+def test_corrupt_or_foreign_file_is_refused(container: Container, archive: Path, content: bytes, reason: str):
     (archive / "adapter_model.safetensors").write_bytes(content)
     assert reason in refusal(container, archive)
 
@@ -131,7 +129,7 @@ def test_file_outside_the_archive_is_not_read(container: Container, made: Path, 
     assert "url" in refusal(container, "/nowhere")
 
 
-def test_a_full_pipeline_with_a_pickle_is_refused(container: Container, made: Path, tmp_path: Path):
+def test_full_pipeline_with_a_pickle_is_refused(container: Container, made: Path, tmp_path: Path):
     archive = tmp_path / "full"
     shutil.copytree(made / "full", archive / "pipeline")
     write_manifest(archive, full=True)
@@ -153,7 +151,7 @@ def spoilt(source: Path, target: Path, change: Callable[[dict[str, Any], bytearr
 
 
 def half(content: float, kind: str) -> Callable[[dict[str, Any], bytearray], None]:
-    """Return a change that converts all tensors to a type and sets the last value of the first one."""
+    """Return a change that converts all tensors to a type and sets the last value of the first tensor."""
 
     def change(header: dict[str, Any], data: bytearray) -> None:
         numbers = np.frombuffer(bytes(data), np.float32).copy()
@@ -244,7 +242,7 @@ def test_adapter_with_an_unusable_alpha_is_refused_by_name(
     assert "unet.lora_alpha" in refusal(container, archive)
 
 
-def test_the_same_weight_under_two_names_is_refused(container: Container, made: Path, archive: Path):
+def test_same_weight_under_two_names_is_refused(container: Container, made: Path, archive: Path):
     def change(header: dict[str, Any], data: bytearray) -> None:
         key = next(key for key in header if key.startswith("text_encoder.") and "lora_A" in key)
         twin = key.replace("text_encoder.", "text_encoder.text_model.")
@@ -331,7 +329,7 @@ def test_random_corrupt_archives_do_not_crash_the_endpoint(container: Container,
         status, answer = container.load("spoilt", archive)
         assert status in (200, 400), (number, name, status, answer)
         statuses.append(status)
-        if status == 200:  # a loaded model draws, or the error names the cause
+        if status == 200:  # either the model is loaded and draws, or the error names the cause
             assert container.invoke("spoilt", steps=1)[0] in (200, 400)
             assert container.unload("spoilt") == 200
     assert statuses.count(400) > 200

@@ -50,7 +50,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def once(base: Path, trainer: Path, hyperparameters: dict[str, str], **channels: Any) -> images.Job:
-    """Run a job in the first process that needs it; return it in each process."""
+    """Run a job in the first process that needs it; return the same job in every process."""
     ended = base / "code"
     with envs.locked(base.with_suffix(".lock")):
         if not ended.exists():

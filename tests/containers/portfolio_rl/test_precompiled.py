@@ -41,7 +41,7 @@ def test_training_and_evaluation_compile_nothing(image: Image, tmp_path: Path) -
         with tarfile.open(base / "input" / "data" / side / "model.tar.gz", "w:gz") as archive:
             for path in (trained.base / "model").iterdir():
                 archive.add(path, path.name)
-    # when it is compared with itself
+    # when the model is compared with itself
     job, compiled = run(image, base)
     # then
     assert "champion:value=" in job.log

@@ -1,4 +1,4 @@
-"""Orders over HTTP: admissible ones, refusals with a reason, the audit log and the stop switch."""
+"""Orders over HTTP: admissible orders, refusals with a reason, the audit log and the stop switch."""
 
 from __future__ import annotations
 
@@ -108,18 +108,18 @@ def test_numbers_that_json_does_not_know_are_refused(server: Server) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_accounts(server: Server) -> None:
-    # given some accounts, when ten times as many are sent
+    # given a request, when another request has ten times as many accounts
     server.ask({"accounts": [ACCOUNT] * 400})
     some = server.peak_mib
     status, answer = server.ask({"accounts": [ACCOUNT] * 4000})
-    # then each gets an order, within the memory of the smallest serverless endpoint
+    # then each account gets an order, and the server's memory fits into the smallest serverless endpoint
     assert (status, len(answer["orders"])) == (200, 4000)
     assert server.peak_mib < 1.5 * some
     assert server.peak_mib < 1024
 
 
 def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
-    # given large accounts whose cash is, to the cent, at most what some order costs
+    # given large accounts whose cash equals the cost of some order, or is one or two cents less
     fees = {"1": Fraction("0.03"), "2": Fraction("0.045"), "3": Fraction("0.035")}
     generator, accounts = random.Random(0), []
     for _ in range(2000):
@@ -133,7 +133,7 @@ def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
         )
     # when
     _, answer = server.ask({"accounts": accounts})
-    # then no order costs more, and most buy something
+    # then no order costs more than the cash, and most orders buy something
     left = [
         Fraction(str(account["cash"]))
         - sum(
@@ -189,12 +189,12 @@ def test_every_order_is_in_the_audit_log(server: Server) -> None:
 def test_audit_log_has_each_account_shortened_and_redacted(
     server: Server, change: dict[str, Any], written: dict[str, Any]
 ) -> None:
-    # given a valid account, and one with a field that is long, deep, or looks like a secret
+    # given a valid account, and an account with a field that is long, deeply nested, or looks like a secret
     before = len(server.audit)
     status, answer = server.ask({"accounts": [ACCOUNT, ACCOUNT | change]})
-    # when its lines are read
+    # when the lines of the audit log are read
     lines = server.audit[before:]
-    # then both are logged, short, with the fields of an account
+    # then both accounts are logged in short lines with the fields of an account
     assert status == 200
     assert [line["units"] for line in lines] == [order["units"] for order in answer["orders"]]
     assert [line["valid"] for line in lines] == [True, False]
@@ -223,7 +223,7 @@ def test_wrong_request_is_refused_with_a_reason(
 
 
 def test_unreadable_stop_switch_stops_trades(trained: Job, server_python: Path) -> None:
-    # given a switch in Systems Manager, which does not answer
+    # given a stop switch in Systems Manager, which does not answer
     nobody = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "eu-west-1",
@@ -292,13 +292,13 @@ print(json.dumps(((raw - card["scales"]["mean"]) / card["scales"]["deviation"]).
 def test_serving_computes_the_signals_that_training_used(
     trained_on_own_prices: Job, trainer: Path, server_python: Path, tmp_path: Path
 ) -> None:
-    # given a copy of a policy of a price history, and the prices before a decision
+    # given a copy of a policy that was trained on a price history, and the prices before a decision
     job = Job(tmp_path / "job", 0, "")
     shutil.copytree(trained_on_own_prices.base / "model", job.base / "model")
     rows = [line.split(",") for line in history().splitlines()[100:121]]
     last = {name: [float(row[column]) for row in rows] for column, name in ((1, "A"), (2, "B"))}
 
-    # when both images compute its signals
+    # when both images compute the signals of the decision
     prices = {name: column[-1] for name, column in last.items()}
     expected = said(trainer, training(job.base), job.base, SIGNALS, last)
     program = (
@@ -310,18 +310,18 @@ def test_serving_computes_the_signals_that_training_used(
     found = said(server_python, environment(SERVE, job.base), job.base, program, given)
     assert found == pytest.approx(expected)
 
-    # then an account with its history gets an order, and one without gets none
+    # then an account with its price history gets an order, and an account without it gets none
     account = {"holdings": {"A": 3, "B": 0}, "cash": 500.0, "prices": prices, "step": 2, "mask": "all"}
     with served(job.base, server_python) as server:
         assert server.order(account | {"history": last})["valid"] is True
         assert server.order(account)["reason"] == "history must have prices for each of A, B"
         short = last | {"B": last["B"][1:]}
         assert server.order(account | {"history": short})["reason"] == "history.B must be a list of 21 prices"
-        # and one whose history does not end with the current prices gets none
+        # and an account whose history does not end with the current prices gets no order
         for wrong in ([*last["B"][1:], 2 * last["B"][-1]], [last["B"][0], *last["B"][:-1]]):
             reason = server.order(account | {"history": last | {"B": wrong}})["reason"]
             assert reason == "history.B must end with prices.B, the present price"
-    # and an order has a warning when the signals leave the range of the card
+    # and an order has a warning when its signals are outside of the range in the model card
     card = job.json("model/card.json") | {"signal_range": [[-9.0, -9, -9, -9], [9.0, 9, 9, 9]]}
     (job.base / "model" / "card.json").write_text(json.dumps(card))
     jump = last | {"B": [last["B"][-1] / 2] * 20 + [last["B"][-1]]}

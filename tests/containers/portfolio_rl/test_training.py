@@ -40,7 +40,7 @@ def test_job_leaves_a_policy_its_card_and_its_comparison(trained: Job) -> None:
 def test_candidate_and_champion_are_judged_on_the_same_prices(
     trained: Job, trainer: Path, tmp_path: Path
 ) -> None:
-    # given the model of a job, as both
+    # given the model of a job as both candidate and champion
     base = prepared(tmp_path / "job", QUICK | {"variant": "strict", "mode": "evaluate"}, {})
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -54,13 +54,13 @@ def test_candidate_and_champion_are_judged_on_the_same_prices(
     # when
     job = train(base, trainer, QUICK | {"variant": "strict", "mode": "evaluate"})
 
-    # then both have the value that the job itself measured
+    # then candidate and champion have the value that the job itself measured
     assert job.code == 0, job.log
     values = dict(re.findall(r"(candidate|champion):value=([0-9.]+)", job.log))
     assert values["candidate"] == values["champion"]
     validated = trained.json("output/data/results.json")["table"]["policy"]["mean"]
     assert float(values["candidate"]) == pytest.approx(validated, rel=0.002)
-    # and a candidate under other rules is refused
+    # and a candidate with other rules is refused
     shutil.rmtree(base / "output", ignore_errors=True)
     other = train(base, trainer, QUICK | {"variant": "corrected", "mode": "evaluate"})
     assert other.code == 1
@@ -75,7 +75,7 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
     assert len(low) == 4
     assert all(below < 0 < above for below, above in zip(low, high, strict=True))
     assert card["held_out_episodes"] == 60 - 20 + 1  # windows of twenty in the last fifth of 300 rows
-    # and the results compare a policy that is refitted on the way with the one that was fitted once
+    # and the results compare a policy that is refitted at several times with the policy that was fitted once
     walked = job.json("output/data/results.json")["walk_forward"]
     assert walked["gain_over_hold"]["low"] < walked["gain_over_hold"]["value"]
     assert walked["gain_over_fitted_once"]["value"] != 0
@@ -144,7 +144,7 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
     job = train(
         tmp_path / "job", trainer, settings, rules={"rules.json": MANY}, prices={"prices.csv": MANY_PRICES}
     )
-    # then a policy is exported, and the results say which baselines are missing
+    # then a policy is exported, and the results list the missing baselines
     assert job.code == 0, job.log[-3000:]
     assert (job.base / "model" / "policy.onnx").stat().st_size > 1000
     results = job.json("output/data/results.json")
@@ -155,7 +155,8 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
 
 
 def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Path) -> None:
-    # given PPO, whole and interrupted after its first checkpoint
+    # given two jobs with PPO: one that is not interrupted, and one that is interrupted after its first
+    # checkpoint
     settings = {"method": "ppo", "episodes": "18000", "checkpoint_every": "2", "seed": "4"}
     channels = {"rules": {"rules.json": RULES}, "prices": {"prices.csv": history()}}
     whole = train(tmp_path / "whole", trainer, settings, **channels)
@@ -167,10 +168,10 @@ def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Pa
     assert process.wait(60) == 0
     assert not (base / "model").exists()
 
-    # when it is restarted
+    # when the interrupted job is restarted
     again = train(base, trainer, settings)
 
-    # then it trains the same policy as the uninterrupted job
+    # then it ends with the same policy as the uninterrupted job
     assert again.code == 0, again.log[-3000:]
     assert "continuing after " in again.log
     results = [job.json("output/data/results.json") for job in (whole, again)]

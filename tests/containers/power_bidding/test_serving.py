@@ -28,15 +28,15 @@ def asked(server: Server, **change: Any) -> Any:
 
 
 def test_schedule_of_the_next_day_earns_from_the_price_spread(server: Server) -> None:
-    # given a request for a day that the caller's history does not have
+    # given a request for a day whose prices the caller's history does not contain
     answer = asked(server)
-    # when its self-schedule is settled at the prices of the day
+    # when the self-schedule in the response is settled at the prices of the day
     offers = answer["day_ahead"]
     assert [offer["hour"] for offer in offers] == [prices.hour(prices.begin(LAST) + k) for k in range(24)]
     net = [offer["segments"][0][0] for offer in offers]
     assert all(offer["segments"] == [[mw, -150.0]] for offer, mw in zip(offers, net, strict=True))
     earned = sum(mw * row["price"] for mw, row in zip(net, DAY, strict=True))
-    # then it charges at night, sells at the peak, and ends at an allowed level
+    # then the battery charges at night, sells at the peak, and ends at an allowed level
     assert earned > 800
     assert min(net) == -8
     assert max(net) == 8
@@ -48,15 +48,15 @@ def test_schedule_of_the_next_day_earns_from_the_price_spread(server: Server) ->
 
 
 def test_plan_begins_with_the_state_of_charge(server: Server) -> None:
-    # given a store of 12 MWh, and an award of the hour
+    # given a battery with 12 MWh, and an award for the requested hour
     answer = asked(server, awards={prices.hour(prices.begin(LAST - 1) + 10): 3.0})
-    # then the plan starts from there, and the self-schedule is the award
+    # then the plan starts at 12 MWh, and the self-schedule of the hour is the award
     plan = answer["plan"]
     first = plan["mw"][0]
     stored = -0.85 * first if first < 0 else -first
     assert plan["state_of_charge"][0] == pytest.approx(12 + stored, abs=1e-3)
     assert answer["real_time"]["segments"] == [[3.0, -150.0]]
-    # and an award that the store cannot deliver is cut
+    # and an award that the battery cannot deliver is reduced
     empty = asked(server, state_of_charge=0.05, awards={prices.hour(prices.begin(LAST - 1) + 10): 3.0})
     assert empty["real_time"]["segments"] == [[0.0, -150.0]]
 
@@ -76,7 +76,7 @@ def test_day_ahead_offers_of_curve_modes_are_the_schedule(server: Server) -> Non
     found = [asked(server, mode=mode)["day_ahead"] for mode in ("curves", "self_schedule")]
     assert found[0] == found[1]
     assert all(len(offer["segments"]) == 1 for offer in found[0])
-    # and sell no more than a full store and the energy bought before
+    # and they sell at most the energy of a full battery plus the energy bought before
     charge = 32.0
     for offer in found[0]:
         mw = offer["segments"][0][0]
@@ -87,9 +87,9 @@ def test_day_ahead_offers_of_curve_modes_are_the_schedule(server: Server) -> Non
 def test_day_ahead_offers_of_an_empty_store_sell_only_purchases(server: Server) -> None:
     # given a real-time hour after the start of the day-ahead market day
     hour = prices.hour(prices.begin(LAST) + 1)
-    # when the store is empty at that hour
+    # when the battery is empty at that hour
     offers = asked(server, hour=hour, state_of_charge=0.0)["day_ahead"]
-    # then it is empty for the day's schedule too
+    # then the day's schedule starts with an empty battery too
     charge = 0.0
     for offer in offers:
         mw = offer["segments"][0][0]
@@ -113,11 +113,11 @@ def test_day_of_daylight_saving_has_its_hours(server: Server, days: int, hours: 
 
 
 def test_hours_that_are_published_are_not_forecast(server: Server) -> None:
-    # given a request whose day is published to 3 o'clock
+    # given a request for a day whose prices are published up to 3:00
     body = prices.request(ROWS, LAST, day_ahead=None)
     body["history"]["price"] = [row["price"] for row in ROWS[: prices.begin(LAST) + 3]]
     status, answer = server.ask(body)
-    # then these hours have their prices, and there are no day-ahead offers
+    # then the hours up to 3:00 have the published prices, and the response has no day-ahead offers
     assert (status, answer["day_ahead"]) == (200, None)
     assert answer["forecast"]["price"][:3] == body["history"]["price"][-3:]
 
@@ -129,7 +129,7 @@ def test_answer_does_not_change_with_the_order_of_requests(server: Server) -> No
 
 
 def real_time(spikes: bool) -> list[dict[str, float]]:
-    """Return the hours with real-time prices equal to the day-ahead ones, except for random spikes."""
+    """Return the hours with real-time prices that equal the day-ahead prices, except for random spikes."""
     chance = random.Random(2)
     return [
         row | {"real_time": row["price"] + (600.0 if spikes and chance.random() < 0.02 else 0.0)}
@@ -141,15 +141,15 @@ def real_time(spikes: bool) -> list[dict[str, float]]:
 def test_selected_policy_is_the_one_that_earned_most(
     server: Server, spikes: bool, policies: set[str]
 ) -> None:
-    # given a history in which waiting for spikes paid, or did not
+    # given a history in which waiting for spikes paid off, or did not
     change = {"mode": "curves", "real_time_policy": "selected"}
     status, answer = server.ask(prices.request(real_time(spikes), LAST, **change))
     assert status == 200, answer
-    # then the hour is offered by the policy that earned most
+    # then the policy that earned most makes the offer of the hour
     found = answer["real_time"]
     assert found["policy"] in policies
     assert (len(found["segments"]) > 1) == spikes
-    # and an award is delivered nevertheless
+    # and an award is delivered with any policy
     if not spikes:
         awards = {found["hour"]: 3.0}
         _, kept = server.ask(prices.request(real_time(spikes), LAST, **change, awards=awards))

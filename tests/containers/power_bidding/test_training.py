@@ -41,7 +41,7 @@ def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
 
 
 def test_decision_loss_trains_another_network(trained: Job, trainer: Path, tmp_path: Path) -> None:
-    # given two jobs with different losses, the values of the deployment's setting
+    # given two jobs with different losses, which are the allowed values of the deployment's setting
     error, decision = get_args(NetworkLoss)
     job = train(tmp_path / "job", trainer, QUICK | {"network_loss": decision}, HUB=prices.csv(prices.rows()))
     assert job.code == 0, job.log[-3000:]
@@ -68,10 +68,10 @@ def compared(base: Path, trainer: Path, candidate: Job, champion: Job | None, *o
 def test_candidate_and_champion_are_judged_on_the_same_days(
     trained: Job, server_python: Path, tmp_path: Path
 ) -> None:
-    # given the same model as both, when the serving image compares them
+    # given the same model as candidate and champion, when the serving image compares them
     job = compared(tmp_path, server_python, trained, trained)
     assert job.code == 0, job.log
-    # then both have the capture that the training job measured
+    # then candidate and champion have the capture that the training job measured
     found = job.json("processing/output/evaluation.json")
     expected = trained.json("output/data/evaluation.json")["capture"]["candidate"]
     assert found["capture"]["candidate"] == found["capture"]["champion"] == expected
@@ -91,14 +91,14 @@ def test_worse_candidate_is_not_accepted(
     for fit in card["fits"]["HUB"].values():
         fit["weights"] = {"mean of 28 days": 1.0}
     (worse / "model/model.json").write_text(json.dumps(card))
-    # when it is compared with the model as it was trained
+    # when the candidate is compared with the unchanged model
     job = compared(tmp_path / "job", server_python, Job(worse, 0, ""), trained, "--floor", "0.5")
-    # then it is refused for its loss
+    # then the candidate is rejected because of its loss
     found = job.json("processing/output/evaluation.json")
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]
     assert found["loss"]["over_champion"]["low"] > 0
-    # and for its capture alone, if the minimum is above it
+    # and it is rejected because of its capture alone, if the minimum capture is higher
     job = compared(tmp_path / "alone", server_python, Job(worse, 0, ""), None, "--floor", "0.99")
     found = job.json("processing/output/evaluation.json")
     assert (found["accepted"], found["floor"]) == (False, 0.99)

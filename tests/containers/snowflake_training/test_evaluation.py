@@ -53,7 +53,7 @@ def test_both_are_scored_on_the_rows_held_out(image: Image, secret: str, table: 
     for job in (strong, weak):
         job.succeeded()
     found = scores(judge(strong, weak).succeeded())
-    # then each gets the error that its own training ended with: the rows are the same
+    # then the error of each model equals the last error of its training, because the rows are the same
     assert found["candidate"] == pytest.approx(strong.metrics()["validation_rmse"], rel=1e-5)
     assert found["champion"] == pytest.approx(weak.metrics()["validation_rmse"], rel=1e-5)
     assert found["rows"] == strong.metrics()["rows_validation"] == weak.metrics()["rows_validation"]
@@ -69,7 +69,8 @@ def test_models_of_different_preprocessing_are_scored_on_their_common_holdout(
     for job in (one, other):
         job.succeeded()
     found = scores(judge(one, other).succeeded())
-    assert found["rows"] == pytest.approx(3000 * 0.3 * 0.3 * 2 / 3, rel=0.25)  # KIND is blank in a third
+    # KIND is blank in a third of the rows
+    assert found["rows"] == pytest.approx(3000 * 0.3 * 0.3 * 2 / 3, rel=0.25)
     assert set(found) == {"candidate", "champion", "rows"}
 
 

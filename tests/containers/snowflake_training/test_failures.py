@@ -30,7 +30,7 @@ def tables(warehouse: Warehouse) -> None:
     warehouse.run("CREATE OR REPLACE TABLE ENDLESS AS SELECT A, B, 'inf'::FLOAT AS Y FROM GOOD")
     warehouse.run("CREATE OR REPLACE TABLE HUGE AS SELECT A, 1e200 AS B, Y FROM GOOD")
     warehouse.run("CREATE OR REPLACE TABLE ABOVE AS SELECT A, B, A + 1 AS Y FROM GOOD")
-    # only one row is outside the range of an objective, so only one host would find it while training
+    # Only one row is outside of the objective's range, so that only one host would find it during training.
     for name, least in {"BELOW": "-3", "NONE": "0"}.items():
         warehouse.run(
             f"CREATE OR REPLACE TABLE {name} AS "
@@ -108,12 +108,12 @@ REASONS = {
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("names", [list(REASONS)[i::5] for i in range(5)], ids=str)
 def test_failure_reason_names_the_invalid_input(image: Image, secret: str, names: list[str]):
-    """Run several jobs at a time, because each mostly waits for the start of Python."""
+    """Run several jobs at a time, because a job spends most of its time starting Python."""
     given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y"}
     jobs = {name: image.train(given | REASONS[name][0]) for name in names}
     found = {name: job.reason() for name, job in jobs.items()}
     assert found == {name: REASONS[name][1] for name in names}
-    # and nothing comes after the reason in the log
+    # and the reason is the last line of the log
     assert [jobs[name].first.log.splitlines()[-1] for name in names] == [
         f"ERROR {found[name]}" for name in names
     ]
@@ -148,7 +148,7 @@ if os.environ.get("FAIL") == "1":
 
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_learners_exception_is_the_reason_of_every_host(
+def test_exception_of_a_learner_is_the_reason_of_every_host(
     image: Image, secret: str, tmp_path: Path, rank: int
 ):
     # given a learner that fails on one of three hosts during the training
@@ -156,7 +156,7 @@ def test_a_learners_exception_is_the_reason_of_every_host(
     path = os.pathsep.join((import_path(IMAGE), str(tmp_path)))
     given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y", "timeout": "600"}
     job = image.train(given, hosts=3, PYTHONPATH=path, FAIL="1")
-    # then all hosts report its complete reason, as their last line
+    # then all hosts log the complete reason of the exception as their last line
     reason = job.reason()
     assert reason == f"host {job.hosts[rank].name}: XGBoostError: the learner's own reason"
     for host in job.hosts:
@@ -208,7 +208,7 @@ def test_login_works_with_a_key_or_a_password(image: Image, aws: dict[str, str],
                 private_key_passphrase=phrase,
             ),
         ),
-        # the key is used if there are both
+        # the key is used if the secret has both a key and a password
         login(image, aws, "by-both", {**known, "password": "wrong"}),
     ]
     for job in jobs:

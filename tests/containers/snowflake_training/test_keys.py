@@ -123,7 +123,8 @@ def test_unreadable_key_raises_its_reason_without_the_key(name: str):
     given, phrase, reason = MISTAKES[name]
     with pytest.raises(FatalError) as caught:
         private_key(given, phrase)
-    # then each error has its own sentence, and neither it nor Python's traceback has the key
+    # then each cause has its own error message, and neither the message nor Python's traceback contains the
+    # key
     assert str(caught.value) == reason
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -96,7 +96,7 @@ def cell(value: Any) -> str:
 
 
 def test_own_rows_get_the_predictions_of_the_training(trained: tuple[Image, Path], warehouse: Warehouse):
-    # given what the training's own code predicts for the rows of its table
+    # given the predictions of the training's own code for the rows of its table
     image, base = trained
     done = subprocess.run(
         [str(image.python), "-c", TRAINED, str(base / "model")],
@@ -107,12 +107,12 @@ def test_own_rows_get_the_predictions_of_the_training(trained: tuple[Image, Path
         check=True,
     )
     expected = {int(number): value for number, value in json.loads(done.stdout).items()}
-    # and that the text affects the model, in all ten spellings
+    # and given that the text column affects the model, in all ten spellings
     preparation = json.loads((base / "model/preparation.json").read_text())
     assert len(preparation["categories"]["KIND"]) == len(KINDS)
     assert json.loads((base / "model/metrics.json").read_text())["importance"]["KIND"] > 0.3
     assert len(set(expected.values())) > 100
-    # when the rows are sent to the container's server as they are in the table
+    # when the rows are sent to the container's server with the values of the table
     port = free_port()
     process = image.start("serve", base, BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(port))
     until(lambda: answering(port), "the start of the server", process=process)

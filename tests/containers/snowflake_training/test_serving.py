@@ -140,7 +140,7 @@ def test_numbers_sent_as_json_or_text_are_the_same(endpoint: Endpoint):
     )
 
 
-def test_a_large_batch_is_answered_row_by_row(endpoint: Endpoint):
+def test_large_batch_is_answered_row_by_row(endpoint: Endpoint):
     expected = endpoint.csv(lines(ROWS))
     assert endpoint.csv(lines(ROWS * 5000)) == expected * 5000
 
@@ -197,7 +197,7 @@ def test_another_content_type_is_refused(endpoint: Endpoint):
         (b"1,2,\xff\xfe,true,3", "the body is not CSV in UTF-8"),
     ],
 )
-def test_a_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str):
+def test_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str):
     assert endpoint.refusal(body).startswith(reason)
 
 
@@ -224,7 +224,7 @@ def test_a_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str)
         ('{"instances": [{"LAT": 1, "NO": 2}]}', "row 1 names 'NO', which is no column of the model"),
     ],
 )
-def test_a_bad_instance_is_named(endpoint: Endpoint, body: str, reason: str):
+def test_bad_instance_is_named(endpoint: Endpoint, body: str, reason: str):
     assert endpoint.refusal(body, content_type="application/json").startswith(reason)
 
 
@@ -264,7 +264,7 @@ def ping(endpoint: Endpoint) -> int:
 
 def test_ping_is_answered_while_all_workers_are_busy(server):
     endpoint, _, workers = server
-    # given stopped workers, and more requests of 6 MB each than they can take
+    # given workers that are stopped, and more requests of 6 MB each than the server accepts
     expected = endpoint.csv(lines(ROWS))
     body = lines(ROWS * 80_000)
     assert len(body) > 6 * 2**20
@@ -276,9 +276,10 @@ def test_ping_is_answered_while_all_workers_are_busy(server):
         for _ in large:
             assert there.acquire(timeout=60)
         small = [pool.submit(endpoint.ask, lines(ROWS), timeout=120) for _ in range(70)]
-        # when so many are waiting that others are refused
+        # when so many requests are waiting that further requests are refused
         arriving = as_completed([*large, *small], timeout=60)
-        assert [next(arriving).result()[0] for _ in range(10)] == [503] * 10  # of 74 at once, 64 are accepted
+        # of 74 concurrent requests, 64 are accepted
+        assert [next(arriving).result()[0] for _ in range(10)] == [503] * 10
         # then /ping is still answered
         assert [ping(endpoint) for _ in range(5)] == [200] * 5
         # and once the workers continue, every accepted request is answered
@@ -295,7 +296,7 @@ def test_ping_is_answered_while_all_workers_are_busy(server):
 @pytest.mark.parametrize("moment", ["before a request", "during a request"])
 def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], moment: str):
     endpoint, process, workers = server
-    # given that one of two workers was killed
+    # given a server of two workers, of which one was killed
     with ThreadPoolExecutor() as pool:
         if moment == "before a request":
             os.kill(workers[0], signal.SIGKILL)
@@ -306,7 +307,7 @@ def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], mo
         if moment == "during a request":
             wait(asked, return_when=FIRST_COMPLETED)  # the other worker answers
             os.kill(workers[0], signal.SIGKILL)
-        # then the server exits instead of continuing with the other, and logs the reason
+        # then the server exits with a logged reason, and does not continue with the other worker
         assert process.wait(20) == 1
     assert (model[1] / "log").read_text().splitlines()[-1] == "ERROR a process that predicts ended with -9"
 

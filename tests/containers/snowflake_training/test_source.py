@@ -59,7 +59,7 @@ def awkward(warehouse: Warehouse) -> Table:
 def test_each_row_goes_to_one_host(warehouse: Warehouse, awkward: Table, hosts: int):
     # when each of several hosts pulls its part
     parts = everything(warehouse, awkward, Split.of(awkward, **SPLIT), hosts)
-    # then together they have each row as often as the table, and no row is in two parts
+    # then together the parts have each row as often as the table, and no row is in two parts
     pulled = [np.sort(part.ids()) for part in parts]
     expected = np.sort(np.concatenate([np.arange(30_000), np.arange(100)]))
     assert np.array_equal(np.sort(np.concatenate(pulled)), expected)
@@ -71,14 +71,14 @@ def test_each_row_goes_to_one_host(warehouse: Warehouse, awkward: Table, hosts: 
     assert abs(sizes / expected.size - 1 / hosts).max() < 0.02
 
 
-def test_the_held_out_rows_do_not_depend_on_the_hosts(warehouse: Warehouse, awkward: Table):
+def test_held_out_rows_do_not_depend_on_the_hosts(warehouse: Warehouse, awkward: Table):
     split = Split.of(awkward, **SPLIT)
     held = []
     for hosts in (1, 2, 4):
         parts = everything(warehouse, awkward, split, hosts)
         out = [part.hashes[split.held_out(part.hashes)] for part in parts]
         held.append(np.sort(np.concatenate(out)))
-        # each host holds out the same share: the split does not depend on the partition
+        # each host holds out the same share, because the split does not depend on the partition
         shares = np.array([len(rows) / len(part.hashes) for rows, part in zip(out, parts, strict=True)])
         assert abs(shares - 0.2).max() < 0.02
     assert np.array_equal(held[0], held[1])
@@ -97,7 +97,7 @@ def test_copies_of_a_row_are_in_the_same_split(warehouse: Warehouse, awkward: Ta
     assert len(train) + len(validation) == 30_000
 
 
-def test_a_growing_table_keeps_its_held_out_rows(warehouse: Warehouse):
+def test_growing_table_keeps_its_held_out_rows(warehouse: Warehouse):
     warehouse.numbers("GROWING", 2000)
     table = survey(warehouse.session, "GROWING", "Y")
     split = Split.of(table, **SPLIT)
@@ -120,7 +120,7 @@ def test_holdout_changes_with_the_seed_and_grows_with_the_fraction(warehouse: Wa
     (other,) = everything(warehouse, awkward, Split.of(awkward, 43, 0.2), 1)
     ids, others = part.ids(), other.ids()
     same = set(ids[fewer]) & set(others[Split.of(awkward, 43, 0.2).held_out(other.hashes)])
-    assert 0.02 < len(same) / 30_000 < 0.06  # 0.2 * 0.2 by chance
+    assert 0.02 < len(same) / 30_000 < 0.06  # 0.2 * 0.2 of the rows are in both holdouts by chance
 
 
 def test_pull_with_two_splits_returns_their_common_holdout(warehouse: Warehouse, awkward: Table):
@@ -171,7 +171,7 @@ def test_columns_of_any_name_are_pulled(warehouse: Warehouse):
         ('s."a ""b"" c"', '"S"."a ""b"" c"'),
     ],
 )
-def test_a_table_is_quoted_part_by_part(name: str, sql: str):
+def test_table_is_quoted_part_by_part(name: str, sql: str):
     assert qualified(name) == sql
 
 

@@ -73,7 +73,7 @@ def test_any_number_of_hosts_trains_one_model_on_all_rows(image: Image, given: d
         summaries = [host.output("summary") for host in job.hosts]
         assert sum(summary["rows_validation"] for summary in summaries) == held_out
         assert sum(summary["rows_train"] for summary in summaries) == 4000 - held_out
-        # and the error on them is the same, except for the quantiles of a sketch
+        # and the error on the holdout is the same, except for the approximation of quantile sketches
         assert job.metrics()["validation_rmse"] == pytest.approx(
             jobs[1].metrics()["validation_rmse"], rel=0.03
         )
@@ -95,7 +95,7 @@ def test_host_with_a_late_shutdown_message_is_not_lost(image: Image, given: dict
     # given a second host that waits between its last round and its shutdown message
     (tmp_path / "sitecustomize.py").write_text(LATE)
     job = image.train(given, hosts=2, PYTHONPATH=os.pathsep.join((import_path(IMAGE), str(tmp_path))))
-    # then the first host, which all connect to, has waited for the message
+    # then the first host, to which all other hosts connect, has waited for the message
     job.succeeded()
 
 
@@ -105,14 +105,14 @@ def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[
     model = job.first.base / "model"
     assert sorted(path.name for path in model.iterdir()) == ["metrics.json", "model.ubj", "preparation.json"]
     assert not list((job.hosts[1].base).glob("model/*"))
-    # the metrics that SageMaker scrapes, the last of each the best round's
+    # the metrics that SageMaker reads from the log; the last value of each is that of the best round
     for name in ("train", "validation"):
         for host in job.hosts:
             scraped = [float(value) for value in re.findall(rf"(?<!\w){name}:rmse=([0-9.eE+-]+)", host.log)]
             assert scraped[-1] == pytest.approx(metrics[f"{name}_rmse"], rel=1e-4)
             assert len(scraped) == int(given["rounds"]) + 1
     assert re.findall(r"rows:pulled=(\d+) rows:blank=(\d+)", job.first.log) == [("4000", "0")]
-    # a learning curve of all rows and one per host, on every host
+    # every host writes a learning curve of all rows and a learning curve of each host's rows
     curve = metrics["learning_curve"]
     assert len(curve["train"]) == len(curve["validation"]) == int(given["rounds"])
     assert len(curve["hosts"]) == 2
@@ -127,19 +127,19 @@ def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[
     weights = [host.output("summary")["rows_validation"] for host in job.hosts]
     squares = np.average(np.square(curve["hosts"]), axis=0, weights=weights)
     assert np.sqrt(squares) == pytest.approx(curve["validation"], rel=1e-4)
-    # importance, by the names of the columns
+    # feature importance by column name
     assert set(metrics["importance"]) == {"A", "B"} == set(preparation["kinds"])
     assert sum(metrics["importance"].values()) == pytest.approx(1)
 
 
-def test_the_best_round_is_kept(image: Image, given: dict[str, str]):
+def test_best_round_is_kept(image: Image, given: dict[str, str]):
     # given a job that overfits: deep trees, large steps, few rows
     overfit = {**given, "rounds": "300", "eta": "1", "max_depth": "12", "early_stopping_rounds": "7"}
     overfit |= {"validation_fraction": "0.9", "min_child_weight": "0", "subsample": "0.3"}
     job = image.train(overfit, hosts=2).succeeded()
     metrics = job.metrics()
     curve = metrics["learning_curve"]["validation"]
-    # then it stops `early_stopping_rounds` after its best round, and keeps the model of that round
+    # then the job stops `early_stopping_rounds` after its best round, and keeps the model of that round
     assert metrics["rounds"] == metrics["best_round"] + 7 < 300
     assert metrics["validation_rmse"] == min(curve)
 
@@ -150,8 +150,8 @@ def sides(warehouse: Warehouse, table: Table, split: Split) -> set[bool]:
     return {bool(out) for batch in batches for out in split.held_out(batch.hashes)}
 
 
-def test_a_host_without_rows_takes_part(image: Image, warehouse: Warehouse, given: dict[str, str]):
-    # given three distinct rows, 10 times each: two of five hosts or more get none
+def test_host_without_rows_takes_part(image: Image, warehouse: Warehouse, given: dict[str, str]):
+    # given three distinct rows, 10 times each, so that at least two of five hosts get no row
     warehouse.run("CREATE OR REPLACE TABLE FEW (A FLOAT, Y FLOAT)")
     for a in (1, 2, 3):
         warehouse.run(f"INSERT INTO FEW SELECT {a}, {a} FROM TABLE(GENERATOR(ROWCOUNT => 10))")
@@ -171,7 +171,7 @@ def test_a_host_without_rows_takes_part(image: Image, warehouse: Warehouse, give
 
 
 def test_hosts_may_start_in_any_order(image: Image, given: dict[str, str], tmp_path: Path):
-    # given that the others start seconds before the first host, which they connect to
+    # given hosts that start seconds before the first host, to which they connect
     bases = [tmp_path / str(rank) for rank in range(3)]
     job = image.train(given, hosts=3, bases=bases)
     os.killpg(job.first.process.pid, signal.SIGKILL)
@@ -198,11 +198,11 @@ def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, s
     (checkpoint,) = (bases[0] / "checkpoints").iterdir()
     assert not (bases[1] / "checkpoints").exists()
     assert not (bases[0] / "model").exists()
-    # when new hosts with other addresses start with the checkpoint of the first host only
+    # when new hosts with other addresses start, and only the first one has its checkpoint
     new = [tmp_path / "resumed" / str(rank) for rank in range(2)]
     shutil.copytree(bases[0] / "checkpoints", new[0] / "checkpoints")
     resumed = image.train(long, hosts=2, bases=new).succeeded()
-    # then training resumes, and both hosts log from which round
+    # then training resumes, and both hosts log the round from which it does
     for host in resumed.hosts:
         begun = int(wait_for(host, r"going on from the checkpoint of round (\d+)")[1])
         assert begun >= 40
@@ -223,12 +223,12 @@ def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, s
 def test_checkpoint_of_other_settings_is_ignored(image: Image, given: dict[str, str], tmp_path: Path):
     bases = [tmp_path / "0"]
     image.train({**given, "checkpoint_every": "5"}, bases=bases).succeeded()
-    for marker in ("uploading", "uploaded"):  # as SageMaker writes them next to checkpoints
+    for marker in ("uploading", "uploaded"):  # a marker, as SageMaker writes it next to checkpoints
         (bases[0] / "checkpoints" / f"checkpoint.ubj.sagemaker-{marker}").touch()
     changed = image.train({**given, "checkpoint_every": "5", "max_depth": "4"}, bases=bases).succeeded()
     assert "made with other settings or another table: training begins anew" in changed.first.log
     assert changed.metrics()["rounds"] == int(given["rounds"])
-    # another number of rounds does not invalidate the checkpoint
+    # a checkpoint stays valid when the number of rounds changes
     more = image.train({**given, "max_depth": "4", "rounds": "20"}, bases=bases).succeeded()
     assert "going on from the checkpoint of round 10" in more.first.log
     assert more.metrics()["rounds"] == 20
@@ -255,21 +255,21 @@ def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[s
     stopped = [int(re.findall(r"stopped after round (\d+)", host.log)[0]) for host in job.hosts]
     assert stopped[0] == stopped[1]
     assert not (bases[0] / "model").exists()
-    # then it can resume from there
+    # then the job can resume from the saved checkpoint
     finish = image.train({**endless, "rounds": str(stopped[0] + 3)}, hosts=2, bases=bases).succeeded()
     assert finish.metrics()["rounds"] == stopped[0] + 3
     assert f"going on from the checkpoint of round {stopped[0]}" in finish.first.log
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victim: int):
+def test_lost_host_fails_the_others(image: Image, given: dict[str, str], victim: int):
     # given a host that is killed without a shutdown message
     job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
     wait_for(job.first, r"\[5\] ")
     started = time.monotonic()
     os.killpg(job.hosts[victim].process.pid, signal.SIGKILL)
     job.wait()
-    # then the others fail long before their timeouts, with the reason
+    # then the other hosts fail with the reason, long before their timeouts
     assert time.monotonic() - started < 60
     for rank, host in enumerate(job.hosts):
         if rank != victim:
@@ -291,13 +291,13 @@ def test_worker_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[st
         os.kill(worker, signal.SIGSTOP)
     os.killpg(lost.process.pid, signal.SIGKILL)
     job.wait()
-    # then it is ended, and each host names the lost one
+    # then the worker is ended, and each host's reason names the lost host
     told = f"host {lost.name} was lost while the others waited for it; its log says why"
     assert [(host.process.returncode, host.failure) for host in others] == [(1, told)] * 2
 
 
 def test_host_that_finished_early_is_not_reported_as_lost(image: Image, given: dict[str, str]):
-    # given a first host that writes the model for longer than the wait after a loss
+    # given a first host that takes longer to write the model than hosts wait after a loss
     base = image.folder / "slow"
     slow = base / "model" / ".model.ubj.part"
     slow.parent.mkdir(parents=True)
@@ -307,7 +307,7 @@ def test_host_that_finished_early_is_not_reported_as_lost(image: Image, given: d
     first, other = job.hosts
     assert other.wait() == 0
     time.sleep(LOSS_GRACE + 2)
-    # then it is not interrupted
+    # then the first host is not interrupted
     assert first.process.poll() is None
     assert slow.read_bytes()
     job.succeeded()
@@ -336,10 +336,11 @@ def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
         with join(first, name) as connection:
             connection.sendall(last_words)
             connection.shutdown(socket.SHUT_WR)
-            assert connection.recv(100) == b""  # its message has arrived
+            assert connection.recv(100) == b""  # the shutdown message of the host has arrived
     assert first.lost is None
     assert not first.alone
-    # when one host is lost without a message, then all are notified, and also hosts that connect later
+    # when one host is lost without a shutdown message, then all hosts are notified, also those that connect
+    # later
     join(first, second).close()
     assert staying.recv(100) == f"{second}\n".encode()
     assert first.lost == second

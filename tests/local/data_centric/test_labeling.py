@@ -54,14 +54,15 @@ def labeled_line(source: str, choice: int) -> dict[str, Any]:
 
 
 def predicted_line(source: str, number: int) -> dict[str, Any]:
-    """Return a line with a prediction, which is always a cat. Its confidence is low in the first ones."""
+    """Return a manifest line whose predicted class is cat. The confidence is low in the first lines."""
     metadata = {"class-name": CLASSES[0], "confidence": 0.4 if number < UNSURE else 0.9}
     return {"source-ref": source, "note": "kept", "predicted": 0, "predicted-metadata": metadata}
 
 
 @dataclass
 class Raced:
-    """A run of predictions of a low confidence and a sample of others, completed by concurrent labelers."""
+    """A run with the predictions of low confidence and a sample of the others, completed by concurrent
+    labelers."""
 
     execution: str
     output: dict[str, Any]
@@ -111,7 +112,7 @@ def raced(deployed: Deployed) -> Raced:
     assert status == 200
 
     def choose(name: str, draw: random.Random) -> Callable[[str], int | None]:
-        """A labeler who is right in 8 of 10 answers, and sometimes unsure."""
+        """A labeler who is unsure about 5 % of the items, and right about 90 % of the others."""
 
         def answer(item: str) -> int | None:
             if draw.random() < 0.05:
@@ -157,7 +158,7 @@ def answers_of(raced: Raced) -> dict[str, set[str]]:
 def test_concurrent_labelers_lose_and_duplicate_no_answers(raced: Raced) -> None:
     assert [problem for each in raced.labelers for problem in each.problems] == []
     stored, kept = answers_of(raced), [item for each in raced.labelers for item in each.kept]
-    # then exactly the acknowledged answers are stored, each once
+    # then the stored answers are the acknowledged ones, each once
     assert sum(map(len, stored.values())) == len(kept) >= 3 * ITEMS
     assert all(len(set(each.kept)) == len(each.kept) for each in raced.labelers)
     # and each item has the requested number of labels
@@ -300,7 +301,7 @@ def fetched(url: str) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
-def test_labeler_reaches_no_task_of_others(deployed: Deployed, open_runs: dict[str, str]) -> None:
+def test_labeler_cannot_access_tasks_of_other_labelers(deployed: Deployed, open_runs: dict[str, str]) -> None:
     ann, expert = deployed.tokens["ann"], deployed.tokens["expert"]
     # a run for another group does not exist
     _, told = deployed.ask("GET", "/api/runs", ann)
@@ -310,18 +311,18 @@ def test_labeler_reaches_no_task_of_others(deployed: Deployed, open_runs: dict[s
     assert status == 200
     body = {"item": task["item"], "choice": 0}
     assert deployed.ask("POST", "/api/runs/secret/answers", ann, body)[0] == 404
-    # an item of another run, and one that another labeler has leased
+    # an item of another run, and an item that another labeler has leased
     status, told = deployed.ask("POST", "/api/runs/review/answers", ann, body)
     assert (status, told["error"]["code"]) == (409, "no_lease")
     _, held = deployed.ask("POST", "/api/runs/review/task", ann)
     body = {"item": held["item"], "choice": 0}
     assert deployed.ask("POST", "/api/runs/review/answers", deployed.tokens["bob"], body)[0] == 409
-    # no token, and an invalid one
+    # without a token, and with an invalid one
     for token in ("", "token"):
         assert deployed.ask("GET", "/api/runs", token)[0] == 401
 
 
-def test_address_of_a_picture_opens_no_other(deployed: Deployed, open_runs: dict[str, str]) -> None:
+def test_address_of_a_picture_gives_access_to_no_other(deployed: Deployed, open_runs: dict[str, str]) -> None:
     _, task = deployed.ask("POST", "/api/runs/review/task", deployed.tokens["bob"])
     url = task["source"]["url"]
     key = url.partition("?")[0].partition("/inputs/")[2]
@@ -389,7 +390,7 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
         "pictures": f"s3://{deployed.bucket}/inputs/columns/",
         "arguments": {"side": 8, "grey": True},
     }
-    # when they are examined
+    # when the pictures are examined
     state = deployed.ended(deployed.begin("ExamineArn", given))
     assert state["status"] == "SUCCEEDED", state
     # then the wrong label is in the review manifest, with the right class suggested
@@ -403,21 +404,21 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
     assert ended["status"] == "SUCCEEDED", ended
 
 
-def test_picture_of_the_page_answers_nothing(
+def test_screenshot_of_the_page_answers_no_task(
     deployed: Deployed, open_runs: dict[str, str], tmp_path: Path
 ) -> None:
     # given a review with a reason and a similar picture
     require_browser()
     expert = scenario_labelers.Labeler("expert", "", "", "", email="expert@example.com", password=PASSWORD)
     site = deployed.cloud.local_url(deployed.out["SiteUrl"])
-    # when a picture is taken of the expert's task
+    # when a screenshot of the expert's task is taken
     light, dark = labeling_page.take(site, "shown", expert, tmp_path, "review", seconds=60)
-    # then there is one for each colour scheme, small enough for a report
+    # then there is a screenshot for each colour scheme, small enough for a report
     pixels = [np.asarray(Image.open(path).convert("L"), float) for path in (light, dark)]
     assert pixels[0].shape == pixels[1].shape
     assert pixels[0].mean() > 150 > 100 > pixels[1].mean()
     assert all(path.stat().st_size < 150_000 for path in (light, dark))
-    # and the task is the expert's and has no answer
+    # and the expert still has the task, which has no answer
     _, told = deployed.ask("GET", "/api/runs/shown/progress", deployed.tokens["operator"])
     assert (told["items"], told["complete"]) == (1, 0)
     assert deployed.ask("POST", "/api/runs/shown/task", deployed.tokens["expert"])[0] == 200

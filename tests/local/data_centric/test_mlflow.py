@@ -83,13 +83,13 @@ def test_aws_plugin_logs_runs_with_an_app(cloud: LocalCloud, app: str) -> None:
 def test_only_a_role_with_the_permission_calls_an_app(
     aws: Callable, app: str, connect: Callable[..., MlflowApp], enforced: None
 ) -> None:
-    # given roles that may call this app, another app, and nothing
+    # given a role that may call this app, a role that may call another app, and a role without grants
     allowed = assumed(aws, (CALL, app))
     elsewhere = assumed(aws, (CALL, f"{app[:-1]}_"))
-    # when the first calls it, then it answers
+    # when the first role calls this app, then the app answers
     made = connect(**allowed).post("experiments/create", {"name": "allowed"})
     assert connect(**allowed).find_experiment("allowed") == made["experiment_id"]
-    # when another one calls it, then it is refused
+    # when one of the other roles calls this app, then the call is refused
     with pytest.raises(MlflowError, match=f"not authorized to perform: {CALL}"):
         connect(**elsewhere).find_experiment("allowed")
 
@@ -116,7 +116,7 @@ def test_app_is_described_listed_and_tagged(aws: Callable, app: str) -> None:
     sagemaker = aws("sagemaker")
     found = sagemaker.describe_mlflow_app(Arn=app)
     assert (found["Name"], found["Status"]) == ("tests", "Created")
-    # and its version is that of the server
+    # and the app's version is that of the MLflow server
     lock = (envs.ROOT / "local/sagemaker/mlflow/requirements.txt").read_text()
     assert f"\nmlflow=={found['MlflowVersion']}\n" in lock
     assert [each["Arn"] for each in sagemaker.list_mlflow_apps()["Summaries"]] == [app]

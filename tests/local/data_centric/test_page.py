@@ -108,7 +108,7 @@ def test_labelers_complete_a_run(visit, service):
     expect(page.get_by_text("4 of 4 complete")).to_be_visible()
 
 
-def test_an_answer_can_be_given_by_a_click(visit, service):
+def test_answer_can_be_given_by_a_click(visit, service):
     shapes(service)
     page = visit()
     open_run(page, "shapes")
@@ -128,7 +128,7 @@ def test_other_keys_do_not_answer(visit, service):
     open_run(page, "shapes")
     expect_task(page)
 
-    # when keys with another meaning or none are pressed, or any key while shortcuts are off
+    # when keys that are not shortcuts of a class are pressed, or any key while shortcuts are off
     page.keyboard.press("4")
     page.keyboard.press("Alt+1")
     page.keyboard.press("i")
@@ -148,8 +148,8 @@ def test_other_keys_do_not_answer(visit, service):
     expect_answers(page, 1)
 
 
-def test_a_key_pressed_twice_answers_one_task(visit, service):
-    # given tasks, and a clock that stands still when the first is answered
+def test_key_pressed_twice_answers_one_task(visit, service):
+    # given tasks, and a browser clock that is paused when the first task is answered
     shapes(service)
     page = visit()
     page.clock.install()
@@ -174,7 +174,7 @@ def test_a_key_pressed_twice_answers_one_task(visit, service):
     assert len([call for call in service.calls if call.endswith("/answers")]) == 2
 
 
-def test_an_answer_is_sent_when_the_connection_is_back(visit, service):
+def test_answer_is_sent_when_the_connection_is_back(visit, service):
     # given a labeler who answers while offline
     shapes(service)
     page = visit()
@@ -196,7 +196,7 @@ def test_an_answer_is_sent_when_the_connection_is_back(visit, service):
     assert expect_task(page) != first
 
 
-def test_a_lost_response_counts_one_answer(visit, service):
+def test_lost_response_counts_one_answer(visit, service):
     # given a connection that breaks after the service has stored the answer
     shapes(service)
     page = visit()
@@ -222,7 +222,7 @@ def test_a_lost_response_counts_one_answer(visit, service):
     assert len([call for call in service.calls if call.endswith("/answers")]) == 2
 
 
-def test_an_unsent_answer_is_sent_after_a_new_visit(visit, service, address):
+def test_unsent_answer_is_sent_after_a_new_visit(visit, service, address):
     # given a labeler who leaves with an unsent answer
     shapes(service)
     page = visit()
@@ -243,7 +243,7 @@ def test_an_unsent_answer_is_sent_after_a_new_visit(visit, service, address):
 
 
 @pytest.mark.parametrize("user", [ADA, BOB])
-def test_an_answer_outlives_its_session_for_its_labeler_only(visit, service, user):
+def test_answer_outlives_its_session_for_its_labeler_only(visit, service, user):
     # given a session that ends before the answer is sent
     shapes(service)
     page = visit()
@@ -258,12 +258,12 @@ def test_an_answer_outlives_its_session_for_its_labeler_only(visit, service, use
     enter(page, user)
     expect_task(page)
 
-    # then it is sent if this user gave it
+    # then the answer is sent if this user gave it
     assert service.answers("shapes") == ({first: {ADA: 1}} if user == ADA else {})
 
 
-def test_a_late_answer_is_refused_when_another_has_the_task(visit, service):
-    # given one picture, whose lease ends and which another labeler gets
+def test_late_answer_is_refused_when_another_has_the_task(visit, service):
+    # given a picture whose lease ends, and which another labeler then gets
     shapes(service, count=1)
     page = visit()
     open_run(page, "shapes")
@@ -284,7 +284,7 @@ def test_a_late_answer_is_refused_when_another_has_the_task(visit, service):
     assert service.answers("shapes") == {"0.png": {BOB: 1}}
 
 
-def test_the_end_of_a_lease_is_announced(visit, service):
+def test_end_of_a_lease_is_announced(visit, service):
     # given a task with ten minutes
     shapes(service)
     page = visit()
@@ -330,7 +330,7 @@ def test_blocked_labeler_sees_a_message(visit, service):
     expect(page.get_by_role("img", name=PICTURE)).to_have_count(0)
 
 
-def test_a_new_task_appears_by_itself(visit, service):
+def test_new_task_appears_by_itself(visit, service):
     # given a picture that another labeler has leased
     shapes(service, count=1)
     other = visit(BOB)
@@ -347,14 +347,15 @@ def test_a_new_task_appears_by_itself(visit, service):
         page.clock.fast_forward(25_000)
     expect(page.get_by_role("button", name="Look again")).to_be_focused()
 
-    # when that lease ends, then the waiting labeler gets the task, with the focus on its first answer
+    # when the other labeler's lease ends, then the waiting labeler gets the task, with the focus on its first
+    # answer
     service.ahead += 601
     page.clock.fast_forward(25_000)
     assert expect_task(page) == "0.png"
     expect(choice(page, "circle")).to_be_focused()
 
 
-def test_a_run_that_is_closed_is_named(visit, service):
+def test_run_that_is_closed_is_named(visit, service):
     shapes(service)
     page = visit()
     open_run(page, "shapes")
@@ -367,7 +368,7 @@ def test_a_run_that_is_closed_is_named(visit, service):
 
 
 def test_throttled_request_is_retried(visit, service, monkeypatch):
-    # given a service that refuses twice
+    # given a service that throttles the first two requests
     shapes(service)
     page = visit()
     open_run(page, "shapes")
@@ -401,7 +402,7 @@ def test_task_whose_picture_is_missing_cannot_be_answered_until_reloaded(visit, 
     expect(choice(page, "circle")).to_have_attribute("aria-disabled", "true")
     assert service.answers("shapes") == {}
 
-    # when it is loaded again, then it can be answered
+    # when the picture is loaded again, then the task can be answered
     service.objects["0.png"] = gone
     page.get_by_role("button", name="Load it again").click()
     expect(page.get_by_role("alert")).to_have_count(0)
@@ -410,7 +411,7 @@ def test_task_whose_picture_is_missing_cannot_be_answered_until_reloaded(visit, 
     expect_answers(page, 1)
 
 
-def test_the_picture_zooms_and_moves(visit, service):
+def test_picture_zooms_and_moves(visit, service):
     service.picture("0.png", drawn(0))
     shapes(service, count=1)
     page = visit()
@@ -479,7 +480,7 @@ def test_two_fingers_zoom_the_picture(visit, service):
     assert page.evaluate("visualViewport.scale") == 1
 
 
-def test_a_review_shows_labels_reason_and_neighbours(visit, service):
+def test_review_shows_labels_reason_and_neighbours(visit, service):
     # given a picture whose label is suspected
     example(service)
     page = visit()
@@ -497,7 +498,7 @@ def test_a_review_shows_labels_reason_and_neighbours(visit, service):
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 0)"
     until(lambda: neighbours.locator("img").evaluate_all(loaded), "the neighbours' pictures")
 
-    # when one is chosen, then it is sent as the answer
+    # when a label is chosen, then it is sent as the answer
     page.keyboard.press(str(SHAPES.index(suggested) + 1))
     expect_answers(page, 1)
     assert [*service.answers("shapes-review").values()] == [{ADA: SHAPES.index(suggested)}]
@@ -511,7 +512,7 @@ def test_one_of_many_classes_can_be_found(visit, service):
     open_run(page, "shapes")
     expect_task(page)
 
-    # when a name is typed, whose letters are also keys
+    # when a class name is typed whose letters are also shortcuts
     page.get_by_label("Find a class").press_sequentially("kind 47")
     expect(page.locator(".classes .choice:visible")).to_have_count(1)
     page.keyboard.press("Enter")
@@ -522,7 +523,7 @@ def test_one_of_many_classes_can_be_found(visit, service):
     assert service.answers("shapes") == {"0.png": {ADA: 47}}
 
 
-def test_the_next_text_is_announced(visit, service):
+def test_next_text_is_announced(visit, service):
     # given a run of two texts without instructions
     run = with_settings(name="comments", classes=("good", "bad"), labels=1)
     service.open(run, [{"source": "first text"}, {"source": "second text"}])
@@ -531,7 +532,7 @@ def test_the_next_text_is_announced(visit, service):
     first = expect_task(page)
     expect(page.get_by_role("button", name="Instructions")).to_be_hidden()
 
-    # when one is answered, then a screen reader announces both
+    # when the first text is answered, then a screen reader has announced both texts
     page.keyboard.press("1")
     expect_answers(page, 1)
     other = "second" if first.startswith("first") else "first"
@@ -547,14 +548,14 @@ def test_texts_of_a_run_are_never_run(visit, service):
     page = visit()
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
 
-    # then they are shown as text
+    # then the texts are shown as text
     open_run(page, "texts")
     assert expect_task(page) == f"{evil} item"
     choice(page, evil).click()
     expect_answers(page, 1)
 
 
-def test_the_page_asks_for_no_task_of_a_closed_view(visit, service):
+def test_page_asks_for_no_task_of_a_closed_view(visit, service):
     # given a labeler who leaves a run while the service cannot be reached
     shapes(service)
     page = visit()
@@ -599,7 +600,7 @@ def test_no_view_has_accessibility_errors(service, browser, address):
     assert {view: found for view, found in barriers.items() if found} == {}
 
 
-def test_a_phone_of_360_pixels_shows_picture_and_classes(visit, service):
+def test_phone_of_360_pixels_shows_picture_and_classes(visit, service):
     shapes(service, classes=tuple("abcdefghij"))
     page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     open_run(page, "shapes")

@@ -78,7 +78,7 @@ def read(aws: Callable) -> Callable[[str], bytes]:
 
 @pytest.fixture(scope="module")
 def swept(cloud: LocalCloud, run: Callable[..., Execution]) -> Execution:
-    """A sweep in which the first call is throttled, one job loses its instance and another one is stopped."""
+    """A sweep in which the first call is throttled, one job loses its instance and another job is stopped."""
     faults = ("fault_throttle_training_jobs", "fault_fail_training_jobs", "fault_stop_training_jobs")
     cloud.configure(**dict.fromkeys(faults, 1))
     found = run()
@@ -94,7 +94,7 @@ def test_sweep_compares_completed_jobs(swept: Execution, read: Callable[[str], b
     (stopped,) = output["failed"]
     assert (output["completed"], stopped["reason"]) == (3, "the job is Stopped (Stopped)")
     assert output["estimate"]["jobs"] == 4
-    # and the table has a line for each job, the runs one for each seed of those that completed
+    # and table.csv has a row for each job, and runs.csv a row for each seed of the completed jobs
     table = list(csv.DictReader(io.StringIO(read(f"{output['folder']}/table.csv").decode())))
     assert [(row["strategy"], row["fraction"]) for row in table] == [
         ("full", "1.0"),
@@ -108,10 +108,10 @@ def test_sweep_compares_completed_jobs(swept: Execution, read: Callable[[str], b
     assert {(row["cell"], row["seed"]) for row in runs} == {
         (row["cell"], seed) for row in whole for seed in ("0", "1")
     }
-    # and each run records the labels and the data that it was trained on
+    # and each run records the versions of the labels and of the data that it was trained on
     assert {row["labels"] for row in runs} == {output["labels"]} != {""}
     assert len({row["data"] for row in runs}) == 1
-    # and there are the epochs of each job, and a chart
+    # and there is a file with the epochs of each completed job, and a chart
     for row in whole:
         epochs = pyarrow.parquet.read_table(
             io.BytesIO(read(f"{output['folder']}/epochs/{row['cell']}.parquet"))
@@ -145,10 +145,10 @@ def test_results_of_an_experiment_are_one_table(
     # given a sweep of the experiment
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
-    # when its results are read
+    # when the results of the experiment are read
     runs = results.runs(deployed["DataBucket"], "default")
     epochs = results.epochs(deployed["DataBucket"], "default")
-    # then they contain each run of each job, the best first
+    # then the results contain each run of each job, the best run first
     ours = runs.filter(pc.field("sweep") == swept["output"]["folder"].rpartition("/")[2])
     assert ours.num_rows == 6
     best = runs["best_validation_accuracy"].to_pylist()
@@ -181,7 +181,8 @@ def searched(run: Callable[..., Execution]) -> Execution:
 def test_search_chooses_the_fractions_of_one_strategy(
     searched: Execution, read: Callable[[str], bytes]
 ) -> None:
-    # given a search: then the controls are at the ends of the range, and two fractions between them
+    # given a sweep with a search, then the control strategies have the fractions at the ends of the range,
+    # and the search has tried two fractions between them
     table = json.loads(read(f"{searched['output']['folder']}/table.json"))
     assert [row["strategy"] for row in table] == ["full", *["fewer_epochs"] * 2, *["adaptive_random"] * 2] + (
         ["glister"] * 2
@@ -206,7 +207,7 @@ def test_search_chooses_the_fractions_of_one_strategy(
 def test_bad_sweep_is_refused_before_any_job(
     changes: dict[str, Any], sentence: str, run: Callable[..., Execution], aws: Callable, deployed: Outputs
 ) -> None:
-    # given datasets with faults
+    # given invalid datasets
     bucket = deployed["DataBucket"]
     for name, validation, labels in (
         ("gap", arrays(2, 1), manifest(60, 0)),
@@ -219,7 +220,7 @@ def test_bad_sweep_is_refused_before_any_job(
     before = len(jobs(aws))
     # when the sweep is started
     found = run(**changes)
-    # then it fails with the reason, and without a job
+    # then the sweep fails with the reason, and starts no job
     assert (found["status"], found["error"]) == ("FAILED", "PlanFailed")
     assert sentence in found["cause"]
     assert len(jobs(aws)) == before
@@ -258,7 +259,7 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
     until(lambda: streams(aws, examined, "Processing"), "a processing job's log")
     # when the stack is deleted
     cloud.destroy(STACK, context=ONLY)
-    # then these jobs and the training jobs have ended, and their logs are deleted
+    # then both jobs and all training jobs have ended, and their logs are deleted
     for each in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
         assert each["HyperParameterTuningJobStatus"] in ("Completed", "Stopped")
     running = sagemaker.list_training_jobs(StatusEquals="InProgress", NameContains=name)
@@ -270,7 +271,8 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
 
 
 def examination(aws: Callable, machine: str) -> str:
-    """Start a job like those of the state machine `machine`, which would run for an hour; return its name."""
+    """Start a job that would run for an hour, with the name and role of a job of the state machine `machine`;
+    return the job's name."""
     definition = aws("stepfunctions").describe_state_machine(stateMachineArn=machine)["definition"]
     job = json.loads(definition)["States"]["Start"]["Arguments"]
     program = "import time; print('begun', flush=True); time.sleep(3600)"

@@ -71,7 +71,7 @@ def test_run_goes_from_manifest_to_answers(client) -> None:
     # when two labelers do all tasks, and one of them is unsure
     assert all_done(desk, "a", 1) == 30 + gold_answers(desk, "a") > 30
     assert all_done(desk, "b", None) == 30 + gold_answers(desk, "b")
-    # then each item has their answers, and the budget goes to three of them
+    # then each item has the answers of both, and the budget for additional labels goes to three items
     tasks = [task for task in desk.table.tasks("whole") if not task.gold]
     assert [dict(task.answers) for task in tasks] == [{"a": 1, "b": None}] * 30
     assert {task.source for task in tasks} == {entry.source for entry in items}

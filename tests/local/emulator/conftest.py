@@ -16,7 +16,8 @@ from tooling import envs
 
 @pytest.fixture(scope="module")
 def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A container that trains and serves by its settings, pushed to the cloud's ECR."""
+    """A container for training and serving whose behaviour depends on its settings, pushed to the cloud's
+    ECR."""
     context = tmp_path_factory.mktemp("image")
     (context / "program.py").write_text(PROGRAM)
     (context / "Dockerfile").write_text(
@@ -38,7 +39,7 @@ def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module", autouse=True)
 def unhurried(cloud: LocalCloud) -> Iterator[None]:
-    """Quotas and paces that do not slow a test down."""
+    """Set quotas, rates and durations that do not slow a test down."""
     cloud.configure(create_training_job_burst=100, training_stop_grace=2.0)
     yield
     cloud.configure(create_training_job_burst=None, training_stop_grace=None)

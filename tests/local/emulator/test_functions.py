@@ -48,7 +48,7 @@ def test_function_has_a_session_of_its_role_without_enforced_iam(aws: Callable, 
 
 
 def test_processes_of_a_function_share_one_unpacked_layer(aws: Callable) -> None:
-    # given a function with a layer, of which two run at once
+    # given a function with a layer
     def archive(name: str, text: str) -> bytes:
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as file:
@@ -74,20 +74,20 @@ def test_processes_of_a_function_share_one_unpacked_layer(aws: Callable) -> None
     def call(_: int) -> list:
         return json.load(aws("lambda").invoke(FunctionName=name, Payload=b"{}")["Payload"])
 
-    # then both find the same files
+    # when two processes of the function run at once, then both import the same file of the layer
     with ThreadPoolExecutor(2) as calls:
         (one, first), (other, second) = calls.map(call, range(2))
     assert one != other
     assert first == second
 
 
-def test_a_function_fails_by_its_own_exception(aws: Callable, function: str) -> None:
+def test_function_fails_by_its_own_exception(aws: Callable, function: str) -> None:
     # given a machine that catches the function's own exception
     arguments = {"FunctionName": function, "Payload": {"fail": True}}
     catch = [{"ErrorEquals": ["TableIsLocked"], "Next": "Caught"}]
     state = task("lambda:invoke", arguments, Catch=catch)
     caught = {"Type": "Pass", "Output": "caught", "End": True}
     machine = Machine(aws, state, States={"Only": {"End": True} | state, "Caught": caught})
-    # then it is caught
+    # then the machine catches the exception
     ended = machine.run()
     assert (ended["status"], ended["output"]) == ("SUCCEEDED", '"caught"'), ended

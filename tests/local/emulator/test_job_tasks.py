@@ -102,7 +102,8 @@ def test_failed_job_fails_its_task_with_its_description(
 def test_task_without_a_grant_is_refused(
     aws: Callable, enforced: None, request_of: Callable, noun: str, missing: str, action: str
 ) -> None:
-    # given all grants except one, and the managed rule of training jobs instead of the job's own
+    # given all grants except one, and a grant on the managed rule of training jobs, which is not the rule of
+    # this kind
     request = request_of(noun)
     allowed = [grant for grant in grants(noun) if grant[0] != missing]
     machine = Machine(aws, task(sync(noun), request), *allowed, ("events:*", RULE.format("Training")))
@@ -136,7 +137,7 @@ def test_job_is_stopped_with_its_execution(aws: Callable, request_of: Callable, 
 
 
 def test_task_without_sync_only_starts_the_job(aws: Callable, enforced: None, request_of: Callable) -> None:
-    # given only the grants to create a job
+    # given a role that may only create a job
     request = request_of("Transform")
     state = task("sagemaker:createTransformJob", request)
     ended = Machine(aws, state, ("sagemaker:CreateTransformJob", "*")).run()

@@ -41,7 +41,7 @@ def test_execution_continues_after_a_crash(tmp_path: Path) -> None:
         # when the cloud crashes and starts again
         cloud.crash()
         cloud.start()
-        # then it ends with its earlier values, and has sent no second message
+        # then the execution ends with the values from before the crash, and has sent no second message
         until(lambda: events("ExecutionSucceeded"), "the execution's end")
         ended = states.describe_execution(executionArn=execution)
         assert (ended["status"], json.loads(ended["output"])) == ("SUCCEEDED", "hello")

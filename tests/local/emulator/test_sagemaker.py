@@ -25,7 +25,7 @@ def test_role_has_the_grants_of_its_policy_in_sagemaker(
 ) -> None:
     # given a role that may list models, and nothing else
     acting = aws("sagemaker", **assumed(aws, ("sagemaker:ListModels", "*")))
-    # then it lists them, and other calls are refused with AWS's message
+    # then the role can list models, and other calls are refused with AWS's message
     assert acting.list_models(NameContains="nobody")["Models"] == []
     with pytest.raises(ClientError, match="not authorized to perform: sagemaker:DeleteModel on resource: "
                        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/mine") as refused:  # fmt: skip
@@ -59,7 +59,7 @@ def test_only_a_role_that_trusts_sagemaker_is_assumed(
     assert "Could not assume role" in reason
 
 
-def test_an_absent_image_is_an_error(aws: Callable, image: str) -> None:
+def test_absent_image_is_an_error(aws: Callable, image: str) -> None:
     with pytest.raises(ClientError) as refused:
         aws("ecr").describe_images(repositoryName="hooks", imageIds=[{"imageTag": "absent"}])
     assert refused.value.response["Error"]["Code"] == "ImageNotFoundException"
@@ -78,7 +78,7 @@ def test_bucket_policy_that_requires_tls_allows_requests(cloud: LocalCloud, aws:
     reader = assumed(aws, ("s3:GetObject", f"{arn}/*"))
     cloud.enforce_iam(True)
     try:
-        # then it reads, and may do no more
+        # then the role can read the bucket, and can do nothing else
         assert aws("s3", **reader).get_object(Bucket=name, Key="key")["Body"].read() == b"content"
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("s3", **reader).put_object(Bucket=name, Key="key", Body=b"other")
@@ -87,7 +87,7 @@ def test_bucket_policy_that_requires_tls_allows_requests(cloud: LocalCloud, aws:
 
 
 def test_grant_is_limited_to_log_streams(cloud: LocalCloud, aws: Callable) -> None:
-    # given a log with two streams, and a role that may delete those whose names begin with "mine"
+    # given a log group with two streams, and a role that may delete streams whose names begin with "mine"
     group = next(names)
     aws("logs").create_log_group(logGroupName=group)
     for stream in ("mine-1", "other-1"):
@@ -96,7 +96,7 @@ def test_grant_is_limited_to_log_streams(cloud: LocalCloud, aws: Callable) -> No
     acting = aws("logs", **assumed(aws, ("logs:DeleteLogStream", streams)))
     cloud.enforce_iam(True)
     try:
-        # then it deletes that one, and is refused the other
+        # then the role can delete the stream with that name, and not the other stream
         acting.delete_log_stream(logGroupName=group, logStreamName="mine-1")
         with pytest.raises(ClientError, match="log-stream:other-1"):
             acting.delete_log_stream(logGroupName=group, logStreamName="other-1")

@@ -54,7 +54,7 @@ def test_failed_stack_creation_is_rolled_back(aws: Callable, image: str, executi
     resources = hosting(image, execution_role)
     resources["Config"]["Properties"]["ProductionVariants"][0]["ModelName"] = "nobody"
     stack = Stack(aws)
-    # then it is rolled back with SageMaker's reason, and the created model is deleted
+    # then the stack is rolled back with SageMaker's reason, and the created model is deleted
     assert stack.create(resources) == "ROLLBACK_COMPLETE"
     assert "nobody" in stack.reasons
     assert aws("sagemaker").list_models(NameContains=stack.name)["Models"] == []
@@ -69,9 +69,9 @@ def test_describe_stacks_returns_to_the_cdk_after_the_change_ends(cloud: LocalCl
         "Wait": {"Type": "AWS::CloudFormation::WaitCondition", "Properties": wait},
     }
     formation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
-    # when another client calls, then it gets the current status
+    # when another client calls DescribeStacks, then it gets the current status
     assert formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
-    # when the CDK calls, which polls every five seconds, then it gets the final status
+    # when the CDK calls DescribeStacks, which it does every five seconds, then it gets the final status
     cdk = boto3.client(
         "cloudformation",
         endpoint_url=cloud.endpoint_url,
@@ -82,7 +82,7 @@ def test_describe_stacks_returns_to_the_cdk_after_the_change_ends(cloud: LocalCl
     assert cdk.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE"
 
 
-def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: str) -> None:
+def test_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: str) -> None:
     group = next(names)
 
     def resources(script: str, size: int) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
     first = stack.outputs
     assert first["NotebookRef"].endswith(f":notebook-instance/{first['Notebook']}")
     assert first["GroupRef"] == f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{group}-5"
-    # when the notebook's disk grows and the group has another name
+    # when the stack is updated with a larger notebook disk and another name of the group
     assert stack.update(resources("echo two", 8), outputs) == "UPDATE_COMPLETE", stack.reasons
     # then the notebook is updated and runs, and the group is replaced
     assert stack.outputs["Notebook"] == first["Notebook"]
@@ -128,7 +128,7 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
     assert sagemaker.list_notebook_instances(NameContains=stack.name)["NotebookInstances"] == []
 
 
-def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> None:
+def test_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> None:
     # given a stack with a secret, and a role that may read the secret by its Ref
     stack, name = Stack(aws), next(names)
 
@@ -142,7 +142,7 @@ def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) ->
     reader, stranger = assumed(aws, ("secretsmanager:GetSecretValue", arn)), assumed(aws)
     cloud.enforce_iam(True)
     try:
-        # then it can read by the secret's ARN and by its name, and another role cannot
+        # then this role can read the secret by its ARN and by its name, and another role cannot read it
         for reference in (arn, name):
             read = aws("secretsmanager", **reader).get_secret_value(SecretId=reference)
             assert read["SecretString"] == "hidden"

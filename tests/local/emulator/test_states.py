@@ -17,7 +17,7 @@ from tests.support.deployments import ACCOUNT, REGION, SYNC, Machine, job, names
 from tests.support.waiting import until
 
 
-def test_a_task_waits_for_its_training_job(
+def test_task_waits_for_its_training_job(
     aws: Callable, enforced: None, image: str, bucket: str, execution_role: str
 ) -> None:
     # given enforced IAM and a state machine with the grants that AWS documents
@@ -34,7 +34,7 @@ def test_a_task_waits_for_its_training_job(
     assert abs(result["TrainingEndTime"] / 1000 - time.time()) < 3600
 
 
-def test_a_failed_job_fails_its_task_with_the_jobs_description(
+def test_failed_job_fails_its_task_with_the_jobs_description(
     aws: Callable, image: str, bucket: str, execution_role: str
 ) -> None:
     request = training(image, bucket, execution_role, failure="no such table")
@@ -75,7 +75,7 @@ def test_errors_have_the_sdks_names(
     invalid: str,
     exceeded: str,
 ) -> None:
-    # an error without a class in the SDK, such as of validation or throttling, has the base class
+    # an error without a class in the SDK, such as a validation error or throttling, has the SDK's base class
     ended = Machine(aws, task(f"{resource}:createModel", {"ModelName": "not a name!"})).run()
     assert (ended["status"], ended["error"]) == ("FAILED", invalid), ended
     # an error with a class in the SDK has that class
@@ -88,7 +88,7 @@ def test_errors_have_the_sdks_names(
     assert (ended["status"], ended["error"]) == ("FAILED", exceeded), ended
 
 
-def test_an_sdk_task_calls_sagemaker(aws: Callable) -> None:
+def test_sdk_task_calls_sagemaker(aws: Callable) -> None:
     state = task(
         "aws-sdk:sagemaker:listEndpoints", {"MaxResults": 1}, Output="{% $states.result.Endpoints %}"
     )
@@ -183,7 +183,8 @@ def test_alarm_on_failed_executions_fires_for_its_state_machine_only(aws: Callab
     def state() -> str:
         return aws("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"]
 
-    # when the other one fails, then it stays quiet; when its own machine fails, then it fires
+    # when the other machine fails, then the alarm does not fire; when the alarm's machine fails, then it
+    # fires
     other.run()
     assert state() != "ALARM"
     watched.run()
@@ -192,11 +193,11 @@ def test_alarm_on_failed_executions_fires_for_its_state_machine_only(aws: Callab
     assert alarm in told[0]["Body"]
 
 
-# The library's building blocks
+# Building blocks of the construct library
 
 
 class Blocks(Machine):
-    """A state machine of the library's building blocks."""
+    """A state machine that is built with `Flow`, from the building blocks of the construct library."""
 
     def __init__(self, aws: Callable, flow: Flow, *grants: tuple[str, str]) -> None:
         self._states = aws("stepfunctions")
@@ -207,7 +208,7 @@ class Blocks(Machine):
 
 
 def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, enforced: None) -> None:
-    # given parallel branches, then an iteration for each of two parts
+    # given two parallel branches, followed by an iteration for each of two parts
     def branch(name: str, output: str) -> Branch:
         inside = Branch(name)
         inside.call(name, "aws-sdk:sagemaker:listEndpoints", {"MaxResults": 1}, None, output=output)
@@ -231,7 +232,7 @@ def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, en
     flow.report("Report", {"sides": "{% $sides %}", "found": "{% $found %}"})
     # when it runs
     ended = Blocks(aws, flow, ("sagemaker:ListEndpoints", "*")).run()
-    # then each has its own output, in order
+    # then the outputs of the branches and of the iterations are in order
     assert ended["status"] == "SUCCEEDED", ended
     assert json.loads(ended["output"]) == {"sides": ["left", "array"], "found": ["array1", "array2"]}
 
@@ -306,10 +307,10 @@ def many(data: dict[str, Any], output: str, **options: Any) -> Flow:
 
 def test_distributed_map_selects_and_batches_the_rows_of_a_dataset(aws: Callable, bucket: str) -> None:
     data = dataset(aws, bucket, [{"n": number} for number in range(5)])
-    # given an input for each row that has a variable in it, in batches of two
+    # given an input for each row, which is computed with a variable, and batches of two rows
     select = {"n": "{% $states.context.Map.Item.Value.n * $factor %}"}
     flow = many(data, "{% [$row.Items.n] %}", select=select, batch=2)
-    # when it runs, then each execution got its batch, and the results are in order
+    # when the machine runs, then each child execution gets one batch, and the results are in order
     ended = Blocks(aws, flow, ("s3:GetObject", "*"), ("states:StartExecution", "*")).run()
     assert ended["status"] == "SUCCEEDED", ended
     assert json.loads(ended["output"]) == [[0, 10], [20, 30], [40]]
@@ -317,7 +318,7 @@ def test_distributed_map_selects_and_batches_the_rows_of_a_dataset(aws: Callable
 
 def test_distributed_map_fails_above_its_tolerance(aws: Callable, bucket: str) -> None:
     data = dataset(aws, bucket, [{"n": number} for number in range(4)])
-    # given a branch that fails for one row of four
+    # given a branch that fails for one of four rows
     output = "{% $row.n = 2 ? $error('bad row') : $row.n %}"
     for percent, status in ((25, "SUCCEEDED"), (24, "FAILED")):
         ended = Blocks(aws, many(data, output, tolerated_percent=percent), ("s3:GetObject", "*")).run()

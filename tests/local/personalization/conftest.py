@@ -106,7 +106,7 @@ def make_world(
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Five photographs of different sizes, one of them with the size of a camera's."""
+    """Five photographs of different sizes, of which one is as large as a camera's."""
     folder, paths = tmp_path_factory.mktemp("pictures"), []
     for place, size in enumerate([(4000, 3000), (700, 700), (640, 480), (480, 640), (500, 500)]):
         noise = Image.effect_noise((size[0] // 20, size[1] // 20), 90).resize(size)

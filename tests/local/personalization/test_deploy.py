@@ -105,7 +105,7 @@ def token(deployed: SimpleNamespace) -> str:
     return signed_in["AuthenticationResult"]["IdToken"]
 
 
-def test_the_endpoint_is_in_service_with_the_bases_container(deployed: SimpleNamespace):
+def test_endpoint_is_in_service_with_the_bases_container(deployed: SimpleNamespace):
     described = deployed.client("sagemaker").describe_endpoint(EndpointName=deployed.out["EndpointName"])
     assert described["EndpointStatus"] == "InService"
     targets = deployed.client("application-autoscaling").describe_scalable_targets(
@@ -217,7 +217,7 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
         expect(picture).to_be_visible(timeout=120_000)
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
 
-        # AND the other user, with the same address, sees that there is no such model
+        # AND the other user, at the same address, sees the message that the model does not exist
         bob.page.goto(ada.page.url)
         expect(bob.page.get_by_text("There is no such model among yours.")).to_be_visible()
 
@@ -240,14 +240,15 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
 
 
 def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
-    """With a page, an endpoint and functions in use. `docs/security.md` lists the clients of a listener."""
-    # given the port of the cloud, that of its Snowflake, and those of containers
+    """Check the ports while a page, an endpoint and functions are in use. `docs/security.md` lists the
+    clients of a listener."""
+    # given the ports of the cloud and of its Snowflake, and the addresses of containers
     now = deployed.cloud.status()
     known = {("127.0.0.1", urllib.parse.urlsplit(now["endpoint_url"]).port), ("127.0.0.1", now["snowflake"])}
     containers = ipaddress.ip_network("127.64.0.0/10")
     # when the listeners of all processes of the cloud are listed
     found = listening(descendants(now["pid"]))
-    # then there is no other one, and the endpoint's container listens on one port only
+    # then no other port has a listener, and the endpoint's container listens on one port only
     unknown = {(str(address), port) for address, port in found if address not in containers} - known
     assert not unknown
     assert len([port for address, port in found if address in containers]) == 1

@@ -79,7 +79,7 @@ def test_user_creates_a_model_makes_pictures_and_deletes_it(visit, service, pict
     expect(page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()
     expect(page.get_by_role("button", name="Make pictures")).to_be_visible()
 
-    # WHEN pictures are requested THEN they appear, and those of the same seed are equal
+    # WHEN pictures are requested THEN they appear, and pictures of the same seed are equal
     drawn(page, "a photo of sks cat on a beach", seed=7, count=2)
     works = page.get_by_role("article")
     expect(works).to_have_count(1)
@@ -288,7 +288,7 @@ def test_text_of_users_is_escaped_in_every_view(visit, service, pictures):
     created(page, pictures, name=evil)
     drawn(page, evil)
 
-    # THEN they are shown as text
+    # THEN the name and the prompt are shown as text
     expect(page.get_by_role("article").get_by_text(evil)).to_be_visible()
     page.get_by_role("link", name="Your models").click()
     expect(page.get_by_role("link", name=evil)).to_be_visible()

@@ -1,4 +1,4 @@
-"""Generated requests on real tables: no failure, and only responses that the API's document has."""
+"""Generated requests to the API on real tables: each response conforms to the API's document."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def test_responses_to_generated_requests_match_the_document(tmp_path: Path) -> None:
-    # when the benchmark sends a few
+    # when the benchmark sends some generated requests
     figures = tmp_path / "requests.json"
     sent = ["--requests", "200", "--processes", "1", "--seed", "1", "--json", str(figures)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.personalization.api", *sent], capture_output=True, text=True
     )
-    # then each response is one of the document's
+    # then each response conforms to the document
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())
     assert found["requests"] >= 200

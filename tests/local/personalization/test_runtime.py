@@ -1,5 +1,6 @@
-"""The Lambda functions of `personalization` on a running cloud: killed after each write, called twice, too
-late, and never. Each world has separate tables and jobs, and is checked after the sweeper has run."""
+"""The Lambda functions of `personalization` on a running cloud: killed after each write, called twice, called
+too late, and never called. Each world has separate tables and jobs, and is checked after the sweeper has
+run."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def test_model_becomes_an_archive_that_the_endpoint_loads(make_world):
     assert measured["seconds_per_step"] == pytest.approx(0.1), "40 s for 400 steps, remembered for estimates"
 
 
-def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
+def test_loss_of_a_training_reaches_cloudwatch(make_world):
     world = make_world()
     world.start()
     world.train()
@@ -86,7 +87,7 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
 
 @pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
 def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypatch, jump):
-    # given a deleted model and one that becomes ready, with a wrong clock and without events
+    # given a deleted model and a model that becomes ready, with a wrong clock and without events
     offset, real = [float(jump)], environment.SystemClock.now
     monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real(clock) + offset[0])
     world = make_world()
@@ -97,7 +98,8 @@ def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypa
     assert world.shown(kept)["status"] == "READY"
     # when the clock is right again
     offset[0] = 0.0
-    # then the sweeper deletes the data of the first, and notifies of the other unless it seems too old
+    # then the sweeper deletes the data of the deleted model, and sends the notification of the other one
+    # unless its times seem too old
 
     def row(model: str) -> dict[str, Any]:
         return next((row for row in world.rows("requests") if row["request"] == model), {})
@@ -305,7 +307,7 @@ def test_requests_are_trained_with_any_nonzero_quota(
         # when three requests arrive, for a job of two instances and another job
         for _ in range(3):
             world.start()
-        # then all are trained
+        # then all requests are trained
         finish([world])
         assert world.statuses() == ["READY"] * 3
         assert [user["active"] for user in world.rows("users")] == [0]
@@ -365,7 +367,7 @@ def test_deleted_model_disappears_at_once_and_its_data_after_purge(make_world, s
     assert (user["models"], user.get("active", 0)) == (0, 0)
 
 
-def test_killed_after_any_write_a_deletion_still_removes_everything(make_world):
+def test_deletion_killed_after_any_write_still_removes_everything(make_world):
     writes = ["DeleteObjects", "DeleteItem", "UpdateItem"]
     worlds = [make_world() for _ in range(len(writes) + 1)]
     for world in worlds:
@@ -437,7 +439,7 @@ def test_model_deleted_while_its_archive_is_written_leaves_no_archive(make_world
     assert world.objects("previews/") == []
 
 
-# The pace
+# The rate of job creation
 
 
 def test_several_dispatchers_create_jobs_at_the_configured_pace(make_world):

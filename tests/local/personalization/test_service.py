@@ -98,7 +98,7 @@ def test_generations_are_listed_in_pages_newest_first(make_world, monkeypatch):
     assert [name for page in pages for name in page] == made[::-1]
 
 
-def test_a_repeated_request_makes_its_pictures_once(make_world):
+def test_repeated_request_makes_its_pictures_once(make_world):
     world = make_world()
     model = ready(world)
 
@@ -237,7 +237,7 @@ def test_caller_cannot_choose_the_target_model(make_world):
 
 
 @pytest.mark.parametrize("state", ["CREATED", "QUEUED", "FAILED"])
-def test_a_model_that_is_not_ready_makes_no_pictures(make_world, state):
+def test_model_that_is_not_ready_makes_no_pictures(make_world, state):
     world = make_world(mode="bad")
     model = world.upload() if state == "CREATED" else world.start()
     if state == "FAILED":
@@ -403,7 +403,7 @@ def test_pixels_of_a_model_are_limited_in_total(make_world):
     assert world.ask("POST /api/models/{model}/start", model=two)[0] == 202
 
 
-def test_a_start_reads_no_more_than_headers(make_world, monkeypatch):
+def test_start_reads_no_more_than_headers(make_world, monkeypatch):
     # given
     world = make_world()
     noise = Image.effect_noise((1000, 1000), 90)

@@ -163,7 +163,7 @@ def test_caller_without_the_grant_is_refused(running: LocalCloud, runs: Pipeline
 def test_condition_reads_json_that_the_role_may_read(
     running: LocalCloud, runs: PipelineRuns, granted: bool
 ) -> None:
-    # given a report in S3, and a role that may read it or not
+    # given a report in S3, a role that may read it, and a role that may not
     runs.aws("s3").put_object(Bucket=BUCKET, Key="reports/1.json", Body=b'{"scores": [{"rmse": 0.25}]}')
     place = join("s3:/", BUCKET, "reports/1.json", on="/")
     rmse = {"Std:JsonGet": {"S3Uri": place, "Path": "scores[0].rmse"}}
@@ -293,7 +293,7 @@ def test_stack_creates_updates_and_deletes_a_pipeline(runs: PipelineRuns) -> Non
     assert found["PipelineDefinition"] == body["PipelineDefinitionBody"]
     assert found["ParallelismConfiguration"] == {"MaxParallelExecutionSteps": 3}
     assert tags[0] in runs.sagemaker.list_tags(ResourceArn=found["PipelineArn"])["Tags"]
-    # when it changes to a definition in S3, then the pipeline has that definition
+    # when the stack is updated with a definition in S3, then the pipeline has that definition
     runs.aws("s3").put_object(Bucket=BUCKET, Key="definition.json", Body=defined(fail(message="two")))
     place = {"PipelineDefinitionS3Location": {"Bucket": BUCKET, "Key": "definition.json"}}
     assert stack.update(stack_with(runs, name, place)) == "UPDATE_COMPLETE", stack.reasons
@@ -323,7 +323,7 @@ def test_stack_with_a_wrong_pipeline_rolls_back(
 
 
 def test_state_machine_starts_a_pipeline(runs: PipelineRuns) -> None:
-    # given a task without the request token, which every SDK adds
+    # given a task without the client request token that every SDK adds
     execution = runs.start(defined(), runs.pipeline_role())
     name = execution.split("/")[1]
     start = task("aws-sdk:sagemaker:startPipelineExecution", {"PipelineName": name})
@@ -360,7 +360,7 @@ def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
 
 
 def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given two jobs and a callback, when the server crashes
+    # given an execution with two jobs and a callback, when the server crashes
     url, _ = runs.queue()
     again = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 0}
     retried = defined(
@@ -375,7 +375,7 @@ def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: Pip
     (message,) = until(lambda: runs.received(url), "the message")
     first = runs.job(runs.steps(execution)["Train"])["TrainingJobName"]
     running.crash()
-    # when another one starts
+    # when another server starts
     running.start()
     running.configure(pipeline_poll=0.05)
     # then the job without a policy has failed with its step

@@ -77,7 +77,7 @@ def service(deployed: Outputs, first: dict[str, Any]) -> OrderService:
 # In this order: each test depends on the state after the previous one
 
 
-def test_the_first_policy_serves_and_its_orders_keep_the_rules(
+def test_first_policy_serves_and_its_orders_keep_the_rules(
     first: dict[str, Any], job: PolicyJob, service: OrderService
 ) -> None:
     assert (first["deployed"], first["validation_value"]) == (True, pytest.approx(job.mean(), abs=0.01))
@@ -87,7 +87,7 @@ def test_the_first_policy_serves_and_its_orders_keep_the_rules(
 
 
 def test_refused_account_raises_the_alarm(aws: Callable, job: PolicyJob, service: OrderService) -> None:
-    # given the alarm for refused orders, which is quiet
+    # given the alarm for refused orders, which does not fire yet
     alarm = next(
         found["AlarmName"]
         for found in aws("cloudwatch").describe_alarms()["MetricAlarms"]
@@ -102,7 +102,7 @@ def test_refused_account_raises_the_alarm(aws: Callable, job: PolicyJob, service
     # when an account without an admissible choice requests an order
     account = first_account(job)
     (order,) = service.ask([account | {"mask": {name: [False] * 11 for name in account["prices"]}}])
-    # then it gets no trade, and the alarm fires
+    # then the account gets no trade, and the alarm fires
     assert (order["valid"], set(order["units"].values())) == (False, {0})
     until(in_alarm, "the alarm")
 
@@ -122,13 +122,13 @@ def test_stop_switch_stops_all_trades(
 def test_worse_policy_is_not_deployed_but_an_earlier_version_is(
     run: Callable, first: dict[str, Any], service: OrderService
 ) -> None:
-    # given a deployed policy; when another one is trained for too short a time
+    # given a deployed policy; when another policy is trained for too short a time
     before = service.serves()
     worse = run(hyperparameters=QUICK | {"method": "ppo", "episodes": "1200"})
-    # then it is registered and not deployed
+    # then the new policy is registered and not deployed
     assert (worse["deployed"], service.serves()) == (False, before)
     assert worse["candidate_value"] < worse["champion_value"]
-    # and an input deploys a version of the registry again
+    # and an execution with a version as its input deploys that version of the registry again
     back = run(version=int(first["model_package_arn"].rpartition("/")[2]))
     assert back["deployed"]
     assert service.serves() != before
@@ -160,7 +160,7 @@ def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
         found = aws("sagemaker").describe_training_job(TrainingJobName=name)
         return None if found["TrainingJobStatus"] == "InProgress" else found
 
-    # then it rejoins, the job completes, and both hosts have sampled
+    # then the host rejoins, the job completes, and both hosts have sampled episodes
     job = until(ended, "the end of the job", 600)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert "algo-2 lost its node and joins again" in said(cloud, name, "algo-2")
@@ -203,13 +203,13 @@ def test_running_notebook_instance_is_reported(aws: Callable, deployed: Outputs)
     ]
     # when the daily check runs
     answer = aws("lambda").invoke(FunctionName=function)
-    # then it reports the notebook, under the function's role
+    # then the check, under the function's role, reports the notebook instance
     assert "FunctionError" not in answer
     (line,) = json.loads(answer["Payload"].read())
     assert line.startswith(f"notebook instance {STACK}, since ")
 
 
-def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, deployed: Outputs) -> None:
+def test_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, deployed: Outputs) -> None:
     few = {"GROUNDPLAN_OBSERVED": "100", "GROUNDPLAN_HELD_OUT": "1000"}
     scientist = data_scientist(cloud, STACK, NOTEBOOKS, **few)
     wanted = "best=float(means['policy']), hold=float(means['hold']), orders=len(choices), refused=refused"

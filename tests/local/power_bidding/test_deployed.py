@@ -46,7 +46,8 @@ def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
     context = ONLY | {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        "power_bidding.lead_hours": "10",  # half a minute for the replay, also on a busy machine
+        # a lead of 10 hours leaves half a minute of real time in the replay, also on a busy machine
+        "power_bidding.lead_hours": "10",
         "power_bidding.late_minutes": "30",
     }
     outputs = cloud.deploy(STACK, context=context)[STACK]
@@ -83,7 +84,7 @@ def hour(replay: Replay) -> str:
 def market(
     desk: Desk, replay: Replay, hour: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FeedServer]:
-    """A server whose clock stands still at `hour`."""
+    """A market server whose clock is paused at `hour`."""
     folder = tmp_path_factory.mktemp("market")
     with replaying(replay, hour, 1, desk.assets(), folder) as feeds:
         desk.credentials(feeds.secret)
@@ -155,7 +156,7 @@ def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedS
         turned("approve")
         assert run_of(desk, hour)["status"] == "proposed"
         assert market.results()["offers"] == []
-        # when it is released, then the market has it once
+        # when the offer is released, then the market has it once
         answer = functions.invoke(
             FunctionName=desk.outputs["ReleaseFunctionName"], Payload=json.dumps({"hour": hour})
         )
@@ -163,7 +164,8 @@ def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedS
         assert (len(released["sent"]), released["refused"]) == (1, [])
         assert run_of(desk, hour)["status"] == "sent"
         assert [offer["market"] for offer in market.results()["offers"]] == ["RT"]
-        # when all offers are stopped, then the next one is held until the switch allows offers again
+        # when the switch stops all offers, then the next offer is not sent until the switch allows offers
+        # again
         turned("stop")
         assert run_of(desk, later(hour, 1))["status"] == "stopped"
         assert len(market.results()["offers"]) == 1
@@ -176,10 +178,10 @@ def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedS
 def test_roll_back_function_restores_the_former_model(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, replay: Replay
 ) -> None:
-    # given two versions that have been deployed
+    # given two model versions that have been deployed
     functions, sagemaker = scenario_aws.client("lambda"), scenario_aws.client("sagemaker")
     before = json.loads(desk.endpoint())
-    if before["former"] is None:  # the second model was not better
+    if before["former"] is None:  # the second model was not better, so it was not deployed
         found = sagemaker.describe_model_package(ModelPackageName=before["version"])
         (container,) = found["InferenceSpecification"]["Containers"]
         event = {"hour": hour, "request": "0123456789ab", "version": "the same again"}
@@ -189,7 +191,7 @@ def test_roll_back_function_restores_the_former_model(
     # when an operator rolls back
     answer = functions.invoke(FunctionName=deployed["RollBackFunctionName"], Payload=b"{}")
     back = json.load(answer["Payload"])
-    # then the former one serves, and can be replaced again
+    # then the former version serves, and can be replaced again
     assert back["version"] == before["former"]["version"]
     assert json.loads(desk.endpoint())["former"]["version"] == before["version"]
 
@@ -222,7 +224,7 @@ def test_backfill_prepares_every_listed_hour(
     assert {row["hour"] for row in desk.versions()} >= set(hours)
 
 
-def test_the_notebook_drives_and_inspects_the_machines(
+def test_notebook_drives_and_inspects_the_machines(
     cloud: LocalCloud, deployed: Outputs, market: FeedServer, hour: str
 ) -> None:
     done = subprocess.run(
@@ -253,7 +255,7 @@ def test_destroyed_stack_leaves_no_endpoint_logs(
     assert {each["retentionInDays"] for each in logs()} == {30}
     # when the stack is destroyed
     cloud.destroy(STACK, context=ONLY)
-    # then they are deleted
+    # then the logs are deleted
     assert logs() == []
     left = aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"]
     until(lambda: not aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"], f"the end of {left}")

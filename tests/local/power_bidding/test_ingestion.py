@@ -41,7 +41,7 @@ def keyed(*names: str) -> dict:
 
 @pytest.fixture(scope="module")
 def server(cloud, aws):
-    """A replay, and the functions' environment on the cloud."""
+    """The server of a replay, with the environment of the functions set to resources of the cloud."""
     aws("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region})
     aws("dynamodb").create_table(TableName=HOURS, **keyed("hour"))
     aws("dynamodb").create_table(TableName=HISTORY, **keyed("location", "day"))
@@ -70,7 +70,7 @@ def run(hour: int) -> dict:
 
 def test_hours_become_versioned_datasets_and_history(server, aws):
     now = hours.parse(NOW)
-    # when: two runs, the second of them twice
+    # when: two runs are made, the second one twice
     first = run(now)
     server.world.clock.set(step=1)
     second = run(now + 1)

@@ -86,7 +86,7 @@ print("to standard error", file=sys.stderr)
     ((stream, lines),) = logged(cloud, name, "Processing").items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue ['--rows', '3']", "to standard error"]
-    # and the bus got an event of each status
+    # and the event bus got an event of each status of the job
     until(lambda: "Completed" in [each["detail"]["ProcessingJobStatus"] for each in heard()], "the end")
     first, last = [each["detail"] for each in heard()]
     assert first["ProcessingJobStatus"] == "InProgress"
@@ -96,7 +96,8 @@ print("to standard error", file=sys.stderr)
 
 
 def test_two_instances_share_sharded_input_and_one_output(sagemaker: Any, s3: Any) -> None:
-    # given five objects, sharded for one input and replicated for another, and a manifest of two
+    # given five objects that are sharded for one input and replicated for another, and an input with a
+    # manifest of two objects
     for number in range(5):
         s3.put_object(Bucket=BUCKET, Key=f"parts/part-{number}", Body=b"x")
     manifest = [{"prefix": f"s3://{BUCKET}/parts/"}, "part-1", "part-3"]
@@ -106,7 +107,7 @@ def test_two_instances_share_sharded_input_and_one_output(sagemaker: Any, s3: An
         source("whole", f"s3://{BUCKET}/parts/part"),
         source("listed", f"s3://{BUCKET}/manifest", S3DataType="ManifestFile"),
     ]
-    # when two instances list them
+    # when two instances list their inputs
     script = """
 seen = {name: sorted(file.name for file in (processing / name).iterdir())
         for name in ("shard", "whole", "listed")}
@@ -115,7 +116,7 @@ seen = {name: sorted(file.name for file in (processing / name).iterdir())
 assert len(hosts) == 2 and socket.gethostbyname(hosts[1 - hosts.index(host)])
 """
     job = run(sagemaker, s3, script, 2, inputs=inputs)
-    # then each got its shard and all other objects, and both wrote to one prefix
+    # then each instance got its shard and all replicated objects, and both wrote to the same prefix
     assert job["ProcessingJobStatus"] == "Completed", job.get("FailureReason")
     found = objects(s3, f"{job['ProcessingJobName']}/")
     first, second = (json.loads(found[f"{number}.json"]) for number in (0, 1))
@@ -127,7 +128,7 @@ assert len(hosts) == 2 and socket.gethostbyname(hosts[1 - hosts.index(host)])
 
 
 def test_failed_container_gives_reason_and_message_without_output(sagemaker: Any, s3: Any) -> None:
-    # given two hosts, of which the second fails and the first does not end
+    # given two hosts: the second fails, and the first does not end
     script = """
 (out / "half").write_text("x")
 if host == hosts[0]:
@@ -160,7 +161,8 @@ def test_image_runs_with_its_own_entry_point(cloud: LocalCloud, sagemaker: Any, 
 
 
 def test_continuous_output_is_uploaded_while_the_job_runs(sagemaker: Any, s3: Any) -> None:
-    # given a job that writes to both kinds of output, waits until it is stopped and writes again
+    # given a job that writes to a continuous and an EndOfJob output, waits until it is stopped and writes
+    # again
     name = f"continuous-{next(names)}"
     outputs = [
         output("Continuous", "now", S3Uri=f"s3://{BUCKET}/{name}/now/"),
@@ -179,13 +181,13 @@ while True:
     time.sleep(1)
 """
     sagemaker.create_processing_job(**request(s3, script, ProcessingJobName=name, outputs=outputs))
-    # when it runs, then the first file is in S3 already
+    # when the job runs, then the first file is in S3 before the job ends
     until(lambda: object_text(s3, f"{name}/now/sub/first", BUCKET) == "1", "the first upload")
     assert sagemaker.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == "InProgress"
     # when it is stopped
     sagemaker.stop_processing_job(ProcessingJobName=name)
     job = ended(sagemaker, name)
-    # then the last file is uploaded too; links are not followed, and EndOfJob output needs a completed job
+    # then the last file is uploaded too, links are not followed, and the EndOfJob output is not uploaded
     assert job["ProcessingJobStatus"] == "Stopped"
     assert objects(s3, f"{name}/") == {"now/sub/first": "1", "now/last": "2"}
 
@@ -205,7 +207,7 @@ while True:
     name = params["ProcessingJobName"]
     sagemaker.create_processing_job(**params)
     until(lambda: len(processes("TEST_JOB", name)) == 2, "the start of both")
-    # when it is stopped, then it is Stopping, and after the grace period Stopped
+    # when the job is stopped, then its status is Stopping, and after the grace period Stopped
     sagemaker.stop_processing_job(ProcessingJobName=name)
     assert sagemaker.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
@@ -235,7 +237,8 @@ keys = sorted(name for name in os.environ if name.startswith("AWS_") and name !=
 (out / "seen").write_text(json.dumps([reached, bool(keys)]))
 """
     port = cloud.endpoint_url.rpartition(":")[2]
-    # when it runs, then it reaches the cloud and has its role's keys, unless it is isolated
+    # when the job runs, then the script reaches the cloud and has keys of the job's role, unless the job is
+    # isolated
     for isolated, seen in ((False, [True, True]), (True, [False, False])):
         network = {"EnableNetworkIsolation": isolated}
         job = run(sagemaker, s3, script, NetworkConfig=network, environment={"PORT": port})
@@ -264,7 +267,7 @@ def test_job_that_ends_can_be_deleted_and_its_name_reused(sagemaker: Any, s3: An
     name = params["ProcessingJobName"]
     arn = sagemaker.create_processing_job(**params)["ProcessingJobArn"]
     assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "a"}]
-    # when it is deleted, or created again, then both are refused while it runs
+    # when the job is deleted, or created again under its name, while it runs, then both calls are refused
     for call in (
         lambda: sagemaker.delete_processing_job(ProcessingJobName=name),
         lambda: sagemaker.create_processing_job(**params),
@@ -294,7 +297,7 @@ def test_killed_server_leaves_its_jobs_failed_and_no_processes(
     # when the server is killed, then the processes of the job end
     cloud.kill()
     until(lambda: not processes("TEST_JOB", name), "the end of the job's processes")
-    # and when it is restarted, the job has failed with a reason, and its files are deleted
+    # and when the server is restarted, the job has failed with a reason, and its files are deleted
     cloud.start()
     job = sagemaker.describe_processing_job(ProcessingJobName=name)
     assert job["ProcessingJobStatus"] == "Failed"

@@ -14,11 +14,11 @@ from tests.support.processing_jobs import BUCKET, ended, objects, output, reques
 
 
 def test_jobs_past_a_quota_are_refused_by_its_name(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # given a quota of two instances, and a job that has both
+    # given a quota of two instances, and a job that uses both
     cloud.configure(processing_instances=2, processing_instances_per_job=2, training_instances=0)
     first = request(s3, "time.sleep(300)", 2)
     sagemaker.create_processing_job(**first)
-    # then another job is refused, and also one that exceeds the quota alone
+    # then another job is refused, and also a job that needs more instances than the quota
     with pytest.raises(ClientError, match="ResourceLimitExceeded") as refused:
         sagemaker.create_processing_job(**request(s3, ""))
     assert (
@@ -27,7 +27,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(cloud: LocalCloud, sagemaker:
     ) in str(refused.value)
     with pytest.raises(ClientError, match="'Maximum number of instances per processing job' is 2"):
         sagemaker.create_processing_job(**request(s3, "", 3))
-    # and when the first has ended, another job can start
+    # and when the first job has ended, another job can start
     sagemaker.stop_processing_job(ProcessingJobName=first["ProcessingJobName"])
     ended(sagemaker, first["ProcessingJobName"])
     assert run(sagemaker, s3, "")["ProcessingJobStatus"] == "Completed"
@@ -62,7 +62,7 @@ def test_job_has_the_grants_of_its_role(cloud: LocalCloud, sagemaker: Any, s3: A
 
 @pytest.mark.parametrize("mode", ["EndOfJob", "Continuous"])
 def test_role_without_put_object_fails_the_job(cloud: LocalCloud, sagemaker: Any, s3: Any, mode: str) -> None:
-    # given a job that writes output, and runs on if that is uploaded continuously
+    # given a job that writes output, and keeps running if the output is uploaded continuously
     wait = "time.sleep(300)" if mode == "Continuous" else ""
     script = f"(out / 'rows').write_text('1')\n{wait}"
     name = f"unwritten-{next(names)}"
@@ -71,7 +71,7 @@ def test_role_without_put_object_fails_the_job(cloud: LocalCloud, sagemaker: Any
     cloud.enforce_iam(True)
     sagemaker.create_processing_job(**params)
     job = ended(sagemaker, name)
-    # then it fails with the missing permission
+    # then the job fails with the missing permission
     assert job["ProcessingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("ClientError: Output upload failed:")
     assert "s3:PutObject" in job["FailureReason"]
@@ -92,10 +92,11 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
     name = f"mine-{next(names)}"
     allowed = request(s3, "", ProcessingJobName=name, RoleArn=own)
     cloud.enforce_iam(True)
-    # then such a job runs
+    # then a job with that prefix and role runs
     person.create_processing_job(**allowed)
     assert ended(person, name)["ProcessingJobStatus"] == "Completed"
-    # and another name, another role, tags or another operation is denied with the action's name
+    # and a request with another name, another role, tags or another operation is denied, and the error names
+    # the action
     again = allowed | {"ProcessingJobName": f"{name}-2"}
     for action, asked in (
         ("sagemaker:CreateProcessingJob", again | {"ProcessingJobName": "other"}),

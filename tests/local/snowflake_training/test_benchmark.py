@@ -42,17 +42,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]
 
 
 @pytest.mark.parametrize("hosts", HOSTS)
-def test_hosts_hold_every_row_once_unlike_those_of_the_sample(done: tuple, hosts: int) -> None:
+def test_hosts_have_every_row_once_unlike_in_the_aws_sample(done: tuple, hosts: int) -> None:
     at = done[0]["hosts"][str(hosts)]
     assert (at["coverage"], at["duplicate_rows"]) == (1.0, 0)
-    # a row is in none of n random draws of the share p with probability (1 - p)^n
+    # In the AWS sample, each of n hosts draws a random share p of the rows. A row is in no draw with
+    # probability (1 - p)^n.
     expected = 1 - (1 - round(100 / hosts) / 100) ** hosts
     assert at["coverage_sample_scheme"] == pytest.approx(expected, abs=0.01)
     assert at["duplicate_rows_sample_scheme"] > 1_000
     assert at["rows_ratio_vs_sample"] == pytest.approx(1 / expected, rel=0.02)
 
 
-def test_errors_have_students_t_intervals_over_seeds(done: tuple) -> None:
+def test_errors_have_student_t_intervals_over_seeds(done: tuple) -> None:
     for at in (*done[0]["hosts"].values(), done[0]["published"], done[0]["same_split"]):
         for name in ("rmse", "rmse_sample_scheme", "rmse_ratio"):
             found = at[name]
@@ -128,7 +129,7 @@ def test_failed_run_leaves_no_files_and_no_server(tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
-    # then it reports the failure, and leaves neither its folder nor its server
+    # then the benchmark reports the failure, and leaves neither its folder nor its server
     assert done.returncode != 0
     assert "there is no california_housing.csv" in done.stderr
     assert list(tmp_path.iterdir()) == []

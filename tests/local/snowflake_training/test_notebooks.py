@@ -78,18 +78,18 @@ def test_notebook_is_stored_without_output(path: Path) -> None:
     assert not [cell for cell in code if cell["outputs"] or cell["execution_count"]]
 
 
-def test_the_first_notebook_loads_the_whole_table(cloud: LocalCloud, loaded: dict[str, Any]) -> None:
+def test_first_notebook_loads_the_whole_table(cloud: LocalCloud, loaded: dict[str, Any]) -> None:
     assert loaded["rows"] == 20_640
     assert tables(cloud)[loaded["table"]] == 20_640
-    # blank cells are missing values: the census's file has 207, scikit-learn's copy none
+    # Blank cells are missing values. The census's file has 207 of them, scikit-learn's copy has none.
     assert loaded["blanks"] == (207 if os.environ.get("GROUNDPLAN_DATA") else 0)
 
 
-def test_the_second_notebook_trains_on_two_instances(cloud: LocalCloud, trained: dict[str, Any]) -> None:
+def test_second_notebook_trains_on_two_instances(cloud: LocalCloud, trained: dict[str, Any]) -> None:
     job = client(cloud, "sagemaker").describe_training_job(TrainingJobName=trained["job"])
     assert job["TrainingJobStatus"] == "Completed"
     assert job["ResourceConfig"]["InstanceCount"] == 2
-    # it used every row except the holdout, trained the requested trees, and reported its metrics
+    # the job used every row except the holdout, trained the requested trees, and reported its metrics
     assert trained["seen"] + trained["unseen"] == 20_640
     assert trained["final"]["rows:pulled"] == trained["seen"]
     assert trained["trees"] == ROUNDS
@@ -114,7 +114,7 @@ def test_notebook_deletes_all_resources_but_the_table(cloud: LocalCloud, trained
     assert set(tables(cloud)) == {"CALIFORNIA_HOUSING"}
 
 
-def test_the_notebooks_role_trains_under_its_own_names_only(
+def test_role_of_the_notebook_trains_under_its_own_names_only(
     cloud: LocalCloud, scientist: DataScientist
 ) -> None:
     # given the data scientist's credentials; when they are used to change the deployed endpoint

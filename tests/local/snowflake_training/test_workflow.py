@@ -72,7 +72,7 @@ def run(start: Callable[..., str], end: Callable[[str], Execution]) -> Callable[
 
 @pytest.fixture
 def ask(aws: Callable, deployed: Outputs) -> Callable[[], str]:
-    """Return the endpoint's response, the error of the deployed model."""
+    """Return the endpoint's response, which is the error of the deployed model."""
 
     def invoke() -> str:
         answer = aws("sagemaker-runtime").invoke_endpoint(EndpointName=deployed["EndpointName"], Body=b"1")
@@ -93,10 +93,11 @@ def last_package(aws: Callable, deployed: Outputs) -> dict[str, Any]:
 # In this order: each test depends on the state after the previous one
 
 
-def test_a_first_failure_leaves_no_endpoint(run: Callable, aws: Callable, deployed: Outputs) -> None:
+def test_first_failure_leaves_no_endpoint(run: Callable, aws: Callable, deployed: Outputs) -> None:
     # given no endpoint; when the first model cannot be served
     done = run(hyperparameters={"max_depth": 1})
-    # then the reason is SageMaker's, and no endpoint is left, which would cost and block the next one
+    # then the execution fails with SageMaker's reason, and no endpoint is left that would cost money and
+    # block the next deployment
     assert (done["status"], done["error"]) == ("FAILED", "DeployFailed")
     assert "ping health check" in done["cause"]
     assert last_package(aws, deployed)["ModelApprovalStatus"] == "Rejected"
@@ -104,7 +105,7 @@ def test_a_first_failure_leaves_no_endpoint(run: Callable, aws: Callable, deploy
         aws("sagemaker").describe_endpoint(EndpointName=deployed["EndpointName"])
 
 
-def test_the_first_model_is_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
+def test_first_model_is_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
     done = run(hyperparameters={"eta": 0.5})
     assert done["status"] == "SUCCEEDED", done
     assert done["output"]["deployed"] is True
@@ -114,7 +115,7 @@ def test_the_first_model_is_deployed(run: Callable, aws: Callable, ask: Callable
     assert ask() == "0.5"
 
 
-def test_a_worse_model_is_registered_and_not_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
+def test_worse_model_is_registered_and_not_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
     done = run(hyperparameters={"eta": 0.6})
     assert done["status"] == "SUCCEEDED", done
     assert done["output"]["deployed"] is False
@@ -146,7 +147,7 @@ def test_a_wrong_input_is_refused_before_anything_starts(run: Callable, aws: Cal
     assert len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"]) == before
 
 
-def test_a_model_that_cannot_be_served_leaves_the_old_one(
+def test_model_that_cannot_be_served_leaves_the_old_one(
     run: Callable, aws: Callable, ask: Callable, deployed: Outputs
 ) -> None:
     done = run(hyperparameters={"eta": 0.3, "max_depth": 1})
@@ -168,7 +169,7 @@ def test_throttled_calls_are_retried(
         return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
 
     try:
-        # when the workflow starts one
+        # when the workflow starts a job
         execution = start(hyperparameters={"eta": 0.9})
         until(lambda: "BackOff" in entered(), "the refusal")
     finally:
@@ -188,7 +189,7 @@ def test_failed_run_raises_the_alarm(aws: Callable) -> None:
     pytest.fail("the alarm did not go off")
 
 
-def test_the_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, deployed: Outputs) -> None:
+def test_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, deployed: Outputs) -> None:
     # given a workflow whose role may no longer register a model
     states, iam = aws("stepfunctions"), aws("iam")
     described = states.describe_state_machine(stateMachineArn=deployed["StateMachineArn"])
@@ -204,13 +205,14 @@ def test_the_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callabl
         done = run()
     finally:
         iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
-    # then it fails there with the reason
+    # then the execution fails at that state with the reason
     assert done["error"] == "RegisterFailed"
     assert "not authorized to perform: sagemaker:CreateModelPackage" in done["cause"]
 
 
 def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
-    """Return all resources with one of the stack's names, by kind, except ended jobs, which remain."""
+    """Return the resources whose name contains the stack's name or `names`, by kind. Ended jobs are left out,
+    because they remain."""
     sagemaker = aws("sagemaker")
     found = {
         "endpoints": [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]],
@@ -251,7 +253,8 @@ def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
 def test_destroy_deletes_the_stacks_resources_only_while_a_job_runs(
     cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
-    # given a running job, a notebook's model, and a model of another stack whose name begins like this one's
+    # given a running job, a model of a notebook, and a model of another stack whose name begins with this
+    # stack's name
     name, sagemaker = deployed["EndpointName"], aws("sagemaker")
     container = sagemaker.describe_model(ModelName=sagemaker.list_models()["Models"][0]["ModelName"])
     primary = {key: container["PrimaryContainer"][key] for key in ("Image", "ModelDataUrl")}
@@ -265,9 +268,9 @@ def test_destroy_deletes_the_stacks_resources_only_while_a_job_runs(
     while not sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    # when the stack is destroyed, with enforced IAM
+    # when the stack is destroyed with IAM enforced
     cloud.destroy(STACK, app=APP, context=CONTEXT)
-    # then only the other stack's model is left
+    # then only the model of the other stack is left
     try:
         assert leftovers(aws, name) == {"models": [f"{name}-2-0123456789ab"]}
     finally:

@@ -28,7 +28,7 @@ print("to standard error", file=sys.stderr)
 (base / "model" / "weights").write_text("w")
 (base / "output" / "data" / "summary").write_text(json.dumps(sorted(os.environ)))
 """
-    # When it is trained
+    # When the job runs
     metric = {"Name": "validation:rmse", "Regex": "validation:rmse=([0-9.eE+-]+)"}
     job = run(
         sagemaker,
@@ -62,7 +62,7 @@ print("to standard error", file=sys.stderr)
     ((stream, lines),) = logged(cloud, name).items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue", "validation:rmse=0.5", "validation:rmse=0.25", "to standard error"]
-    # and the job has the last value of the metric, CloudWatch all values
+    # and the job's description has the last value of the metric, and CloudWatch has all values
     (final,) = job["FinalMetricDataList"]
     assert (final["MetricName"], final["Value"]) == ("validation:rmse", 0.25)
     statistics = client(cloud, "cloudwatch").get_metric_statistics(
@@ -75,7 +75,7 @@ print("to standard error", file=sys.stderr)
         Statistics=["SampleCount", "Sum"],
     )
     assert sum(point["Sum"] for point in statistics["Datapoints"]) == 0.75
-    # and the bus got an event of each status
+    # and the event bus got an event of each status of the job
     until(lambda: "Completed" in [each["detail"]["SecondaryStatus"] for each in heard()], "the last event")
     events = sorted(heard(), key=lambda each: each["detail"]["LastModifiedTime"])
     details = [each["detail"] for each in events]
@@ -107,7 +107,8 @@ else:
 """
     # When two train
     job = run(sagemaker, script, instances=2)
-    # Then the first received the second's name, and the model archive has the files of both hosts
+    # Then the first host received the name of the second one, and the model archive has the files of both
+    # hosts
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     output = f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/output.tar.gz"
     resources = json.loads(archive(s3, output)["resources"])
@@ -171,12 +172,12 @@ while count == 0:
     key = checkpoints["S3Uri"].removeprefix(f"s3://{BUCKET}/") + "/state/count"
     params = request(script, CheckpointConfig=checkpoints)
     sagemaker.create_training_job(**params)
-    # When it runs, then its checkpoint is in S3 already
+    # When the job runs, then its checkpoint is in S3 before the job ends
     until(lambda: object_text(s3, key) == "10", "the checkpoint's copy")
     assert in_training(sagemaker, params["TrainingJobName"])
     sagemaker.stop_training_job(TrainingJobName=params["TrainingJobName"])
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
-    # and a second job resumes from it, and stores its own at the end
+    # and a second job resumes from that checkpoint, and stores its own checkpoint at the end
     job = run(sagemaker, script, CheckpointConfig=checkpoints)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"started_from": "10"}
@@ -214,7 +215,7 @@ while True:
     until(lambda: len(processes("TRAINING_JOB_NAME", name)) == 2, "the start of both")
     # When it is stopped
     sagemaker.stop_training_job(TrainingJobName=name)
-    # Then it is Stopping, and after the grace period Stopped, without processes
+    # Then its status is Stopping, and after the grace period Stopped, and no process is left
     assert sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -228,7 +229,7 @@ while True:
 
 
 def test_failure_of_one_instance_fails_the_job_with_its_message(sagemaker: Any, s3: Any) -> None:
-    # Given two hosts, of which the second fails and the first does not end
+    # Given two hosts: the second fails, and the first does not end
     script = """
 (base / "output" / "data" / "rows").write_text("read")
 (base / "model" / "half").write_text("")
@@ -238,7 +239,7 @@ if host == hosts[0]:
 (base / "output" / "failure").write_text("Table HOUSES has no column PRICE. " + "x" * 2000)
 sys.exit(3)
 """
-    # When they train, then the job fails with the truncated reason and the exit code
+    # When the job runs, then it fails with the truncated reason and the exit code
     job = run(sagemaker, script, instances=2)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")
     assert job["FailureReason"].startswith("AlgorithmError: Table HOUSES has no column PRICE. xxx")
@@ -267,7 +268,7 @@ def test_empty_channel_fails_the_job_and_is_named(sagemaker: Any, s3: Any) -> No
     ]  # fmt: skip
 
 
-def test_an_output_that_cannot_be_stored_fails_the_job(sagemaker: Any, s3: Any) -> None:
+def test_output_that_cannot_be_stored_fails_the_job(sagemaker: Any, s3: Any) -> None:
     output = {"S3OutputPath": "s3://no-such-bucket-anywhere/out"}
     job = run(sagemaker, "", OutputDataConfig=output)
     assert job["TrainingJobStatus"] == "Failed"
@@ -302,7 +303,7 @@ def test_job_overrides_the_entry_point_and_its_arguments(sagemaker: Any, s3: Any
 
 
 def test_channels_of_instance_groups_and_manifests_with_uncompressed_model(sagemaker: Any, s3: Any) -> None:
-    # Given two groups of instances, a channel for one of them, and another listed by a manifest
+    # Given two instance groups, a channel for one of them, and another channel whose objects a manifest lists
     for key in ("listed/a.csv", "listed/b.csv", "listed/c.csv"):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
     manifest = [{"prefix": f"s3://{BUCKET}/listed/"}, "a.csv", "c.csv"]
@@ -320,7 +321,7 @@ channels = json.loads((config / "inputdataconfig.json").read_text())
 seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir()) for name in channels}
 (base / "model" / resources["current_group_name"]).write_text(json.dumps(seen))
 """
-    # When they train, with an uncompressed model
+    # When a job with an uncompressed model runs
     job = run(
         sagemaker,
         script,
@@ -338,7 +339,7 @@ seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir(
     assert json.loads(object_text(s3, f"{key}others") or "") == both
 
 
-def test_an_isolated_container_gets_no_credentials(sagemaker: Any, s3: Any) -> None:
+def test_isolated_container_gets_no_credentials(sagemaker: Any, s3: Any) -> None:
     script = "(base / 'model' / 'names').write_text(' '.join(os.environ))"
     job = run(sagemaker, script, EnableNetworkIsolation=True)
     names = archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"])["names"].split()
@@ -368,7 +369,7 @@ time.sleep(300)
     cloud.kill()
     # Then the processes of the job end
     until(lambda: not processes("TRAINING_JOB_NAME", name), "the end of the job's processes")
-    # and when it is restarted, the job has failed with a reason, and its files are deleted
+    # and when the server is restarted, the job has failed with a reason, and its files are deleted
     cloud.start()
     job = sagemaker.describe_training_job(TrainingJobName=params["TrainingJobName"])
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")

@@ -32,7 +32,7 @@ def test_jobs_above_the_quota_are_refused_until_others_end(
     assert run(sagemaker, "")["TrainingJobStatus"] == "Completed"
 
 
-def test_spot_and_on_demand_instances_have_quotas_of_their_own(
+def test_spot_and_on_demand_instances_have_separate_quotas(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     def refusal(**more: Any) -> str:
@@ -40,7 +40,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
             sagemaker.create_training_job(**request("", **more))
         return str(refused.value)
 
-    # given no quota on demand
+    # given a quota of 0 for on-demand instances
     cloud.configure(training_instances=0, training_spot_instances=1)
     # then an on-demand job is refused with the name of its quota, and a spot job is not
     assert "'ml.m5.large for training job usage' is 0 Instances" in refusal()
@@ -50,7 +50,8 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
         "'ml.m5.large for spot training job usage' is 1 Instances, with current utilization of 1"
         in refusal(**spot())
     )
-    # and the other way round, while a spot job runs
+    # and with the quotas exchanged, while a spot job runs, a spot job is refused and an on-demand job
+    # completes
     cloud.configure(training_instances=1, training_spot_instances=0)
     assert "'ml.m5.large for spot training job usage' is 0 Instances" in refusal(**spot())
     assert run(sagemaker, "")["TrainingJobStatus"] == "Completed"
@@ -67,10 +68,11 @@ def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sage
             "Status"
         ]
 
-    # given no quota for warm pools, then the job runs and leaves none
+    # given a quota of 0 for warm pools, then the job runs and leaves no pool
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
-    # given one, then the pool uses the only on-demand instance, for matching jobs only
+    # given such a quota, then the pool uses the only on-demand instance, and only matching jobs can use the
+    # pool
     cloud.configure(warm_pool_instances=1)
     first = run(sagemaker, "", **kept)
     assert pool(first) == "Available"
@@ -175,14 +177,14 @@ print(os.environ["AWS_ACCESS_KEY_ID"][:4])
         assert job["TrainingJobStatus"] == "Failed"
         assert "AccessDenied" in job["FailureReason"]
         assert action in job["FailureReason"]
-    # When it may not pull the image, the job is not created
+    # When the role may not pull the image, the job is not created
     with pytest.raises(ClientError, match=r"ValidationException.*not authorized to perform: ecr:"):
         sagemaker.create_training_job(**request("", RoleArn=roles["pull"]))
-    # When it may not write logs, the job completes without any
+    # When the role may not write logs, the job completes without logs
     job = run(sagemaker, "print('unheard')", RoleArn=roles["logs"])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert logged(cloud, job["TrainingJobName"]) == {}
-    # When SageMaker may not assume it, the job is not created
+    # When SageMaker may not assume the role, the job is not created
     with pytest.raises(ClientError, match="Could not assume role"):
         sagemaker.create_training_job(**request("", RoleArn="arn:aws:iam::000000000000:role/nobodys"))
 
@@ -202,7 +204,8 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
     name = f"mine-{next(names)}"
     person.create_training_job(**request("", TrainingJobName=name, RoleArn=own))
     assert ended(person, name)["TrainingJobStatus"] == "Completed"
-    # When it has another name, another role, tags or another operation, it is denied with the action's name
+    # When the request has another name, another role, tags or another operation, it is denied, and the error
+    # names the action
     tag: dict[str, Any] = {"Tags": [{"Key": "a", "Value": "b"}]}
     for action, asked in (
         ("sagemaker:CreateTrainingJob", request("", RoleArn=own)),
@@ -242,7 +245,7 @@ def test_interrupted_spot_job_resumes_from_its_checkpoints(
 
     job = run(sagemaker, COUNTS, **checkpoints, **spot())
 
-    # Then it completes in three attempts, and only the first starts from the beginning
+    # Then the job completes in three attempts, and only the first attempt starts from the beginning
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"done": "30"}
     begun = ["Starting", "Downloading", "Training"]
@@ -293,7 +296,7 @@ def test_injected_faults_end_jobs_with_the_services_messages(
     sagemaker.create_training_job(**params)  # the next call is accepted
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
-    # and each was counted, and none is left
+    # and each injected fault was counted, and no fault is left
     names = ("no_capacity", "fail_training_jobs", "stop_training_jobs", "throttle_training_jobs")
     assert [struck(cloud, f"fault_{name}") for name in names] == [{"injected": 1, "left": 0}] * 4
     assert run(sagemaker, "pass")["TrainingJobStatus"] == "Completed"
@@ -327,7 +330,8 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert launch(cold) >= 1.5
     assert pool(cold)["Status"] == "Available"
 
-    # When jobs start, then one with another configuration does not get them, and a matching one does
+    # When jobs start, then a job with another configuration does not get the instances, and a matching job
+    # does
     other = run(sagemaker, "pass", ResourceConfig=resources | {"VolumeSizeInGB": 2})
     assert launch(other) >= 1.5
     assert "WarmPoolStatus" not in other
@@ -336,7 +340,7 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert pool(cold)["Status"] == "Reused"
     assert pool(cold)["ReusedByJob"] == warm["TrainingJobName"]
 
-    # And they are listed as warm pools, and end when their time is over
+    # And the pools are listed, and end when their time is over
     listed = sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]
     assert [each["TrainingJobName"] for each in listed] == [warm["TrainingJobName"]]
     over = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
@@ -359,7 +363,7 @@ def test_checkpoint_files_are_uploaded_in_order_with_a_notification_each(
     s3.put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [told]}
     )
-    # When a job writes its result after the files that it lists, in another order than their names
+    # When a job writes files in an order other than alphabetical, and last the result that lists them
     script = """
 folder = base / "checkpoints" / "request"
 (folder / "z").mkdir(parents=True)

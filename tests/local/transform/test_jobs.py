@@ -19,10 +19,11 @@ SEE = "See job logs for more information"
 
 
 def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) -> None:
-    # given lines whose first three requests are answered only together, and a listener
+    # given lines of which the first three are answered only when all three requests are in progress, and a
+    # listener
     heard = listen(bench.cloud, "Transform")
     uri = bench.input(one_csv="meet 3 a\nmeet 3 b\nmeet 3 c\nd\ne", sub__two_csv="f\n")
-    # when a job may send three at once
+    # when a job may send three requests at a time
     job = bench.run(
         uri,
         ModelName=bench.model("the model", Environment={"COLOUR": "blue", "COLOUR2": "of the model"}),
@@ -34,7 +35,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
         Tags=[{"Key": "team", "Value": "a"}],
     )
     name = job["TransformJobName"]
-    # then it completes, with its times and the service's defaults
+    # then the job completes, with its times and the service's defaults
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
     assert job["CreationTime"] <= job["TransformStartTime"] < job["TransformEndTime"]
     assert job["TransformInput"]["CompressionType"] == "None"
@@ -59,14 +60,14 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
         "COLOUR2": "of the model",
     }
     assert bench.data_log(job) == ["MaxConcurrentTransforms=3, MaxPayloadInMB=2, BatchStrategy=SINGLE_RECORD"]
-    # and the bus got an event of each status
+    # and the event bus got an event of each status of the job
     until(lambda: "Completed" in [each["detail"]["TransformJobStatus"] for each in heard()], "the end")
     details = [each["detail"] for each in heard()]
     assert [each["TransformJobStatus"] for each in details] == ["InProgress", "Completed"]
     assert details[1]["TransformEndTime"] == round(job["TransformEndTime"].timestamp() * 1000)
     assert (details[1]["ModelName"], details[1]["Tags"]) == (job["ModelName"], {"team": "a"})
     assert heard()[0]["resources"] == [job["TransformJobArn"]]
-    # and it is listed, and no other job can have its name
+    # and the job is listed, and no other job can have its name
     listed = bench.sagemaker.list_transform_jobs(NameContains=name)["TransformJobSummaries"]
     assert [each["TransformJobStatus"] for each in listed] == ["Completed"]
     with pytest.raises(ClientError, match="ResourceInUse"):
@@ -74,18 +75,18 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
 
 
 def test_whole_objects_of_a_manifest_are_one_request_each(bench: Transforms) -> None:
-    # given a manifest of three objects out of four, one of which is not compressed
+    # given a manifest that lists three of four objects, one of which is not compressed
     compressed = {"a_txt": gzip.compress(b"one\ntwo\n"), "b_txt": gzip.compress(b"three")}
     uri = bench.input(**compressed, c_txt="no gzip", d_txt="not listed")
     bench.put("list.manifest", json.dumps([{"prefix": uri}, "a.txt", "b.txt", "c.txt"]).encode())
-    # when they are decompressed, not split, and responses are concatenated
+    # when a job decompresses the objects, does not split them, and concatenates the responses
     job = bench.run(
         f"s3://{bench.bucket}/list.manifest",
         data_type="ManifestFile",
         input={"SplitType": "None", "CompressionType": "Gzip"},
         output={"AssembleWith": "None"},
     )
-    # then each is one request, and the one that cannot be decompressed fails the job
+    # then each object is one request, and the object that cannot be decompressed fails the job
     assert job["FailureReason"] == f"ClientError: {SEE}"
     assert "c.txt: Unable to decompress the data" in bench.data_log(job)[1]
     found = {name: json.loads(body)["body"] for name, body in bench.outputs(job).items()}
@@ -96,9 +97,10 @@ def test_multi_record_fills_payloads_up_to_the_limit(bench: Transforms) -> None:
     # given lines of 400,000 bytes, of which two fit into a megabyte
     line = "x" * 399_999 + "\n"
     uri = bench.input(lines_csv=line * 5, large_csv="y" * 1_048_577)
-    # when as many as fit are sent at a time
+    # when a request has as many lines as fit
     job = bench.run(uri, BatchStrategy="MultiRecord", MaxPayloadInMB=1)
-    # then there are two requests of two lines and one of one, and the object with a larger line fails
+    # then there are two requests of two lines and one request of one line, and the object with a larger line
+    # fails
     assert (job["TransformJobStatus"], job["FailureReason"]) == ("Failed", f"ClientError: {SEE}")
     sizes = {name: [each["body"] for each in answers] for name, answers in bench.answers(job).items()}
     assert sizes == {"lines.csv.out": [800_000, 800_000, 400_000]}
@@ -128,10 +130,10 @@ def test_object_with_a_failed_record_has_no_output(
 
 
 def test_server_errors_are_retried_up_to_the_requested_maximum(bench: Transforms) -> None:
-    # given one record that is answered at the third attempt, and a job that tries three times
+    # given a record that the container processes at the third attempt, and a job with three attempts
     uri = bench.input(a_csv="flaky 2\n")
     enough = bench.start(uri, ModelClientConfig={"InvocationsMaxRetries": 2})
-    # and a job that tries twice
+    # and a job with two attempts
     few = bench.start(uri, ModelClientConfig={"InvocationsMaxRetries": 1})
     job = bench.ended(enough)
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
@@ -181,7 +183,7 @@ def test_execution_parameters_apply_unless_the_request_overrides(bench: Transfor
     del params["BatchStrategy"]
     bench.sagemaker.create_transform_job(**params)
     job = bench.ended(params["TransformJobName"])
-    # then parameters that the request does not set are the container's
+    # then the container's values apply to parameters that the job's request does not set
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
     (answer,) = bench.answers(job)["a.csv.out"]
     assert answer["body"] == "1\n2\n"
@@ -208,7 +210,7 @@ def started(bench: Transforms, **members: Any) -> str:
 def test_stopped_job_stores_nothing_and_leaves_no_process(bench: Transforms) -> None:
     # given a job that waits for an answer
     name = started(bench)
-    # when it is stopped, then it ends, without output
+    # when the job is stopped, then it ends without output
     bench.sagemaker.stop_transform_job(TransformJobName=name)
     job = bench.ended(name)
     assert (job["TransformJobStatus"], bench.outputs(job)) == ("Stopped", {})
@@ -225,7 +227,7 @@ def test_job_that_runs_when_the_cloud_stops_has_failed(bench: Transforms) -> Non
     bench.cloud.stop()
     assert not busy(f"{bench.name}-waits")
     assert list((bench.cloud.home / "instances").glob("transform/*")) == []
-    # and when it is restarted, the job has failed with a reason
+    # and when the cloud is restarted, the job has failed with a reason
     bench.cloud.start()
     job = bench.job(name)
     assert job["TransformJobStatus"] == "Failed"

@@ -17,7 +17,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(bench: Transforms) -> None:
     bench.cloud.configure(transform_instances=1, transform_instances_per_job=1)
     model, uri = bench.model(), bench.input(a_csv="wait\n")
     first = bench.start(uri, ModelName=model)
-    # then another job is refused, and also one that exceeds the quota alone
+    # then another job is refused, and also a job that needs more instances than the quota
     with pytest.raises(ClientError, match="ResourceLimitExceeded") as refused:
         bench.start(uri, ModelName=model)
     assert (
@@ -26,7 +26,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(bench: Transforms) -> None:
     )
     with pytest.raises(ClientError, match="'Maximum number of instances per transform job' is 1"):
         bench.start(uri, ModelName=model, resources={"InstanceCount": 2})
-    # and when the first has ended, another job can start
+    # and when the first job has ended, another job can start
     bench.sagemaker.stop_transform_job(TransformJobName=first)
     bench.ended(first)
     bench.start(uri, ModelName=model)
@@ -55,7 +55,8 @@ def test_job_has_the_grants_of_its_models_role(bench: Transforms) -> None:
     told = {stream["logStreamName"].partition("/")[0] for stream in streams}
     assert started[""] in told
     assert started["logs:"] not in told
-    # and without read, list or write grants, or a role that can be assumed, the job fails with the reason
+    # and without a grant to read, list or write, or when the role cannot be assumed, the job fails with the
+    # reason
     assert found["sts:"]["FailureReason"].startswith("ClientError: Could not assume role")
     assert "s3:GetObject" in found["s3:GetObject"]["FailureReason"]
     assert "s3:ListBucket" in found["s3:ListBucket"]["FailureReason"]
@@ -71,7 +72,8 @@ def test_caller_needs_the_operation_and_no_role(bench: Transforms) -> None:
     person = bench.as_user("sagemaker", grant)
     params = bench.request(bench.input(a_csv="1"), TransformJobName=f"mine-{bench.name}")
     bench.cloud.enforce_iam(True)
-    # then such a job runs, because the role is the model's, and another one is denied
+    # then a job with that prefix runs, because the job uses the model's role, and a job of another name is
+    # denied
     person.create_transform_job(**params)
     bench.ended(params["TransformJobName"])
     with pytest.raises(ClientError, match="not authorized to perform: sagemaker:CreateTransformJob"):
@@ -181,6 +183,6 @@ def test_models_that_cannot_transform_are_refused(bench: Transforms) -> None:
         bench.sagemaker.create_model(
             ModelName=name, **{member: value for member, value in given.items() if value is not None}
         )
-        # then no job can be created with it, and the error has the reason
+        # then no job can be created with any of them, and the error has the reason
         assert said in refusal(bench, {}, name)["Message"]
     assert until(lambda: not bench.cloud.status()["transform_jobs_running"])

@@ -24,7 +24,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     name = asked["HyperParameterTuningJobName"]
     # when x is tuned
     found = tuned(sagemaker, asked)
-    # then all of its training jobs have ended, each with a different x
+    # then all training jobs have ended, each with a different x
     assert found["HyperParameterTuningJobStatus"] == "Completed", found
     jobs = jobs_of(sagemaker, name)
     assert [job["TrainingJobName"].rpartition("-")[0] for job in jobs] == [
@@ -35,7 +35,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
         x = float(job["TunedHyperParameters"]["x"])
         assert 0 <= x <= 1
         assert value == pytest.approx(1 - (x - 0.7) ** 2, abs=1e-6)
-    # and the best of them is the one with the largest objective
+    # and the best training job is the one with the largest objective value
     best = found["BestTrainingJob"]
     assert values([best]) == [max(values(jobs))]
     assert values(jobs_of(sagemaker, name, SortBy="FinalObjectiveMetricValue", SortOrder="Descending")) == (
@@ -43,7 +43,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     )
     assert found["TrainingJobStatusCounters"]["Completed"] == 4
     assert found["ObjectiveStatusCounters"] == {"Succeeded": 4, "Pending": 0, "Failed": 0}
-    # and a training job has the ARN of its tuning job, and its tags
+    # and each training job has the tuning job's ARN and tags
     described = sagemaker.describe_training_job(TrainingJobName=best["TrainingJobName"])
     assert described["TuningJobArn"] == found["HyperParameterTuningJobArn"]
     assert described["HyperParameters"] == {
@@ -53,13 +53,13 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     }
     tags = sagemaker.list_tags(ResourceArn=described["TrainingJobArn"])["Tags"]
     assert {"Key": "team", "Value": "a"} in tags
-    # and the bus got an event of its end
+    # and the event bus got an event of the tuning job's end
     kinds = until(
         lambda: [event["detail"]["HyperParameterTuningJobStatus"] for event in heard()][1:],
         "the end on the bus",
     )
     assert kinds == ["Completed"]
-    # and it is listed
+    # and the tuning job is listed
     (listed,) = sagemaker.list_hyper_parameter_tuning_jobs(NameContains=name)[
         "HyperParameterTuningJobSummaries"
     ]
@@ -103,7 +103,7 @@ def test_bayesian_search_comes_closer_than_its_first_draws(sagemaker: Any) -> No
 
 
 def test_job_that_is_worse_than_the_median_is_stopped_early(sagemaker: Any) -> None:
-    # given a good and a bad value, one after the other, with slow epochs
+    # given a good and a bad value, which are tried one after the other with slow epochs
     script = """
 given = json.loads((config / "hyperparameters.json").read_text())
 for epoch in range(40):
@@ -118,9 +118,9 @@ for epoch in range(40):
         ResourceLimits={"MaxParallelTrainingJobs": 1},
         TrainingJobEarlyStoppingType="Auto",
     )
-    # when they are tried
+    # when the tuning job runs
     found = tuned(sagemaker, asked)
-    # then the job with the bad one is stopped, and both are counted
+    # then the job with the bad value is stopped, and both jobs are counted
     jobs = jobs_of(sagemaker, asked["HyperParameterTuningJobName"])
     assert [job["TrainingJobStatus"] for job in jobs] == ["Completed", "Stopped"]
     assert found["HyperParameterTuningJobStatus"] == "Completed"
@@ -134,7 +134,7 @@ def test_stopped_tuning_job_stops_its_training_jobs(sagemaker: Any) -> None:
     name = asked["HyperParameterTuningJobName"]
     sagemaker.create_hyper_parameter_tuning_job(**asked)
     until(lambda: len(jobs_of(sagemaker, name)) == 2, "two training jobs")
-    # when it is stopped, twice
+    # when the tuning job is stopped, twice
     for _ in range(2):
         sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
 
@@ -142,7 +142,7 @@ def test_stopped_tuning_job_stops_its_training_jobs(sagemaker: Any) -> None:
         found = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         return found["HyperParameterTuningJobStatus"] == "Stopped"
 
-    # then it ends with them, and starts no other
+    # then the tuning job and its training jobs end, and no other training job starts
     until(stopped, "the end of the tuning job")
     assert [job["TrainingJobStatus"] for job in jobs_of(sagemaker, name)] == ["Stopped"] * 2
     with pytest.raises(ClientError, match="is in status Stopped"):

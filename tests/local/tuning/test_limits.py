@@ -67,17 +67,18 @@ def test_existing_or_unknown_name_is_refused(sagemaker: Any) -> None:
 
 
 def test_caller_needs_to_pass_the_role_and_nothing_more(cloud: LocalCloud) -> None:
-    # given a caller who may create tuning jobs, and one who may also pass their role
+    # given a caller who may create tuning jobs, and a caller who may also pass the role of the jobs
     own = role(cloud)
     create = {"Action": "sagemaker:*HyperParameterTuningJob", "Resource": "*"}
     passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     without = caller(cloud, create)
     allowed = caller(cloud, create, {"Action": "iam:PassRole", "Resource": own, "Condition": passing})
     cloud.enforce_iam(True)
-    # when the first creates one, then it is refused
+    # when the caller without the grant on the role creates a tuning job, then the call is refused
     with pytest.raises(ClientError, match="not authorized to perform: iam:PassRole"):
         without.create_hyper_parameter_tuning_job(**changed(f"{DEFINITION}.RoleArn", own))
-    # when the second creates one, then its training jobs run, although the caller may not create these
+    # when the other caller creates one, then its training jobs run, although the caller may not create
+    # training jobs
     asked = changed(f"{DEFINITION}.RoleArn", own)
     found = tuned(allowed, asked)
     assert found["TrainingJobStatusCounters"]["Completed"] == 4, found

@@ -1,4 +1,4 @@
-"""Pictures that are learned in an epoch or two: noise with a bright column, whose place is the class."""
+"""Pictures that are learned in an epoch or two: noise with a bright column, whose position is the class."""
 
 from __future__ import annotations
 

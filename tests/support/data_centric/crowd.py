@@ -63,7 +63,8 @@ def crowd(
         return answer
 
     def spamming(number: int) -> Labeler:
-        """Return a spammer: every second one always gives the same answer, the others answer at random."""
+        """Return a spammer. Every second spammer always gives the same answer; the others answer at
+        random."""
         return (lambda _: draw.randrange(classes)) if number % 2 == 0 else (lambda _: number % classes)
 
     labelers = {name: spamming(number) for number, name in enumerate(names[:spammers])}

@@ -153,7 +153,7 @@ class World:
         self.time += self.run.lease_seconds + 1
 
     def finish(self, names: Sequence[str]) -> None:
-        """Complete the remaining tasks with labelers who neither vanish nor race."""
+        """Complete the remaining tasks with labelers who answer every task, one after the other."""
         self.table.stale, self.table.lies = False, None
         self.pass_time()
         for name in names:

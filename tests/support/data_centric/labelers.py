@@ -36,7 +36,7 @@ def sign_up(cognito: Any, outputs: Mapping[str, str], name: str, *groups: str) -
 
 @dataclass
 class Client:
-    """Calls of the API through the page's own origin."""
+    """Calls the API through the origin of the page."""
 
     cloud: LocalCloud
     site: str
@@ -60,7 +60,7 @@ class Client:
 
 @dataclass
 class Labeler:
-    """A labeler who loses responses, submits twice and requests the tasks of others."""
+    """A labeler who loses responses, submits twice and requests the tasks of other labelers."""
 
     ask: Client
     token: str

@@ -52,7 +52,7 @@ class Labeling:
         return self.put(f"inputs/{next(names)}.manifest", text.encode())
 
     def pictures(self, count: int) -> list[dict[str, Any]]:
-        """Return lines of so many pictures, each with its true class."""
+        """Return the manifest lines of `count` pictures, each with its true class."""
         return [
             {
                 "source-ref": self.put(f"inputs/{number}.png", f"picture {number}".encode()),
@@ -62,7 +62,7 @@ class Labeling:
         ]
 
     def function(self, code: str) -> str:
-        """Create a function with this Python code, which has `handler`; return its ARN."""
+        """Create a Lambda function from this Python code, which defines `handler`; return its ARN."""
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr("code_of.py", code)

@@ -31,13 +31,14 @@ def expect_task(page: Page) -> str:
 
 
 def expect_answers(page: Page, count: int) -> None:
-    """Wait until the page counts so many answers of the labeler."""
+    """Wait until the page shows that the labeler has given `count` answers."""
     words = "1 answer by you" if count == 1 else f"{count} answers by you"
     expect(page.get_by_text(words)).to_be_visible()
 
 
 def label(page: Page, answer: Callable[[str], str], most: int) -> list[str]:
-    """Label with keys until no task is left, `most` tasks at most; return the sources in their order.
+    """Label with keys until no task is left, at most `most` tasks. Return the sources in the order of the
+    tasks.
 
     :param answer: returns the key to press for a picture's key or a text
     """

@@ -114,7 +114,7 @@ class Steps:
         return Desk(self.table, RunSettings.from_json(row.settings), lambda: self.time)
 
     def label(self, name: str, choice: int, *labelers: str) -> None:
-        """Let labelers answer all tasks there are."""
+        """Let labelers answer all available tasks."""
         desk = self.desk(name)
         for labeler in labelers:
             while found := workflow.next_task(desk, labeler):

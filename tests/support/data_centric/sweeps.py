@@ -1,4 +1,4 @@
-"""The input of a sweep, and what a stack accepts."""
+"""The input of a sweep, and the limits of a stack that accepts it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def start_hosts(bases: Sequence[Path], python: Path) -> list[tuple[str, subproce
     """Start a job on as many hosts as there are `bases`. Return their names and processes by rank."""
     names = addresses(len(bases))
     for name, base in zip(names, bases, strict=True):
-        # SageMaker promises no order
+        # reversed, because SageMaker does not guarantee the order of the hosts
         cluster = {"current_host": name, "hosts": names[::-1], "network_interface_name": "lo"}
         (base / "input" / "config" / "resourceconfig.json").write_text(json.dumps(cluster))
     return [(name, start(base, python)) for name, base in zip(names, bases, strict=True)]

@@ -6,7 +6,8 @@ from personalization.core.pacing import Bucket, take
 
 
 class Shared:
-    """An item that several callers change by compare and swap. The next `rivals` swaps fail."""
+    """An item that several callers change by compare and swap. The next `rivals` swaps fail, as if other
+    callers had changed the item."""
 
     def __init__(self, rivals: int = 0):
         self.state: Bucket | None = None

@@ -85,8 +85,8 @@ def pipeline(folder: Path, seed: int, width: int = 32) -> StableDiffusionPipelin
 def adapter(
     base: Path, folder: Path, seed: int, rank: int, alpha: float, targets: list[str], **more: Any
 ) -> None:
-    """An adapter of random weights as diffusers saves it; `text` are targets in the text encoder too, `ranks`
-    those of modules that have another, by peft's pattern."""
+    """Save an adapter of random weights as diffusers does. `text`: target modules in the text encoder;
+    `ranks`: ranks of the modules that differ from `rank`, by peft's pattern."""
     made = StableDiffusionPipeline.from_pretrained(base)
     torch.manual_seed(seed)
     ranks = more.get("ranks", {})

@@ -91,7 +91,8 @@ class Container:
             until(lambda: self.ping() == 200 or self.process.poll() is not None, "the base")
             assert self.process.poll() is None, self.log.read_text()[-1000:]
         except BaseException:
-            self.__exit__()  # no `with` statement would end it yet
+            # the caller has not entered its `with` statement yet, so the container must be ended here
+            self.__exit__()
             raise
         return self
 

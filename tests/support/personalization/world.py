@@ -133,7 +133,7 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Kills the function after the k-th write that AWS executed, before the response arrives."""
+    """Kills the function after AWS has executed write number `after`, before the response arrives."""
 
     def __init__(self) -> None:
         self.after, self.seen = 0, []
@@ -340,7 +340,7 @@ def png(side: int = 64) -> bytes:
 
 
 def killed(world: World, step: Callable[[World], Any], after: int) -> bool:
-    """Run `step` and kill it after this number of writes. Return False if it ended before."""
+    """Run `step` and kill it after `after` writes. Return False if it completed with fewer writes."""
     KILLER.after, KILLER.seen = after, []
     try:
         step(world)

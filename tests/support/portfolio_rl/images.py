@@ -56,7 +56,7 @@ def training(base: Path) -> dict[str, str]:
 
 
 def start(base: Path, interpreter: Path) -> subprocess.Popen[bytes]:
-    """Start a job whose input lies in `base`."""
+    """Start a job whose input is in `base`."""
     with (base / "log").open("ab") as log:
         return subprocess.Popen(
             [interpreter, "-m", "portfolio_trader", "train"],

@@ -81,7 +81,7 @@ class Offers:
 
 
 class Past:
-    """A history of some days with the same values in each hour, unless others are set."""
+    """A history of some days with the same values in each hour, except for values that a test sets."""
 
     def __init__(self, price: float = 30.0, days: int = 1) -> None:
         self.price, self.most = price, days

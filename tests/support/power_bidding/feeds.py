@@ -30,8 +30,8 @@ def settings(zone: str = TEXAS, locations: Sequence[str] = HUBS) -> FeedSettings
 
 
 def history(first: int, days: int, *, zone: str = TEXAS, real_time: bool = True, seed: int = 1) -> History:
-    """Return days like ERCOT's: at night all hubs are equal to the cent and some hours repeat the hour
-    before."""
+    """Return days like ERCOT's. At night, the prices of all hubs are equal to the cent, and some hours repeat
+    the price of the hour before."""
     chance = random.Random(seed)
     series: dict[str, dict[int, float]] = {"load": {}, "temperature": {}}
     last = {}
@@ -58,7 +58,7 @@ def history(first: int, days: int, *, zone: str = TEXAS, real_time: bool = True,
 def replay(
     now: str, shape: str = "ercot", *, past: History | None = None, **options: Any
 ) -> Iterator[FeedServer]:
-    """Serve a replay whose clock stands at `now`, in the middle of three weeks of history."""
+    """Serve a replay of three weeks of history, whose clock is paused at `now`, in the middle."""
     zone = TEXAS if shape == "ercot" else CALIFORNIA
     hour = hours.parse(now)
     past = past or history(hour - 14 * 24, 21, zone=zone)
@@ -76,7 +76,7 @@ class KilledError(BaseException):
 
 @dataclass
 class Kills:
-    """Kills at the `at`-th write, before or after it."""
+    """Kills the function at its write number `at`, before the write or after it."""
 
     at: int = -1
     after: bool = False

@@ -41,7 +41,7 @@ def hour(number: int) -> str:
 
 
 def begin(day: int) -> int:
-    """Return the first hour of a market day, counted from `START`. One day is an hour short."""
+    """Return the first hour of a market day, counted from `START`. One of the days has 23 hours."""
     return 24 * day - (day > CLOCK_FORWARD)
 
 
@@ -53,9 +53,9 @@ def csv(found: list[dict[str, float]]) -> str:
 
 
 def request(found: list[dict[str, float]], days: int, **change: Any) -> dict[str, Any]:
-    """Return a request at 8 o'clock of the last of `days` days, whose prices are published to its end.
+    """Return a request made at 8:00 on the last of `days` days. The prices of that day are published.
 
-    It asks for the curve of 10 o'clock and for the day-ahead offers of the next day.
+    The request is for the curve of 10:00 and for the day-ahead offers of the next day.
     """
     now, published = begin(days - 1) + 8, begin(days)
     ends = {

@@ -164,7 +164,7 @@ class Image:
             config = base / "input" / "config"
             config.mkdir(parents=True, exist_ok=True)
             (config / "hyperparameters.json").write_text(json.dumps(hyperparameters))
-            # SageMaker promises no order
+            # reversed, because SageMaker does not guarantee the order of the hosts
             (config / "resourceconfig.json").write_text(
                 json.dumps({"current_host": name, "hosts": names[::-1]})
             )

@@ -24,5 +24,6 @@ def prod(prod_assembly: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def chosen(chosen_assembly: Path) -> Template:
-    """In a VPC, with own functions, a key and an MLflow app; jobs on a GPU type with local disks."""
+    """The template of a stack in a VPC, with its own annotation functions, a KMS key, an MLflow app, and jobs
+    on a GPU instance type with local disks."""
     return template(chosen_assembly, NAME)

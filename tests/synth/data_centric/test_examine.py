@@ -57,7 +57,7 @@ def test_examination_waits_for_its_job_and_names_the_results(definition: dict[st
     assert asked["AppSpecification"]["ContainerArguments"] == ["--attribute", "animal", "--side", "8"]
     inputs = {each["InputName"]: each["S3Input"]["S3Uri"] for each in asked["ProcessingInputs"]}
     assert inputs == {"manifest": GIVEN["manifest"], "pictures": GIVEN["pictures"]}
-    # then the output has the input of a review run
+    # then the execution's output names the manifest for a labeling run that reviews the suspects
     assert run.output["review_manifest"] == f"s3://BUCKET/labels/{job}/review.manifest"
     assert "manifest" not in run.output
     assert run.waited
@@ -126,12 +126,14 @@ def test_deleted_stack_stops_its_jobs_only(dev: Template, definition: dict[str, 
     ((_, asked), *_) = examined(definition, GIVEN, {}, DONE).calls
     job = asked["ProcessingJobName"]
     prefix = job[:-12]
-    # then clean-up distinguishes its name from those of another stack and of a user
+    # then the clean-up function distinguishes the job's name from names of another stack's and of a user's
+    # jobs
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     assert found.beginning("ProcessingJob") == prefix.removesuffix("-")
     assert found.owns(job)
     assert not any(found.owns(f"{prefix}{other}") for other in ("0", "again", f"two-{job[-12:]}"))
-    # and may stop such jobs and delete their logs, and nothing else of processing
+    # and the function may stop such jobs and delete their logs, and has no other permissions on processing
+    # jobs
     may = allowed(dev, "CleanUp")
     assert may["sagemaker:ListProcessingJobs"] == {"*"}
     own = {

@@ -162,12 +162,12 @@ def test_every_failure_of_a_run_has_a_reason(each: Template) -> None:
         assert f"${variable}.problem" in refused["Assign"]["reason"]
 
 
-def test_function_ends_before_its_step(each: Template) -> None:
+def test_function_times_out_before_its_step(each: Template) -> None:
     states = machine(each)["States"]
     for id in ("Check", "Load", "Watch", "Consolidate"):
         assert function(each, id)["Timeout"] < states[id]["TimeoutSeconds"]
     assert function(each, "ApiFunction")["Timeout"] == 29
-    # Requests in progress end before the answers are read
+    # The machine waits until requests in progress have ended, before it reads the answers.
     assert "1 : 30" in states["Settle"]["Seconds"]
 
 
@@ -180,7 +180,7 @@ def test_execution_lasts_longer_than_a_run(dev: Template, chosen: Template) -> N
         )
 
 
-def test_alarms_page_a_person(dev: Template, chosen: Template) -> None:
+def test_alarms_notify_the_pager(dev: Template, chosen: Template) -> None:
     for template, late in ((dev, 907_200), (chosen, 64_800)):
         alarms = of_type(template, "AWS::CloudWatch::Alarm")
         assert {re.sub("Pager|[0-9A-F]{8}$", "", name) for name in alarms} == {

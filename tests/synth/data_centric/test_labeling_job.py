@@ -148,7 +148,8 @@ def test_job_that_takes_too_long_is_stopped(definition: dict[str, Any]) -> None:
             return super().__call__(action, arguments)
 
     run = Run(definition, GIVEN, Slow({}, seen("InProgress")))
-    # then the execution fails after the days of the task, with fewer polls than fit into its history
+    # then the execution fails after the task's maximum number of days, with fewer polls than the execution
+    # history can hold
     assert run.cause == "Label: the job is Stopped after 10 days: 5 objects are labeled, 2 are not"
     assert run.visited.count("Stop") == 1
     assert 10 * DAY <= sum(run.waited) < 10 * DAY + 300
@@ -182,10 +183,10 @@ def test_bucket_with_a_key_encrypts_the_output_of_jobs(assembly: Path) -> None:
 
 
 def test_template_and_classes_are_those_of_the_task(assembly: Path) -> None:
-    # given the uploaded files
+    # given the assets of the stack
     pages = [path.read_text() for path in assembly.glob("asset.*.html")]
     texts = [path.read_bytes() for path in assembly.glob("asset.*.json")]
-    # then they are the labelers' page and its classes
+    # then the assets contain the labelers' page and its classes
     assert any("Choose the animal that the &lt;picture&gt; shows." in page for page in pages)
     assert ["cat", "dog", "owl"] in [manifest.categories(text) for text in texts]
 

@@ -1,4 +1,5 @@
-"""The state machine of a sweep, run state by state: outcomes of a job, and ends of the sweep."""
+"""The state machine of a sweep, run state by state: the outcomes of a job, and the ways in which the sweep
+ends."""
 
 from __future__ import annotations
 
@@ -93,7 +94,7 @@ def test_job_without_capacity_is_started_under_another_name(definition: dict[str
     run = trained(definition, CAPACITY, THROTTLED)
     assert names(run) == ["0123456789ab-007-1", "0123456789ab-007-2", "0123456789ab-007-2"]
     assert run.output["billed_seconds"] == 7 + 61
-    # and it resumes from the checkpoints of the first
+    # and the second job resumes from the checkpoints of the first job
     assert len({given["CheckpointConfig"]["S3Uri"] for _, given in run.calls}) == 1
     assert run.output["job"].endswith("-2")
 
@@ -179,7 +180,7 @@ def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any])
         "strategy": "glister",
         "seeds": "0,1",
     }
-    # and the comparison gets its name
+    # and the comparison gets the name of the tuning job
     assert run.calls[-1][1]["Payload"]["search"] == "sweep-1"
 
 
@@ -200,7 +201,7 @@ SEARCHED = {"HyperParameterTuningJobName": "sweep-1"}
 def test_search_that_fails_loses_no_finished_job(
     definition: dict[str, Any], answers: list[Any], told: str | None, compared: str, waits: int
 ) -> None:
-    # given a sweep whose jobs have completed, and a search
+    # given a sweep with a search, whose other jobs have completed
     states = definition["States"] | {
         "Train": {"Type": "Pass", "Assign": {"outcomes": []}, "Output": {}, "Next": "IsSearch"}
     }
@@ -214,9 +215,9 @@ def test_search_that_fails_loses_no_finished_job(
             raise answer
         return answer
 
-    # when the search is repeated, fails or was started before
+    # when the call that starts the search is repeated, the search fails, or an earlier call has started it
     run = Run(definition | {"States": states}, {"dataset": "digits"}, service)
-    # then the jobs are compared with those of the search, and its failure is reported
+    # then the comparison still gets the completed jobs, and a failure of the search is reported
     assert run.calls[-1][1]["Payload"]["search"].startswith(compared)
     assert (compared == "") == (run.calls[-1][1]["Payload"]["search"] == "")
     assert run.output["completed"] == 1
@@ -269,7 +270,7 @@ def test_jobs_and_searches_have_the_hosts_that_are_chosen(
 def test_roles_of_a_sweep_have_no_wide_grants(dev: Template) -> None:
     own = [(name, each) for name, _, each in statements(dev) if name.startswith("Sweep")]
     wide = {action for _, each in own if each["Resource"] == "*" for action in listed(each["Action"])}
-    # prices, metrics, registry sign-in, traces and log delivery have no resource-level permissions
+    # AWS has no resource-level permissions for prices, metrics, registry sign-in, traces and log delivery.
     assert {action.partition(":")[0] for action in wide} <= {"pricing", "cloudwatch", "ecr", "xray", "logs"}
     text = json.dumps([each for name, each in own if name.startswith("SweepRole")])
     assert "training-job/groundplan-dev-data-centric-sweep-*" in text

@@ -370,7 +370,7 @@ def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Te
 
 
 def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Template, chosen: Template):
-    """An instance with local disks encrypts them itself, and SageMaker refuses a key for its volume."""
+    """An instance with local disks encrypts the disks itself, and SageMaker rejects a key for its volume."""
     assert json.loads(variable(prod, "JOB_SETTINGS"))["volume_key"] == ""
     (key,) = of_type(chosen, "AWS::KMS::Key")
     assert json.loads(variable(chosen, "JOB_SETTINGS"))["volume_key"] == f"<{key}.Arn>"
@@ -380,10 +380,10 @@ def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Templ
 
 
 @pytest.mark.parametrize("variant", ["prod", "chosen"])
-def test_the_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, request: pytest.FixtureRequest):
-    # given instances with local disks, and without
+def test_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, request: pytest.FixtureRequest):
+    # given a stack whose jobs run on instances with local disks, and one without local disks
     made = request.getfixturevalue(variant)
-    # then the output is under the stack's key, which the training role may use
+    # then the output is encrypted with the stack's key, which the training role may use
     (key,) = of_type(made, "AWS::KMS::Key")
     assert json.loads(variable(made, "JOB_SETTINGS"))["key"] == f"<{key}.Arn>"
     assert f"<{key}.Arn>" in allowed(made, "TrainingRole")["kms:GenerateDataKey"]
@@ -433,7 +433,7 @@ def test_variables_of_every_function_fit_the_limit_of_lambda(variant: str, reque
     template_ = request.getfixturevalue(variant)
     for id in FUNCTIONS:
         given = function(template_, id)["Environment"]["Variables"]
-        # a reference becomes an ARN or a name of some length
+        # a reference counts as 100 characters, about the length of an ARN
         size = sum(
             len(name) + len(re.sub(r"<[^>]*>", "x" * 100, flat(value))) for name, value in given.items()
         )
@@ -495,13 +495,13 @@ def test_only_the_serving_image_is_built_from_the_chosen_registry(assembly: Path
     assert arguments(chosen_assembly) == [{"REGISTRY": "mirror.example.com/aws"}]
 
 
-def test_a_deployment_logs_in_to_the_serving_images_registry(assembly: Path, chosen_assembly: Path):
+def test_deployment_logs_in_to_the_serving_images_registry(assembly: Path, chosen_assembly: Path):
     default, mirror = (selected(folder, parse(["deploy", NAME])) for folder in (assembly, chosen_assembly))
     assert needed(default) == {"763104351884.dkr.ecr.us-east-1.amazonaws.com": NAME}
     assert needed(mirror) == {}
 
 
-def test_a_job_gets_the_settings_that_were_chosen(chosen: Template):
+def test_job_gets_the_settings_that_were_chosen(chosen: Template):
     job = json.loads(variable(chosen, "JOB_SETTINGS"))
     assert (job["instance_type"], job["device"]) == ("ml.c6i.8xlarge", "cpu")
     assert job["hyperparameters"]["rank"] == "16"
@@ -516,7 +516,7 @@ def test_a_job_gets_the_settings_that_were_chosen(chosen: Template):
 # The endpoint
 
 
-def test_the_endpoint_serves_every_adapter_of_the_folder(dev: Template):
+def test_endpoint_serves_every_adapter_of_the_folder(dev: Template):
     container = only(dev, "AWS::SageMaker::Model")["Properties"]["PrimaryContainer"]
     assert container["Mode"] == "MultiModel"
     assert re.fullmatch(r"s3://<DataBucket\w+>/adapters/", flat(container["ModelDataUrl"]))
@@ -524,7 +524,7 @@ def test_the_endpoint_serves_every_adapter_of_the_folder(dev: Template):
     assert container["Environment"]["GROUNDPLAN_BASE"] == BASE
 
 
-def test_a_gpu_endpoint_gets_the_driver_of_its_images_cuda(dev: Template):
+def test_gpu_endpoint_gets_the_driver_of_its_images_cuda(dev: Template):
     (variant,) = only(dev, "AWS::SageMaker::EndpointConfig")["Properties"]["ProductionVariants"]
     assert variant["InstanceType"] == "ml.g5.xlarge"
     assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
@@ -533,7 +533,7 @@ def test_a_gpu_endpoint_gets_the_driver_of_its_images_cuda(dev: Template):
     assert json.loads(variable(dev, "JOB_SETTINGS"))["device"] == "cuda"
 
 
-def test_an_update_replaces_half_of_several_instances_at_a_time(dev: Template, prod: Template):
+def test_update_replaces_half_of_several_instances_at_a_time(dev: Template, prod: Template):
     half = {"Type": "CAPACITY_PERCENT", "Value": 50}
     config = only(prod, "AWS::SageMaker::Endpoint")["Properties"]["DeploymentConfig"]
     policy = config["RollingUpdatePolicy"]
@@ -542,7 +542,7 @@ def test_an_update_replaces_half_of_several_instances_at_a_time(dev: Template, p
     assert "DeploymentConfig" not in only(dev, "AWS::SageMaker::Endpoint")["Properties"]
 
 
-def test_the_endpoint_scales_on_invocations_within_bounds(prod: Template):
+def test_endpoint_scales_on_invocations_within_bounds(prod: Template):
     target = only(prod, "AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
     assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 20)
     assert target["ResourceId"] == "endpoint/groundplan-prod-personalization/variant/AllTraffic"
@@ -648,7 +648,7 @@ def test_clean_up_finds_jobs_by_their_names(dev: Template):
     name, job = found.endpoint, ids.new(1.8e9)
     assert found.owns(name)
     assert found.owns(f"{name}-{job}")
-    # another stack's name may begin with this one's
+    # the name of another stack can begin with the name of this stack
     assert not any(found.owns(other) for other in (f"{name}-two", f"{name}-two-{job}", f"{name}{job}"))
 
 

@@ -24,14 +24,14 @@ def workflow(template: Template) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("variant", ["dev", "prod", "chosen"])
-def test_the_workflow_is_sound_and_can_be_created(variant: str, request: pytest.FixtureRequest):
+def test_workflow_is_sound_and_can_be_created(variant: str, request: pytest.FixtureRequest):
     definition = workflow(request.getfixturevalue(variant))
     assert states.problems(definition) == []
     assert diagnose(json.dumps(definition).replace("<AWS::Partition>", "aws")) == []
 
 
 @pytest.mark.parametrize(("candidate", "deployed"), [(5_100.0, True), (4_900.0, False)])
-def test_the_policy_of_the_higher_value_is_deployed(candidate: float, deployed: bool, dev: Template):
+def test_policy_of_the_higher_value_is_deployed(candidate: float, deployed: bool, dev: Template):
     sagemaker = SageMaker("InService")
     sagemaker.figures = FIGURES | {"candidate": candidate}
     done = Run(workflow(dev), {}, sagemaker)
@@ -146,7 +146,7 @@ def test_domain_replaces_the_notebook_instance(chosen: Template, dev: Template):
     domain = only(chosen, "AWS::SageMaker::Domain")["Properties"]
     assert domain["VpcId"] == "vpc-0123abcd"
     assert not of_type(chosen, "AWS::SageMaker::NotebookInstance")
-    # its role has the grants of the notebook instance's role
+    # the role of the domain has the grants that the role of the notebook instance has
     experiments = {"sagemaker:CreateTrainingJob", "sagemaker:CreateEndpoint", "states:StartExecution"}
     assert experiments <= set(allowed(chosen, "Domain"))
     assert experiments <= set(allowed(dev, "Notebook"))
@@ -193,7 +193,7 @@ def test_stacks_without_a_notebook_have_no_roles_for_experiments(prod: Template)
     assert not [name for name in of_type(prod, "AWS::IAM::Role") if name.startswith("Experiment")]
 
 
-def test_a_notebook_may_ask_for_list_prices(chosen: Template, dev: Template):
+def test_notebook_may_ask_for_list_prices(chosen: Template, dev: Template):
     for template, role in ((dev, "Notebook"), (chosen, "Domain")):
         assert allowed(template, role)["pricing:GetProducts"] == {"*"}
 
@@ -216,7 +216,7 @@ def test_outputs_are_those_of_scenario_and_notebooks(dev: Template):
     }
 
 
-def test_the_rule_that_retrains_can_be_found_and_disabled(prod: Template):
+def test_rule_that_retrains_can_be_found_and_disabled(prod: Template):
     (rule,) = [name for name in of_type(prod, "AWS::Events::Rule") if name.startswith("Workflow")]
     assert prod["Outputs"]["RetrainRuleName"]["Value"] == {"Ref": rule}
 

@@ -24,5 +24,6 @@ def prod(prod_assembly: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def chosen(chosen_assembly: Path) -> Template:
-    """In a VPC, with a key, a schedule and two assets, on an instance type with local disks, provisioned."""
+    """The template of a stack in a VPC, with a KMS key, a schedule, two assets, an instance type with local
+    disks, and a provisioned endpoint."""
     return template(chosen_assembly, NAME)

@@ -35,7 +35,7 @@ def function_of(arguments: dict[str, Any]) -> str:
 
 
 def feed(template: Template, index: int) -> dict[str, Any]:
-    """Return the branch of a feed as a separate machine, with the variables of the outer one."""
+    """Return the branch of a feed as a separate machine, with the variables of the outer machine."""
     branch = machine(template, "Prepare")["States"]["Fetch"]["Branches"][index]
     around = {"hour": "2022-01-31T05:00Z", "pause": 300, "tries": TRIES}
     begin = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
@@ -177,7 +177,7 @@ def test_offers_are_made_when_retraining_fails(current: Any, answer: Any, told: 
     assert (done.error, done.output) == (None, {"retraining": told})
 
 
-def test_a_replay_shortens_every_wait(dev: Template):
+def test_replay_shortens_every_wait(dev: Template):
     definition = around_the_map(dev)
     definition["States"]["Retrain"]["Arguments"]["Payload"]["token"] = "token"
     for rate, seconds in ((1, 60 * 22), (60, 11), (3600, 1), (2500, 1)):
@@ -259,10 +259,10 @@ def test_only_a_retraining_starts_the_pipeline(dev: Template):
 
 
 def test_provisioned_endpoint_may_join_the_vpc_and_use_the_key(prod: Template, chosen: Template):
-    # given a serverless endpoint in prod, and one on an instance, with VPC and key, in chosen
+    # given a serverless endpoint in `prod`, and an endpoint on an instance with a VPC and a key in `chosen`
     assert "ec2:CreateNetworkInterface" in allowed(chosen, "ServingRole")
     assert flat(allowed(chosen, "DeployRole")["kms:CreateGrant"].pop()).startswith("<Key")
-    # then only the roles of the latter have the additional grants
+    # then only the roles of the stack with the instance have the additional grants
     assert "ec2:CreateNetworkInterface" not in allowed(prod, "ServingRole")
     assert "kms:CreateGrant" not in allowed(prod, "DeployRole")
 

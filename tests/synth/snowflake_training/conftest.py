@@ -24,5 +24,6 @@ def prod(prod_assembly: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def vpc(chosen_assembly: Path) -> Template:
-    """In a VPC, with a secret that exists, a KMS key and an instance type with local disks."""
+    """The template of a stack in a VPC, with an existing secret, a KMS key and an instance type with local
+    disks."""
     return template(chosen_assembly, NAME)

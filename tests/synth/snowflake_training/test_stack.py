@@ -93,7 +93,7 @@ def test_training_writes_only_its_own_folders_and_deletes_nothing(dev: Template)
 # Secrets
 
 
-def test_the_secret_is_created_without_a_value(dev: Template):
+def test_secret_is_created_without_a_value(dev: Template):
     properties = only(dev, "AWS::SecretsManager::Secret")["Properties"]
     assert properties["Name"] == "snowflake_credentials"
     assert not {"SecretString", "GenerateSecretString"} & set(properties)
@@ -114,7 +114,7 @@ def test_existing_secret_is_read_and_not_created(vpc: Template):
 # Safe by default
 
 
-def test_the_notebook_is_without_root_and_stopped_every_evening(dev: Template):
+def test_notebook_is_without_root_and_stopped_every_evening(dev: Template):
     instance = only(dev, "AWS::SageMaker::NotebookInstance")["Properties"]
     assert instance["RootAccess"] == "Disabled"
     assert instance["InstanceMetadataServiceConfiguration"] == {"MinimumInstanceMetadataServiceVersion": "2"}
@@ -169,7 +169,7 @@ def test_every_taggable_resource_is_tagged(dev: Template):
 
 
 @pytest.mark.parametrize("variant", ["dev", "prod", "vpc"])
-def test_the_deployed_workflow_is_sound(variant: str, request: pytest.FixtureRequest):
+def test_deployed_workflow_is_sound(variant: str, request: pytest.FixtureRequest):
     definition = workflow(request.getfixturevalue(variant))
     assert states.problems(definition) == []
     for name, state in definition["States"].items():
@@ -180,8 +180,8 @@ def test_the_deployed_workflow_is_sound(variant: str, request: pytest.FixtureReq
 
 
 @pytest.mark.parametrize("serving", [None, "InService", "Failed"])
-def test_the_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
-    """Check the text in the template, not the definition that it was made from."""
+def test_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
+    """Check the definition in the template, not the objects from which it was made."""
     sagemaker = SageMaker(serving)
     done = Run(workflow(dev), {}, sagemaker)
     assert (done.error, done.cause) == (None, None)
@@ -189,13 +189,13 @@ def test_the_deployed_workflow_trains_and_deploys(serving: str | None, dev: Temp
     assert sagemaker.packages == {"arn:package/1": "Approved"}
 
 
-def test_the_workflow_leaves_a_log_and_a_trace(dev: Template):
+def test_workflow_leaves_a_log_and_a_trace(dev: Template):
     machine = only(dev, "AWS::StepFunctions::StateMachine")["Properties"]
     assert machine["LoggingConfiguration"]["Level"] == "ALL"
     assert machine["TracingConfiguration"] == {"Enabled": True}
 
 
-def test_a_serverless_endpoint_with_the_settings_size(dev: Template):
+def test_serverless_endpoint_with_the_settings_size(dev: Template):
     variant = workflow(dev)["States"]["CreateEndpointConfig"]["Arguments"]["ProductionVariants"][0]
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
 
@@ -244,7 +244,7 @@ def test_clean_up_matches_names_of_executions_and_notebooks_only(dev: Template):
     made = [value for given in calls for key, value in given.items() if key in NAMED]
     assert len(set(made)) == 3, made
     assert all(map(found.owns, [*made, f"{NAME}-notebook-2026-11-29-07-00-00-123"]))
-    # another stack's name may begin with this one's
+    # the name of another stack can begin with the name of this stack
     execution = made[0].removeprefix(NAME)
     assert not any(map(found.owns, (f"{NAME}-two", f"{NAME}-two{execution}", f"{NAME}notebook-1")))
 
@@ -287,8 +287,8 @@ def test_create_grant_on_the_key_is_limited_to_aws_resources(prod: Template):
     assert [s["Condition"] for s in lent] == [{"Bool": {"kms:GrantIsForAWSResource": "true"}}]
 
 
-def test_a_workflow_on_local_disks_lends_no_key(vpc: Template):
-    """Local disks encrypt themselves; SageMaker refuses a VolumeKmsKeyId for them."""
+def test_workflow_on_local_disks_lends_no_key(vpc: Template):
+    """Local disks are always encrypted; SageMaker rejects a VolumeKmsKeyId for them."""
     text = json.dumps(vpc)
     assert "ml.r5d.xlarge" in text
     assert "VolumeKmsKeyId" not in text

@@ -12,7 +12,7 @@ from benchmarks.data_centric import cifar, inside
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files; GROUNDPLAN_DATA is its path."""
+    """A folder with the files of CIFAR-10, whose path is in the variable GROUNDPLAN_DATA."""
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
     for name in cifar.FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -25,7 +25,7 @@ def test_default_size_is_for_a_cpu(folder: Path) -> None:
     assert (small.pictures, small.epochs, small.model, small.set) == (3_000, 20, "small", ["augment=true"])
     assert (whole.pictures, whole.epochs, whole.model) == (50_000, 7, "resnet18")
     assert (whole.fast_epochs, whole.fast_model) == (24, "resnet9")
-    # the last value of a name is used
+    # the last value of an option is used
     assert whole.set[-1] == "learning_rate=0.2"
     assert small.data == folder
 

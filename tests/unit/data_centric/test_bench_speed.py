@@ -44,10 +44,10 @@ def test_modules_are_downloaded_once(checkout: Path, tmp_path: Path, monkeypatch
     # given a server with the files
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(speed, "URL", (checkout / speed.FOLDER).as_uri())
-    # when they are requested, and again after it has ended
+    # when the files are requested, and requested again after the server has ended
     root = speed.published(None)
     monkeypatch.setattr(speed, "URL", "file:///gone")
-    # then they come from the cache
+    # then the second request is answered from the cache
     assert speed.published(None) == root
     assert {name: (root / name).read_bytes() for name in CONTENT} == CONTENT
 

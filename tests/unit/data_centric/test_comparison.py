@@ -65,7 +65,7 @@ def compared(*parts: tuple[Cell, list[Run]]) -> list[Row]:
 @pytest.mark.parametrize(
     ("freedom", "value"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423), (99, 1.9842)]
 )
-def test_students_points_are_those_of_the_tables(freedom: int, value: float) -> None:
+def test_student_t_quantiles_equal_those_of_tables(freedom: int, value: float) -> None:
     assert student(freedom) == pytest.approx(value, abs=5e-5)
 
 
@@ -85,9 +85,9 @@ def test_interval_of_one_run_has_no_limits() -> None:
 
 
 def test_differences_are_paired_by_seed() -> None:
-    # given accuracies that vary much between seeds, and little within one
+    # given accuracies that vary much between seeds, and little between strategies of one seed
     rows = compared((FULL, runs(FULL, 0.90, 0.80, 0.70)), (HALF, runs(HALF, 0.89, 0.80, 0.69)))
-    # then so does the interval of the difference
+    # then the interval of the paired difference is narrow
     difference = rows[1].difference
     assert difference is not None
     assert difference.mean == pytest.approx(-0.02 / 3)
@@ -192,7 +192,7 @@ def test_results_without_a_test_accuracy_are_refused() -> None:
         runs_of(HALF, outcome, results(runs=[untested]), "v1")
 
 
-def test_measurement_is_only_for_the_same_work() -> None:
+def test_measurement_is_reused_for_the_same_work_only() -> None:
     given = {"dataset": "digits", "hyperparameters": {"epochs": "40"}}
     body = json.dumps(measurement(given, runs(FULL, 0.9, 0.8))).encode()
     assert measured(body, sweep(hyperparameters={"epochs": 40})) == {"full_seconds": 50, "start_seconds": 100}

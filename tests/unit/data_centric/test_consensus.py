@@ -1,4 +1,5 @@
-"""Consolidation: majority and Dawid-Skene, ties, unsure answers, and the gain of the model."""
+"""Consolidation: majority and Dawid-Skene, ties, unsure answers, and the gain of Dawid-Skene over the
+majority."""
 
 from __future__ import annotations
 
@@ -72,12 +73,12 @@ def test_no_answers_give_no_labels() -> None:
     assert dawid_skene(answers(a="-"), 2) == Estimate({}, {}, (0.5, 0.5), 0, False)
 
 
-def test_probabilities_are_those_of_bayes_rule() -> None:
-    # given the estimate of some answers
+def test_probabilities_follow_bayes_rule() -> None:
+    # given the estimate from some answers
     given = crowd(1, items=200, classes=3, size=6).answers(4)
     estimate = dawid_skene(given, 3)
     assert estimate.converged
-    # then each item has the probabilities that shares and matrices give, multiplied out
+    # then the probabilities of each item equal those computed from class shares and confusion matrices
     for item, consensus in estimate.items.items():
         weights = [
             estimate.shares[true]
@@ -92,11 +93,11 @@ def test_probabilities_are_those_of_bayes_rule() -> None:
         assert consensus.probabilities == pytest.approx(found, abs=2e-3)
 
 
-def test_matrices_and_shares_are_found() -> None:
+def test_estimate_finds_confusion_matrices_and_class_shares() -> None:
     # given many answers of known labelers
     given = crowd(2, items=900, classes=3, size=6, spammers=1)
     estimate = dawid_skene(given.answers(6), 3)
-    # then every row is a distribution, and the diagonal is the accuracy
+    # then every row of a matrix is a distribution, and the mean of its diagonal is the labeler's accuracy
     assert all(sum(row) == pytest.approx(1) for matrix in estimate.matrices.values() for row in matrix)
     for name, accuracy in given.accuracy.items():
         found = sum(estimate.matrices[name][each][each] for each in range(3)) / 3
@@ -106,7 +107,8 @@ def test_matrices_and_shares_are_found() -> None:
 
 
 def test_good_labeler_outweighs_two_bad_ones() -> None:
-    # given a labeler who is always right, four who guess, and an item where two of these disagree with it
+    # given a labeler who is always right, four labelers who guess, and an item about which two of the four
+    # disagree with the first
     draw = random.Random(5)
     given = [
         Answer(f"item-{number}", name, number % 2 if name == "good" else draw.randrange(2))
@@ -134,7 +136,7 @@ def test_many_answers_do_not_underflow() -> None:
 
 
 def test_model_gains_four_points_with_spammers() -> None:
-    # given 20 labelers, 2 of them spammers, and 3 labels of each item
+    # given 20 labelers, of whom 2 are spammers, and 3 labels of each item
     gains = []
     for seed in range(5):
         simulated = crowd(seed)

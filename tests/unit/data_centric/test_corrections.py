@@ -1,4 +1,4 @@
-"""Corrections: a whole manifest with the labels of a run."""
+"""Corrections: a complete manifest in which the labels of a run replace earlier labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 30, 4, 0, tzinfo=UTC)
 
 def line(number: int, choice: int, **more: Any) -> bytes:
     metadata = {"class-name": RUN.classes[choice], "confidence": 1, "by": "hand"}
-    # Not as manifests are written: other spaces and order, and escapes
+    # Lines in another form than this project writes: other spaces, another order of fields, and escapes
     fields = {"animal": choice, "animal-metadata": metadata, "note": "ü", "source": f"text {number}", **more}
     return json.dumps(fields, indent=None, separators=(" ,", ": ")).encode()
 
@@ -39,7 +39,7 @@ def merged(body: bytes, run: list[int], answers: dict[int, int]) -> Corrected:
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n\n"])
 def test_lines_without_an_answer_are_copied_byte_for_byte(start: bytes, end: bytes) -> None:
-    # given a run of three items; one is changed, one confirmed, one has no answer
+    # given a run of three items, in which one label is changed, one is confirmed and one item has no answer
     body = start + b"\n".join(FULL) + end
     # when
     found = merged(body, [3, 1, 0], {3: 1, 1: 1})
@@ -48,7 +48,7 @@ def test_lines_without_an_answer_are_copied_byte_for_byte(start: bytes, end: byt
     before, after = body.split(b"\n"), found.manifest.split(b"\n")
     differ = [number for number, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     assert differ == [1, 5]
-    # and the others have the run's label and metadata, and their own other fields
+    # and the lines with an answer have the run's label and metadata, and keep their other fields
     for number, choice in ((1, 1), (5, 1)):
         fields = json.loads(after[number])
         assert (fields["animal"], fields["note"], "review" in fields) == (choice, "ü", False)

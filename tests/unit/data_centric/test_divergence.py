@@ -24,7 +24,7 @@ def judged(people: Crowd, each: int = 3) -> dict[str, Reliability]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_only_spammers_are_judged_as_spammers(seed: int) -> None:
-    # given one labeler who gives any answer, and one who gives always the same
+    # given one labeler who answers at random, and one who always gives the same answer
     people = crowd(seed, items=600)
     found = judged(people)
     assert [name for name in found if found[name].verdict == "spammer"] == people.spammers
@@ -59,8 +59,8 @@ def test_unsure_labeler_is_counted() -> None:
     assert (second.labeler, second.answers, second.unsure) == ("b", 1, 0)
 
 
-def test_chance_is_that_of_all_orders() -> None:
-    # given a labeler's answers, and the same in 2,000 random orders
+def test_chance_agreement_is_that_of_random_orders() -> None:
+    # given a labeler's answers, and 2,000 random permutations of them
     people = crowd(4, items=200, classes=3, size=6)
     given, name = people.answers(3), "labeler-03"
     estimate = dawid_skene(given, 3)
@@ -99,7 +99,7 @@ def test_classes_that_all_confuse_are_flagged() -> None:
 
 
 def test_classes_that_one_labeler_confuses_are_not() -> None:
-    # given five labelers without an error but one, who always says 1 for 0
+    # given five labelers, of whom four make no errors and one always answers 1 for class 0
     given = [
         Answer(f"item-{number:03}", f"labeler-{each}", 1 if each == 0 and number % 4 == 0 else number % 4)
         for number in range(200)
@@ -143,7 +143,7 @@ def test_report_names_the_most_disputed_items() -> None:
     json.dumps(asdict(report), allow_nan=False)
 
 
-def test_pseudonyms_do_not_tell_the_identity() -> None:
+def test_pseudonyms_do_not_reveal_the_identity() -> None:
     names = [pseudonym(identity, key) for identity in ("ann@example.com", "bob") for key in (b"1", b"2")]
     assert len(set(names)) == 4
     assert pseudonym("bob", b"2") == names[-1]

@@ -1,4 +1,4 @@
-"""Annotation functions: the default ones, and invalid responses of others."""
+"""Annotation functions: the default functions, and invalid responses of a user's own functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REVIEW = {"given": "dog", "suggested": "cat", "reason": "its neighbours are cats
 
 
 def shown(response: Any, run: RunSettings = RUN, **fields: Any) -> TaskRow | None:
-    """Return a task as a pre-annotation function's response shows it."""
+    """Return the task that a pre-annotation function's response describes."""
     (entry,) = manifests.parse(json.dumps({"source-ref": SOURCE} | fields).encode())
     (task,) = workflow.tasks_of(run, [entry], {})
     return hooks.prepared(task, entry, response, run, PLACES)
@@ -73,7 +73,8 @@ def test_invalid_pre_annotation_names_the_line(response: Any, problem: str) -> N
 
 
 def consolidated(world: World) -> list[dict[str, Any]]:
-    """Return the default response to a request in Ground Truth's format, as it is after JSON."""
+    """Return the default function's response to a request in Ground Truth's format, after encoding and
+    decoding as JSON."""
     (payload,) = hooks.payloads(world.run, world.tasks)
     request = hooks.post_request("arn:job", world.run, "s3://data/labels/x.json")
     return json.loads(json.dumps(hooks.consolidated(json.loads(json.dumps(request)), payload)))

@@ -188,7 +188,7 @@ def predicted(*confidences: float) -> list[dict[str, Any]]:
 
 
 def test_run_is_of_the_selected_predictions_only() -> None:
-    # given more predictions than a run may have items
+    # given a manifest with more predictions than a run may have items
     found = read(predicted(0.9, 0.2, 0.8, 0.7, 0.95, 0.99), predictions=PREDICTIONS)
     # then
     assert [entry.line for entry in found.entries] == [2, 4]

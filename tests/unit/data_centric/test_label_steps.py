@@ -1,4 +1,4 @@
-"""The functions of the state machine `Label`, one after the other, repeated and failing."""
+"""The functions of the state machine `Label`: called one after the other, called repeatedly, and failing."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_every_step_may_be_repeated(steps: Steps) -> None:
     first = steps.consolidate(asked)
     written = {name: steps.stored[f"labels/texts/{name}"] for name in RESULTS}
     steps.time += 1000
-    # the whole again, as another execution with the same input
+    # all steps again, as in another execution with the same input
     assert steps.check(asked)["items"] == 5
     assert steps.load(asked)["loaded"]
     assert steps.watch("texts")["closed"]
@@ -164,7 +164,7 @@ PREDICTIONS = {"attribute": "model", "at_most_confidence": 0.25, "sample_share":
 
 
 def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
-    # given a run of the predictions of a low confidence, and a sample of the others
+    # given a run with the predictions of low confidence and a sample of the others
     asked = given(steps, predictions=PREDICTIONS)
     steps.put("inputs/texts.manifest", PREDICTED)
     checked = steps.check(asked)
@@ -172,11 +172,11 @@ def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
     assert steps.load(asked)["tasks"] == 5
     # then labelers do not see the predictions
     assert all(task.review == "" for task in steps.table.tasks("texts"))
-    # when all labels differ from them
+    # when all labels differ from the predictions
     steps.label("texts", 0, "ann", "bob")
     assert steps.watch("texts")["closed"]
     found = steps.consolidate(asked)
-    # then all are errors, with the right label next to the prediction
+    # then all items of the run are in the errors manifest, with the right label next to the prediction
     assert found["errors_manifest"] == "s3://data/labels/texts/errors.manifest"
     errors = manifests.parse(steps.stored["labels/texts/errors.manifest"])
     assert [(entry.fields["model"], entry.fields["label"]) for entry in errors] == [(1, 0)] * 5
@@ -185,7 +185,7 @@ def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
     assert report["low_confidence"]["selected"] == report["low_confidence"]["wrong"] == 3
     assert (report["random"]["predictions"], report["random"]["selected"]) == (7, 2)
     assert report["error_rate"]["share"] == 1
-    # and the same step again writes the same
+    # and the repeated step writes the same manifest
     before = dict(steps.stored)
     assert steps.consolidate(asked) == found
     assert steps.stored == before
@@ -203,13 +203,13 @@ def test_errors_manifest_is_empty_where_predictions_are_right(steps: Steps) -> N
 
 
 def whole(steps: Steps, count: int) -> str:
-    """Put a manifest of texts that are all labeled no; return its address."""
+    """Store a manifest of texts that are all labeled "no"; return its address."""
     metadata = {"label-metadata": {"class-name": "no"}}
     return steps.put("labels/all.manifest", [LINES[n] | {"label": 0} | metadata for n in range(count)])
 
 
 def test_corrected_manifest_has_the_runs_labels(steps: Steps) -> None:
-    # given a run of two of five texts
+    # given a run with two of the five texts of a manifest
     asked = given(steps, corrects=whole(steps, 5))
     steps.put("inputs/texts.manifest", LINES[1:3])
     steps.check(asked)

@@ -99,7 +99,7 @@ def test_labeler_completes_a_run_from_the_list() -> None:
     assert stored == {pseudonym("ann", KEY)}
 
 
-def test_picture_opens_until_the_lease_ends() -> None:
+def test_picture_can_be_read_until_the_lease_ends() -> None:
     for seconds, shown in ((60, 60), (3600, 900)):
         site = Site(with_settings(lease_seconds=seconds))
         task = site("POST", "/api/runs/animals/task").body or {}
@@ -230,7 +230,7 @@ def test_invalid_body_names_the_field(body: Any, status: int, field: str, messag
     assert message in told.body["error"]["message"]
 
 
-def test_whole_float_is_a_choice() -> None:
+def test_choice_may_be_a_whole_float() -> None:
     site = Site()
     task = site("POST", "/api/runs/animals/task").body or {}
     body = {"item": task["item"], "choice": 1.0}

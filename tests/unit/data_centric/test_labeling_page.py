@@ -1,4 +1,4 @@
-"""The figures of the labeling page in a report, without a browser or with one that fails."""
+"""Figures of the labeling page in a report, when there is no browser, or when the browser fails."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_text_is_distinguished_by_its_type() -> None:
 
 
 def test_other_fields_pass_through_and_an_earlier_label_is_replaced() -> None:
-    # given a line with the label of an earlier run and one of another attribute
+    # given a line with the label of an earlier run, and a label of another attribute
     other = {"indoor": 0, "indoor-metadata": {"confidence": 0.0}, "ü": [1, {"a": None}]}
     (entry,) = manifests.parse(manifest({**LINE, **other}))
     # when

@@ -1,4 +1,4 @@
-"""Predictions: selection for a run, and the model's errors by the labels."""
+"""Predictions: their selection for a run, and the model's errors as measured by the labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sources(found: Selection) -> list[str]:
 
 
 def labels(found: Selection, *choices: int | None) -> dict[str, Label]:
-    """Return labels of the selected items in the manifest's order; None: no label."""
+    """Return labels of the selected items in the manifest's order. None means that an item gets no label."""
     return {
         entry.item: Label(choice, CLASSES[choice], 0.9, "animals", NOW)
         for entry, choice in zip(found.entries, choices, strict=True)
@@ -57,7 +57,7 @@ def test_least_confident_are_selected_where_most_items_are_given() -> None:
 
 
 def test_sample_is_of_confident_predictions_and_seeded() -> None:
-    # given 10 predictions of a low confidence and 200 others
+    # given 10 predictions of low confidence and 200 others
     lines = [line(number, 0.1 if number < 10 else 0.9) for number in range(210)]
     # when a tenth of the others is sampled, in any order of the lines
     found = select(lines, sample_share=0.1)
@@ -67,7 +67,7 @@ def test_sample_is_of_confident_predictions_and_seeded() -> None:
     assert (len(found.entries), len(found.sampled)) == (30, 20)
     assert found.sampled.isdisjoint(item_of("source", f"text {n}") for n in range(10))
     assert again.sampled == found.sampled != other.sampled
-    # and a larger share has the same ones and more
+    # and a larger share selects the same predictions and more
     assert found.sampled < select(lines, sample_share=0.2).sampled
 
 
@@ -109,9 +109,10 @@ def test_errors_are_the_labels_that_differ_from_predictions() -> None:
 
 
 def test_report_counts_wrong_predictions_of_each_group() -> None:
-    # given 4 predictions of a low confidence and 20 others, 10 of these in the sample
+    # given 4 predictions of low confidence, and 20 others of which 10 are in the sample
     found = select([line(number, 0.1 if number < 4 else 0.9) for number in range(24)], sample_share=0.5)
-    # when 3 of the first are labeled, 2 differently, and 1 of the sample is labeled differently
+    # when 3 of the 4 are labeled, 2 of them differently, and 1 prediction of the sample is labeled
+    # differently
     told = predictions.report(found, labels(found, 0, 0, 1, None, 2, *[1] * 9))
     # then
     low, sample = told.low_confidence, told.random
@@ -119,7 +120,7 @@ def test_report_counts_wrong_predictions_of_each_group() -> None:
     assert low.wrong_share == pytest.approx(2 / 3)
     assert (sample.predictions, sample.selected, sample.labeled, sample.wrong) == (20, 10, 10, 1)
     assert told.random_interval == pytest.approx((0.0179, 0.4042), abs=1e-4)
-    # and the error rate weights both groups by their predictions
+    # and the error rate weights each group by its number of predictions
     assert told.error_rate
     assert told.error_rate.share == pytest.approx((4 * 2 / 3 + 20 * 0.1) / 24)
     assert told.error_rate.low == pytest.approx((4 * 2 / 3 + 20 * 0.0179) / 24, abs=1e-4)

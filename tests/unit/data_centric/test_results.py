@@ -16,7 +16,7 @@ IDENTITIES = ("ann@example.com", "bob@example.com")
 
 
 def labeled_run() -> tuple[World, Results]:
-    """Return a run of three items: two with agreement, one that both labelers are unsure of."""
+    """Return a run of three items. The labelers agree on two, and both are unsure about the third."""
     world = World(3)
     for identity in IDENTITIES:
         name = pseudonym(identity, b"secret")

@@ -88,16 +88,16 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_estimate_is_known_before_the_first_job() -> None:
-    # given 3 seeds of full, and of two strategies at 50 and 10 %
+    # given 3 seeds of `full`, and of the two control strategies at 50 % and at 10 %
     found = sweep(strategies=["full"])
     jobs = cells(found, LIMITS)
-    # when no sweep has measured anything
+    # when no earlier sweep has measured job durations
     first = estimate(found, jobs, Rates(3600, 0.5))
     # then the estimate has the maximum
     assert (first["jobs"], first["runs"], first["full_runs"]) == (5, 15, 6.6)
     assert (first["most_seconds"], first["most_dollars"]) == (18_000, 2.5)
     assert (first["expected_seconds"], first["expected_dollars"]) == (None, None)
-    # when an earlier sweep has measured, then it also has the expected cost
+    # when an earlier sweep has measured job durations, then the estimate also has the expected cost
     second = estimate(found, jobs, Rates(3600, 0.5, full_seconds=100, start_seconds=60))
     assert (second["expected_seconds"], second["expected_dollars"]) == (960, 0.13)
 
@@ -126,7 +126,7 @@ def test_search_lists_the_controls_at_the_ends_of_its_range() -> None:
         ("adaptive_random", 0.5),
         ("adaptive_random", 0.05),
     ]
-    # and its own jobs count in the estimate, in the middle of the range
+    # and the search's jobs count in the estimate, with the middle of the range as their fraction
     assert [cell.fraction for cell in estimated(found, LIMITS)[5:]] == [0.275] * 8
 
 

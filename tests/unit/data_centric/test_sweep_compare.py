@@ -83,7 +83,7 @@ def test_comparison_writes_results_and_recommends(bucket: Bucket) -> None:
     assert {"epochs/001.parquet", "epochs/002.parquet", "sweeps/default/latest.json"} <= names
 
 
-def test_sweep_does_not_fail_for_its_tracking(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_succeeds_when_mlflow_fails(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_desk, "tracking", Broken)
     report = compare(_001=100, _002=50)
     assert report["untracked"] == "MLflow does not answer"

@@ -16,7 +16,7 @@ PEOPLE = [f"labeler-{number}" for number in range(6)]
 
 
 def all_done(world: World, names: list[str], choice: int | None = 0) -> list[int]:
-    """Let each labeler do all available tasks; return the number of each."""
+    """Let each labeler do all available tasks; return how many each labeler did."""
     done = []
     for name in names:
         count = 0
@@ -36,14 +36,14 @@ def test_each_item_goes_to_the_configured_number_of_labelers() -> None:
 
 
 def test_items_with_fewer_labels_come_first() -> None:
-    # when labelers do tasks while there are enough new ones to draw from
+    # when labelers do tasks while enough items without a label remain
     world = World(60)
     for name in ("a", "b", "c"):
         for _ in range(12):
             item = world.next(name)
             assert item
             world.submit(name, item)
-    # then no item has two labels
+    # then no item has two labels yet
     assert sorted({len(task.answers) for task in world.tasks}) == [0, 1]
 
 
@@ -60,14 +60,14 @@ def test_task_in_hand_is_given_again() -> None:
 
 
 def test_ended_lease_goes_to_another_labeler() -> None:
-    # given an item whose labeler vanishes
+    # given an item whose labeler does not answer
     world = World(1, with_settings(labels=1))
     assert world.next("a") == world.item
     assert world.next("b") is None
-    # when the lease has ended
+    # when the lease has ended and another labeler has the task
     world.pass_time()
     assert world.next("b") == world.item
-    # then the late answer is refused, and the other one is kept
+    # then the late answer is refused, and the answer of the other labeler is kept
     with pytest.raises(NoTaskError, match="has no lease"):
         world.submit("a", world.item)
     assert world.submit("b", world.item, 1) == "kept"
@@ -163,7 +163,7 @@ def test_gold_questions_look_like_other_tasks() -> None:
             world.submit(name, found.item, 1)
             given.append(found.item in truths)
         places.append(given)
-    # then the gold questions come in another order, to each labeler once
+    # then gold questions are at different positions for each labeler, and no labeler gets one twice
     assert places[0] != places[1]
     assert world.double_labels == 0
 
@@ -194,7 +194,8 @@ def test_gold_answers_are_known_to_the_estimate() -> None:
 
 
 def test_more_labels_go_to_the_least_confident_items() -> None:
-    # given an item on which two labelers disagree, one that both are unsure of, and three that they agree on
+    # given an item on which two labelers disagree, an item about which both are unsure, and three on which
+    # they agree
     world = World(5, with_settings(extra_labels=10, least_confidence=0.6))
     disputed, unsure = (entry.item for entry in world.entries[:2])
     for number, name in enumerate(("a", "b")):
@@ -202,7 +203,7 @@ def test_more_labels_go_to_the_least_confident_items() -> None:
             world.submit(name, item, number if item == disputed else None if item == unsure else 2)
     # when
     assert workflow.ask_for_more(world.desk) == 2
-    # then other labelers get these, and no more labels are requested while they are open
+    # then other labelers get the first two items, and no more labels are requested while these tasks are open
     assert {task.item for task in world.tasks if not task.complete} == {disputed, unsure}
     assert workflow.ask_for_more(world.desk) == 0
     assert all_done(world, ["a", "b", "c"], 1) == [0, 0, 2]
@@ -265,7 +266,7 @@ def test_run_that_is_loading_gives_no_tasks() -> None:
         workflow.progress(desk)
     assert [*world.table.open_runs()] == ["other"]
     assert not any(task.leases for task in world.table.tasks("animals"))
-    # when it is loaded again, then it is open with all tasks
+    # when the run is loaded again, then it is open with all tasks
     workflow.load(desk, items)
     assert workflow.next_task(desk, "a")
     assert workflow.progress(desk).items == 30
@@ -284,7 +285,7 @@ def test_closed_run_refuses_answers() -> None:
     for refused in (lambda: world.next("a"), lambda: world.submit("a", held, 1)):
         with pytest.raises(NoRunError):
             refused()
-    # an answer that was stored before is acknowledged again
+    # the repetition of an answer that was stored before is acknowledged
     assert world.submit("a", done, 1) == "already"
     assert (workflow.progress(world.desk).answers, [*world.table.open_runs()]) == (1, [])
 
@@ -298,7 +299,7 @@ def test_run_keeps_its_settings() -> None:
 
 
 def test_answers_to_gold_questions_count_as_submitted() -> None:
-    # otherwise labelers would recognize gold questions by the count
+    # counted, because otherwise labelers would recognize gold questions by the count
     world = with_gold()
     for number in range(1, 30):
         item = world.next("a")
@@ -389,13 +390,13 @@ def test_invalid_setting_is_named(change: dict, problem: str) -> None:
 
 
 def test_cost_is_known_before_the_run() -> None:
-    # given 100 items with 2 labels, at most 30 more, and one gold question in five
+    # given 100 items with 2 labels each, at most 30 additional labels, and one gold question in five tasks
     run = with_settings(extra_labels=30, gold_every=5)
     least, most = cost(run, 100, Rates(seconds=9, wage=20, requests=0.001))
     assert (least.answers, most.answers) == (250, 288)
     assert (least.hours, least.wages, least.requests) == (0.625, 12.5, 0.25)
     assert least.total == 12.75
-    # and no more than the most labels of each item
+    # and each item has at most its maximum number of labels
     assert cost(with_settings(extra_labels=999), 10, Rates(9, 20, 0))[1].answers == 40
     with pytest.raises(ValueError, match="wage must be a finite number from 0, got -1"):
         cost(run, 1, Rates(9, -1, 0))

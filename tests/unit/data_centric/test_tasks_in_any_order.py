@@ -23,9 +23,10 @@ PEOPLE = ("ann", "bob", "cat", "dan")
 def cases(
     make: Callable[[], World], works: Callable[[World], Sequence[Work]], writes: int = 1
 ) -> Iterator[Case[World]]:
-    """Yield all orders of the workers' calls, with each of them killed after each write.
+    """Yield all orders of the workers' calls, each order also with each worker killed after each of its
+    writes.
 
-    :param writes: after which they are killed
+    :param writes: number of writes of a worker after which it can be killed
     """
 
     def made() -> tuple[World, Turns, Sequence[Work]]:
@@ -37,7 +38,8 @@ def cases(
 
 
 def finished(found: Iterator[Case[World]], least: int) -> None:
-    """Let all labelers finish each case; count lost and duplicate work in at least this number of orders."""
+    """Let all labelers finish each case. Check that no work is lost or duplicate, and that there are at least
+    `least` cases."""
     count = lost = double = 0
     for case in found:
         case.world.finish(PEOPLE)
@@ -79,7 +81,7 @@ def test_lease_and_labeler_change_together() -> None:
         for case in cases(lambda: World(3), works):
             leased = [task.item for task in case.world.tasks if "ann" in task.leases]
             labeler = case.world.labeler("ann")
-            # killed after its first write, too
+            # also when the worker is killed after its first write
             assert [labeler.holds] == leased
             assert labeler.given == 1
             yield case
@@ -132,7 +134,7 @@ def test_late_answer_is_kept_or_the_task_was_leased_again() -> None:
 
 
 def test_late_answer_twice_while_another_asks() -> None:
-    # 9,240 orders are too many for three workers
+    # random orders, because three workers have too many: 9,240
     for seed in range(500):
         world, draw = late(), random.Random(seed)
         works = [
@@ -254,7 +256,7 @@ def test_run_loaded_by_two_at_once_has_each_task_once() -> None:
 
 
 def script(world: World, name: str, draw: random.Random) -> Work:
-    """A labeler who randomly vanishes, submits twice, answers late, or changes the answer."""
+    """A labeler who randomly stops working, submits twice, answers late, or changes the answer."""
     steps = [draw.choices(["work", "twice", "vanish", "late", "more"], [6, 2, 2, 2, 1])[0] for _ in range(4)]
     choices = [draw.choice([0, 1, 2, None]) for _ in steps]
 

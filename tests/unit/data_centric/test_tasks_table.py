@@ -1,4 +1,5 @@
-"""The table's adapter: rows are read back unchanged, and only a failed condition means another write."""
+"""The table's adapter: rows are read back unchanged, and only a failed condition means that another process
+has written the row."""
 
 from __future__ import annotations
 
@@ -93,7 +94,7 @@ def test_failed_condition_is_another_write() -> None:
 
 
 def test_conflict_of_transactions_is_tried_again() -> None:
-    # a conflict does not mean that the other write succeeded: it may fail too
+    # A conflict does not mean that the other write succeeded. Both writes can fail.
     table, stub, pauses = stubbed()
     cancelled(stub, "TransactionConflict", "None")
     cancelled(stub, "ThrottlingError", "None")

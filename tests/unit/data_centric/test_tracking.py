@@ -1,4 +1,4 @@
-"""Runs logged with MLflow: each once, also after repetitions."""
+"""Logging of runs with MLflow: each run is logged once, also when the comparison is repeated."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def test_each_seed_is_a_run_with_its_epochs() -> None:
 
 @pytest.mark.parametrize("fail_at", range(1, 12))
 def test_repetition_completes_a_failed_logging(fail_at: int) -> None:
-    # given a comparison that ends at one of its requests
+    # given a comparison that fails at one of its requests to MLflow
     mlflow, tracked = Mlflow(), [(run(seed), rows(2)) for seed in (0, 1)]
     mlflow.fail_at = fail_at
     with pytest.raises(TimeoutError):
         log(mlflow, "digits", SWEEP, tracked, BEGAN)
-    # when it runs again, twice
+    # when the comparison runs again, twice
     log(mlflow, "digits", SWEEP, tracked, BEGAN)
     assert log(mlflow, "digits", SWEEP, tracked, BEGAN) == 0
     # then each seed is logged once, with each epoch once

@@ -1,4 +1,5 @@
-"""The API and its document: every route has code, and every invalid body a helpful error."""
+"""The API and its document: every route has code, and every invalid body gets an error that names the
+field."""
 
 from __future__ import annotations
 
@@ -178,7 +179,7 @@ def test_invalid_generation_is_refused_with_its_field(body, field):
 
 
 @pytest.mark.parametrize("body", ["", "{", "NaN", '{"name": Infinity}', "\x00", "[" * 50_000])
-def test_a_body_that_is_not_json_is_refused(body):
+def test_body_that_is_not_json_is_refused(body):
     assert problem(CREATE, body).status == 400
 
 
@@ -195,19 +196,19 @@ def test_a_body_that_is_not_json_is_refused(body):
         ("-Infinity", "not a JSON number"),
     ],
 )
-def test_a_body_outside_rfc_7493_is_refused_with_the_reason(body, why):
+def test_body_outside_rfc_7493_is_refused_with_the_reason(body, why):
     found = problem(CREATE, body)
     assert (found.status, found.code) == (400, "bad_request")
     assert why in found.message
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-8-sig"])
-def test_a_body_in_another_encoding_than_utf_8_is_refused(encoding):
+def test_body_in_another_encoding_than_utf_8_is_refused(encoding):
     body = base64.b64encode(json.dumps(GOOD).encode(encoding)).decode()
     assert problem(CREATE, body, isBase64Encoded=True).status == 400
 
 
-def test_an_emoji_written_as_a_surrogate_pair_is_a_name():
+def test_emoji_written_as_a_surrogate_pair_is_a_name():
     body = json.dumps(GOOD).replace("Mimi", "\\ud83d\\ude3a")
     assert parse(event(CREATE, body))[1].body["name"] == "\N{SMILING CAT FACE WITH OPEN MOUTH}"
 
@@ -226,18 +227,18 @@ def test_invalid_picture_size_is_refused_with_its_field(number):
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "", "application/json, text/plain", "multipart/form-data"])
-def test_a_body_of_another_content_type_is_refused(kind):
+def test_body_of_another_content_type_is_refused(kind):
     found = problem(CREATE, GOOD, headers={"Content-Type": kind})
     assert (found.status, found.code) == (415, "unsupported_type")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
-def test_a_body_of_json_is_read(kind):
+def test_body_of_json_is_read(kind):
     assert parse(event(CREATE, GOOD, headers={"content-type": kind}))[1].body == GOOD
 
 
 @pytest.mark.parametrize("key", ["", " ", "a ", "\ud800", "é", "a" * 129, "a\n", "\x00"])
-def test_an_idempotency_key_outside_the_document_is_refused(key):
+def test_idempotency_key_outside_the_document_is_refused(key):
     found = problem(GENERATE, {"prompt": "a"}, headers={"Idempotency-Key": key})
     assert (found.status, found.field) == (422, "Idempotency-Key")
 
@@ -256,7 +257,7 @@ def test_control_characters_or_blanks_are_no_name_or_prompt(text):
     assert problem(GENERATE, {"prompt": text}).field == "prompt"
 
 
-def test_a_prompt_may_have_lines_and_a_name_may_not():
+def test_prompt_may_have_lines_and_a_name_may_not():
     assert parse(event(GENERATE, {"prompt": "a\n\tcat"}))[1].body == {"prompt": "a\n\tcat"}
     assert problem(CREATE, GOOD | {"name": "a\u2028b"}).field == "name"
 

@@ -1,4 +1,4 @@
-"""The audit of the benchmark with faults finds lost, wrong and duplicate work."""
+"""The audit in the fault benchmark finds lost, wrong and duplicate work."""
 
 from __future__ import annotations
 

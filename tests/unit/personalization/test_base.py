@@ -38,7 +38,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_identity_does_not_depend_on_files_without_weights(base: Path):
-    # given the id of a base
+    # given the identity of a base
     known = identity(base)
     assert known.startswith("weights:")
     # when other files of the repository change, and the weights are saved again
@@ -51,7 +51,7 @@ def test_identity_does_not_depend_on_files_without_weights(base: Path):
     for number, name in enumerate(reversed(UNET), start=1):
         shard = base / "unet" / f"diffusion_pytorch_model-{number:05}-of-00002.safetensors"
         safetensors(shard, {name: UNET[name]}, format="pt")
-    # then it is the same base
+    # then the identity is the same
     assert identity(base) == known
 
 
@@ -80,7 +80,7 @@ def test_identity_changes_with_the_component_of_the_weights(base: Path):
     assert identity(base) != known
 
 
-def test_a_base_without_readable_weights_has_no_identity(base: Path):
+def test_base_without_readable_weights_has_no_identity(base: Path):
     weights = base / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ValueError, match="cut short"):

@@ -28,7 +28,8 @@ def ready(name: str, number: int, before: str = "-") -> dict[str, Any]:
 
 
 class Notifications:
-    """A topic that refuses some models, and the marks of notified requests."""
+    """A topic that refuses messages about some models, and a record of the requests that are marked as
+    notified."""
 
     def __init__(self, *refused: str) -> None:
         self.refused, self.asked, self.published = set(refused), Counter[str](), Counter[str]()
@@ -61,9 +62,9 @@ def notified(*records: Any) -> Any:
 def test_notify_reports_the_records_that_failed_and_tries_every_one(notifications: Notifications) -> None:
     # given a batch with a model whose notification fails
     notifications.refused = {"b"}
-    # when the function gets it
+    # when the function gets the batch
     answer = notified(ready("a", 101), ready("b", 102), ready("c", 103))
-    # then it reports that record, and the others are notified
+    # then it reports that record, and the users of the other models are notified
     assert answer == {"batchItemFailures": [{"itemIdentifier": "102"}]}
     assert notifications.published == {"a": 1, "c": 1}
 
@@ -98,7 +99,7 @@ def test_failing_record_does_not_repeat_earlier_records(notifications: Notificat
     def give_up(records: list[dict[str, Any]], result: dict[str, Any], condition: str) -> None:
         lost.extend(each["dynamodb"]["SequenceNumber"] for each in records)
 
-    # when the stream delivers it with the stack's mapping
+    # when the stream delivers the batch by the stack's event source mapping
     assert deliver(batch, Rules.of(MAPPING), invoke, give_up, lambda record: 0.0, lambda attempt: True)
     # then the earlier records were processed once, and no user was notified twice
     assert (notifications.asked["a"], notifications.asked["b"]) == (1, 1)
@@ -119,9 +120,9 @@ def test_purge_reports_the_records_that_failed(monkeypatch: pytest.MonkeyPatch) 
     for name in ("backend", "accounts", "follow_ups"):
         monkeypatch.setattr(environment, name, lambda: None)
     monkeypatch.setattr(purge, "purge", remove)
-    # when the function gets both
+    # when the function gets a batch with both models
     batch: list[Any] = [record("a", 101, Status.DELETED), record("b", 102, Status.DELETED)]
     answer = purge.handler({"Records": batch}, CONTEXT)
-    # then it reports the first, and the other is purged
+    # then it reports the record of the failed deletion, and the other model is purged
     assert answer == {"batchItemFailures": [{"itemIdentifier": "101"}]}
     assert purged == ["b"]

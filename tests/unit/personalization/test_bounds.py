@@ -72,16 +72,16 @@ def test_bound_of_a_setting_is_accepted(
     job, limits, pace = read(JobSettings, "JOB_SETTINGS"), read(Limits, "LIMITS"), read(Pace, "PACE")
     assert limits.images_min <= limits.images_max
     assert sum(len(name) + len(text) for name, text in told.items()) < LAMBDA_BYTES - 1500
-    # and SageMaker accepts their job, with as many requests as fit
+    # and SageMaker accepts the job that the functions create, with as many requests as fit into one job
     request, tasks = asked(job, pace, limits)
     for one in request:
         accepted("CreateTrainingJob", one)
-    # and the container accepts its hyperparameters and tasks
+    # and the container accepts the job's hyperparameters and tasks
     personalization_finetune.settings.Settings.read(request[0]["HyperParameters"])
     (tmp_path / "tasks.json").write_bytes(tasks)
     found = personalization_finetune.tasks.read(tmp_path / "tasks.json", job.hosts_max)
     assert len(found) == job.capacity
-    # and each fine-tune gets steps
+    # and each fine-tune gets at least one step
     assert all(1 <= task.steps <= int(job.hyperparameters["steps"]) for task in found)
     assert retention(settings.log_retention_days)
 
@@ -106,7 +106,8 @@ def tell(settings: Personalization) -> dict[str, str]:
 
 
 def asked(job: JobSettings, pace: Pace, limits: Limits) -> tuple[list[dict[str, Any]], bytes]:
-    """Return SageMaker's requests for a full job on spot, on demand and with a warm pool, and its tasks."""
+    """Return the requests to SageMaker for a full job: on spot, on demand and with a warm pool; and the job's
+    tasks."""
     store, objects, requests = MemoryStore(lambda before, after: None), MemoryObjects(), []
 
     class Training:
@@ -149,12 +150,12 @@ def asked(job: JobSettings, pace: Pace, limits: Limits) -> tuple[list[dict[str, 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_defaults_stay_within_a_new_accounts_quotas(env: str) -> None:
-    # no warm pools, and no reserved concurrency of Lambda
+    # A new account has no quota for warm pools, and cannot reserve concurrency of Lambda.
     settings = load({"env": env}).of(Personalization)
     assert (settings.keep_alive_seconds, settings.reserved_concurrency) == (0, 0)
 
 
-def test_the_runtime_has_a_setting_for_every_field() -> None:
+def test_runtime_has_a_setting_for_every_field() -> None:
     told = variables.job_settings(DEFAULT, image=IMAGE, role=ROLE, tags={})
     assert set(told) == set(JobSettings.__dataclass_fields__)
     assert set(variables.limits(DEFAULT)) == set(Limits.__dataclass_fields__)

@@ -42,7 +42,7 @@ def first_requests(on_demand: int, spots: int, warm: int = 0, spot: bool = True)
 def test_dispatch_uses_any_capacity_of_the_account(on_demand: int, spots: int, warm: int, spot: bool) -> None:
     day = first_requests(on_demand, spots, warm, spot)
     assert (day.ready, day.lost, day.duplicates) == (4, 0, 0)
-    # a few jobs in sequence, each with its start: no request waits for a postponed job
+    # time for a few jobs in sequence, with their starts; no request waits for a postponed job
     assert day.waits[100] < 45 * 60
 
 
@@ -100,12 +100,13 @@ def drain(desk: Desk) -> None:
 
 
 def test_dispatch_narrows_a_job_to_the_instances_that_are_free() -> None:
-    # given four requests, which are a job of two hosts, and a quota of one
+    # given four requests, which make a job of two hosts, and a quota of one instance
     desk, account = desk_of(on_demand=0, spot=1)
     names = desk.add(4)
-    # when they are dispatched
+    # when the requests are dispatched
     drain(desk)
-    # then those of one host are trained, and the others keep their place in the queue, each once
+    # then the requests of one host are trained, and the others keep their place in the queue, each of them
+    # once
     [request] = account.jobs.values()
     assert request["ResourceConfig"]["InstanceCount"] == 1
     tasks = json.loads(desk.objects.get(keys.tasks(request["TrainingJobName"])) or b"")["tasks"]
@@ -122,8 +123,8 @@ def test_dispatch_keeps_the_place_of_requests_that_do_not_fit() -> None:
 
 
 def returned_after_an_interruption(desk: Desk, account: SmallAccount) -> tuple[str, str]:
-    """Two requests packed into one job while the quota is used up: one was interrupted after two hours of
-    training, the other was queued ten minutes before that."""
+    """Two requests that are packed into one job while the quota is used up. The first was interrupted after
+    two hours of training. The second was queued ten minutes before the interruption."""
     [early] = desk.add(1, user="a")
     dispatch(desk.backend)
     job = desk.job()
@@ -138,17 +139,18 @@ def returned_after_an_interruption(desk: Desk, account: SmallAccount) -> tuple[s
 
 
 def test_dispatch_requeues_an_interrupted_request_at_its_return_time() -> None:
-    # given a request that was queued again after an interruption, and one that was queued before that
+    # given a request that was queued again after an interruption, and a request that was queued before the
+    # interruption
     desk, account = desk_of(on_demand=0, spot=1)
     early, late = returned_after_an_interruption(desk, account)
     # when the job with both finds no instance
     assert {desk.request(name).status for name in (early, late)} == {"QUEUED"}
-    # then the one that has waited longer stays first
+    # then the request that was queued before stays first in the queue
     assert [request.request for request in desk.store.queue(10)] == [late, early]
 
 
 def test_sweeper_measures_the_wait_since_a_request_was_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given an interrupted request that was packed again without success
+    # given an interrupted request that was packed into another job, which could not start
     desk, account = desk_of(on_demand=0, spot=1)
     returned_after_an_interruption(desk, account)
     told: dict[str, float] = {}
@@ -156,7 +158,7 @@ def test_sweeper_measures_the_wait_since_a_request_was_queued_again(monkeypatch:
     monkeypatch.setattr(sweep, "DISPATCH_SECONDS", 0)
     # when the sweeper reads the queue
     assert sweep.Sweeper(backend, Mock(), Mock(), Mock()).queue() == []
-    # then the metric is ten minutes, without the training before them
+    # then the waiting time is ten minutes, and does not include the earlier training
     assert told == {"QueueDepth": 2, "OldestQueuedSeconds": pytest.approx(600, abs=1)}
 
 
@@ -171,7 +173,7 @@ def test_dispatch_waits_for_used_spot_despite_free_on_demand() -> None:
 
 
 def test_dispatch_uses_free_spot_instead_of_waiting_for_warm_pools() -> None:
-    # given successive jobs, for which instances are kept, and no free on-demand capacity
+    # given successive jobs, whose instances would be kept in warm pools, and no free on-demand capacity
     desk, account = desk_of(on_demand=1, spot=9, keep_alive=600)
     for _ in range(4):
         desk.add(1)
@@ -196,7 +198,7 @@ def test_failing_creation_of_a_job_does_not_block_later_requests() -> None:
     # when another request is queued
     [second] = desk.add(1)
     dispatch(desk.backend)
-    # then it does not wait
+    # then that request does not wait
     jobs = {name: desk.request(name).job for name in (first, second)}
     assert list(desk.training.jobs) == [jobs[second]]
 
@@ -211,7 +213,8 @@ def test_no_new_job_is_claimed_while_many_are_postponed() -> None:
 
 
 def test_existing_job_is_not_narrowed() -> None:
-    # given a job in SageMaker whose creation response was lost, and an account that is full since then
+    # given a job in SageMaker whose creation response was lost, and an account whose quota has been used up
+    # since then
     desk, account = desk_of(on_demand=0, spot=2)
     names = desk.add(4)
     dispatch(desk.backend)
@@ -225,9 +228,9 @@ def test_existing_job_is_not_narrowed() -> None:
     desk.store.change(claimed, again)
     found = account.describe_training_job
     account.describe_training_job = lambda TrainingJobName: {"TrainingJobStatus": "InProgress"}  # type: ignore[method-assign]
-    # when its launch is repeated
+    # when the launch of the job is repeated
     launch(desk.backend, again)
-    # then it keeps all of its requests
+    # then the job keeps all of its requests
     account.describe_training_job, account.jobs[job.job] = found, request  # type: ignore[method-assign]
     assert {desk.request(name).job for name in names} == {job.job}
     assert desk.job().status == JobStatus.CREATED
@@ -270,14 +273,14 @@ def of(user: str, desk: Desk, count: int) -> list[str]:
 
 
 def test_first_request_of_a_user_is_in_the_next_job() -> None:
-    # given a user with the maximum number of requests, and a later user
+    # given a user with the maximum number of requests, and a user whose request comes later
     desk = Desk(burst=100)
     of("many", desk, 100)
     desk.clock.time += 600
     [first] = of("one", desk, 1)
     # when a job is created
     dispatch(desk.backend)
-    # then it has requests of both
+    # then the job has requests of both users
     members = desk.store.requests(desk.job().requests)
     assert first in [request.request for request in members]
     assert [request.user for request in members].count("many") == 3
@@ -286,7 +289,7 @@ def test_first_request_of_a_user_is_in_the_next_job() -> None:
 def test_weighting_users_halves_waits_when_one_has_many_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # given four instances, a user with a hundred requests, and fifty others in the next two hours
+    # given four instances, a user with a hundred requests, and fifty other users in the next two hours
     def others_wait() -> float:
         terms = Terms(quota=0, spot_quota=4, **CALM)  # type: ignore[arg-type]
         return Account(users=150, heavy=100, terms=terms, steadily=7200).launch_day().waits_of_others[50]
@@ -295,11 +298,11 @@ def test_weighting_users_halves_waits_when_one_has_many_requests(
     weighed = others_wait()
     monkeypatch.setattr("personalization.core.dispatch.FURTHER_SECONDS", 0.0)
     unweighed = others_wait()
-    # then half of the others wait half as long
+    # then weights reduce the median wait of the other users by at least 40 %
     assert weighed < 0.6 * unweighed
 
 
-def test_a_host_trains_first_requests_and_short_ones_first() -> None:
+def test_host_trains_first_requests_and_short_ones_first() -> None:
     desk = Desk(tasks_per_host=4, hosts_max=1)
     [long] = desk.add(1, user="a", estimate=90.0)
     [further] = desk.add(1, user="a", estimate=10.0)

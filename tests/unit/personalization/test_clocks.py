@@ -29,25 +29,26 @@ def takes(bucket: Shared, now: float, seconds: float) -> int:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_bucket_keeps_its_rate_after_a_clock_jumped(jump: float) -> None:
-    # given a bucket in use, at half a token a second
+    # given a bucket in use, which is refilled with half a token a second
     bucket = Shared()
     assert takes(bucket, START, 60) == 3 + 29
-    # when the clock jumps, is used, and jumps back
+    # when the clock jumps, the bucket is used, and the clock jumps back
     there = takes(bucket, START + 60 + jump, 60)
     back = takes(bucket, START + 120, 200)
-    # then each jump admits at most one more burst, and blocks no longer than the allowed clock skew
+    # then each jump admits at most one additional burst, and blocks requests for at most the allowed clock
+    # skew
     assert (60 - SKEW_SECONDS) / 2 <= there <= 3 + 30
     assert (200 - SKEW_SECONDS) / 2 - 1 <= back <= 3 + 100
 
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_bucket_of_a_user_admits_requests_after_a_clock_jump(jump: float) -> None:
-    # given a user's bucket as in `Accounts.wait`, emptied by a wrong clock
+    # given a user's bucket as in `Accounts.wait`, which was emptied at the time of a wrong clock
     rate, burst = 60 / 60, 60
     bucket = Shared()
     while bucket.take(START + jump, rate, burst) == 0:
         pass
-    # then within the allowed clock skew, the user is admitted again
+    # then the user is admitted again within the allowed clock skew
     waited = next(second for second in range(200) if bucket.take(START + second, rate, burst) == 0)
     assert waited <= SKEW_SECONDS + 1 / rate
 
@@ -73,7 +74,7 @@ def onwards(desk: Desk, seconds: float) -> None:
             if not told.ended and found:
                 for name in found.requests:
                     desk.result(name)
-                desk.end(job)  # and its event is lost
+                desk.end(job)  # and the event of the job's end is lost
         now = desk.clock.time
         for job in desk.store.due(JobStatus.CREATED, now, 100, horizon=horizon(desk.backend, now)):
             collect(desk.backend, job)
@@ -95,7 +96,7 @@ def test_dispatcher_and_sweeper_work_after_a_clock_jump(jump: float, refusal: Ex
     desk.clock.time, desk.training.refuse = START, None
     names += desk.add(3)
     onwards(desk, desk.backend.pace.stale_seconds + LONGEST_WAIT + 2 * SKEW_SECONDS)
-    # then all are done, each once
+    # then all requests are done, each once
     assert {desk.request(name).status for name in names} == {Status.READY}
     assert {desk.request(name).attempt for name in names} == {1}
 
@@ -114,12 +115,12 @@ def test_job_of_a_killed_dispatcher_is_launched_after_clock_jump(jump: float) ->
 
 @pytest.mark.parametrize("jump", [HOUR, DAY])
 def test_instances_are_not_kept_because_a_clock_was_ahead(jump: float) -> None:
-    # given a last job that was created with a clock that was ahead
+    # given the time of an earlier job, written by a dispatcher whose clock was ahead
     desk = Desk(keep_alive=600, burst=9)
     desk.store.swap_bucket(None, Bucket(9.0, START + jump))
     desk.add(1)
     dispatch(desk.backend)
-    # then jobs do not count as successive
+    # then the next job does not count as following it, and its instances are not kept
     assert "KeepAlivePeriodInSeconds" not in desk.training.asked[-1]["ResourceConfig"]
 
 
@@ -136,12 +137,12 @@ def test_drain_ends_in_time_despite_clock_jumps(jump: float) -> None:
 
     drain(desk.backend, 20, sleep, lambda: monotonic[0])
     assert 18 <= monotonic[0] <= 20
-    # and the pace was kept, except for one burst
+    # and the configured pace was kept, except for one additional burst
     assert 10 <= len(desk.training.jobs) <= 23
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_generation_stamped_by_a_wrong_clock_ends(jump: float) -> None:
+def test_generation_stamped_by_a_wrong_clock_ends(jump: float) -> None:
     assert shown_status(running_since(START + jump), START) == "FAILED"
     assert shown_status(running_since(START), START + 1) == "RUNNING"
 
@@ -162,7 +163,7 @@ def running_since(moment: float) -> GenerationRow:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_queue_order_does_not_depend_on_a_wrong_clock(jump: float) -> None:
-    # given a request with the time of a wrong clock, and later ones
+    # given a request with the time of a wrong clock, and later requests
     desk = Desk(tasks_per_host=1, hosts_max=1, burst=9)
     desk.clock.time = START + jump
     [early] = desk.add(1, user="a")
@@ -180,7 +181,7 @@ def test_drain_measures_waits_by_monotonic_time() -> None:
 
 @pytest.mark.parametrize("behind", [0.0, 1.0, SKEW_SECONDS])
 def test_dispatcher_with_a_slow_clock_respects_the_backoff(behind: float) -> None:
-    # given an account that was full so often that the wait has reached its maximum
+    # given an account whose quota was used up so often that the backoff has reached its maximum
     desk = Desk(burst=1000, rate=10.0)
     desk.training.refuse = QuotaExceededError("full", 4, 0)
     desk.add(1)
@@ -192,6 +193,6 @@ def test_dispatcher_with_a_slow_clock_respects_the_backoff(behind: float) -> Non
     # when another dispatcher runs, whose clock is behind
     desk.clock.time -= behind
     again = dispatch(desk.backend)
-    # then it waits for the same time, too, and creates no job
+    # then the dispatcher waits for the stored time too, and creates no job
     assert again == pytest.approx(wait + behind)
     assert len(desk.store.claimed) == begun

@@ -58,7 +58,7 @@ def test_oldest_requests_are_dispatched_first():
     assert [desk.request(name).status for name in names[4:]] == ["QUEUED"] * 3
 
 
-def test_the_longest_tasks_are_shared_out_first():
+def test_longest_tasks_are_shared_out_first():
     desk = Desk()
     long, *short = [*desk.add(estimate=90.0), *desk.add(3, estimate=30.0)]
     dispatch(desk.backend)
@@ -174,7 +174,7 @@ def test_requests_of_refused_jobs_fail_after_their_last_attempt():
     assert "ValidationException" not in request.reason, "that is for the log"
 
 
-def test_a_request_deleted_after_its_claim_is_not_trained():
+def test_request_deleted_after_its_claim_is_not_trained():
     desk = Desk()
     gone, kept = desk.add(2)
     job = claim(desk.backend, desk.store.queue(2), steady=False)
@@ -186,7 +186,7 @@ def test_a_request_deleted_after_its_claim_is_not_trained():
     assert gone not in (desk.objects.get(keys.manifest(job.job)) or b"").decode()
 
 
-def test_a_job_whose_requests_are_all_deleted_is_never_created():
+def test_job_whose_requests_are_all_deleted_is_never_created():
     desk = Desk()
     [name] = desk.add()
     job = claim(desk.backend, desk.store.queue(1), steady=False)
@@ -222,12 +222,12 @@ def test_training_request_names_all_s3_locations():
 
 @pytest.mark.parametrize(("key", "volume_key"), [("arn:key", "arn:key"), ("arn:key", ""), ("", "")])
 def test_output_has_its_key_when_volumes_take_none(key: str, volume_key: str):
-    # given instances whose volumes use the stack's key, or local disks, or a stack without a key
+    # given instances whose volumes use the stack's key, instances with local disks, or a stack without a key
     desk = Desk(key=key, volume_key=volume_key)
     # when a job is created
     desk.add()
     dispatch(desk.backend)
-    # then output and volumes have their own keys
+    # then the output and the volumes each have the expected key
     request = asked(desk)
     assert request["OutputDataConfig"].get("KmsKeyId", "") == key
     assert request["ResourceConfig"].get("VolumeKmsKeyId", "") == volume_key
@@ -338,7 +338,7 @@ def test_finished_task_is_not_trained_again_after_a_race():
     dispatch(desk.backend)
     desk.result(name)
     desk.end(desk.job().job)
-    # A slow collector, which read the job as running, marks the request as training only now
+    # A slow collector read the job as running, and marks the request as TRAINING only now
     overtaken(desk, lambda seen: desk.store.move(seen, replace(seen, status=Status.TRAINING)))
     collect(desk.backend, desk.job())
     assert (desk.request(name).status, desk.request(name).attempt) == (Status.READY, 1)
@@ -381,7 +381,7 @@ def test_interrupted_request_resumes_from_its_last_checkpoint():
     copied = keys.checkpoint(second, name)
     assert desk.objects.get(f"{copied}state/step") == b"first"
     assert desk.objects.get(f"{copied}progress.json") is None
-    # A late repeated launch must not revert the job's later status
+    # A launch that is repeated late must not revert the job to an earlier status
     desk.objects.put(f"{copied}state/step", b"second")
     running = desk.store.job(second)
     assert running
@@ -491,7 +491,7 @@ def test_ready_request_is_measured_once():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_crashes_end_each_request_exactly_once(seed):
-    """Two hundred requests, with random crashes between steps, lost events and failed jobs."""
+    """Dispatch two hundred requests, with random crashes between steps, lost events and failed jobs."""
     rng, desk = random.Random(seed), Desk(burst=5, rate=1.0)
     names = desk.add(200)
 
@@ -535,7 +535,7 @@ def test_random_crashes_end_each_request_exactly_once(seed):
                 if request.job == job and request.status in IN_FLIGHT and rng.random() < 0.85:
                     alive(lambda name=request.request: desk.result(name))
             desk.end(job, rng.choice(["Completed", "Failed", "Stopped"]))
-            if rng.random() < 0.6:  # otherwise the event is lost
+            if rng.random() < 0.6:  # in the remaining cases the event is lost
                 alive(lambda job=job: collect(desk.backend, desk.store.job(job)))  # type: ignore[arg-type]
         desk.clock.time += rng.uniform(1, 60)
         alive(desk.sweep)

@@ -1,4 +1,4 @@
-"""The pictures of the demonstration: the base must not be trained on the users' subjects."""
+"""The pictures of the demonstration: the training pictures of the base have none of the users' subjects."""
 
 from __future__ import annotations
 

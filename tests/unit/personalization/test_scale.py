@@ -50,12 +50,12 @@ def test_stack_distances_agree_with_a_simulated_lru_cache(exponent: float, reque
 
 
 @pytest.mark.parametrize("route", cache.ROUTES)
-def test_replicas_are_caches_of_their_own(route: str) -> None:
+def test_replicas_have_separate_caches(route: str) -> None:
     # given requests over three replicas
     users, places = 300, 20
     asked = cache.stream(users, 1.0, seed=2, requests=6_000)
     to = cache.routed(asked, users, 3, route)
-    # then the hit rate is that of three real caches, each seeing only its own requests
+    # then the hit rate is that of three separate caches, each of which gets the requests of its replica only
     hits = np.empty(len(asked), dtype=bool)
     for replica in range(3):
         hits[to == replica] = least_recently_used(asked[to == replica], places)
@@ -69,7 +69,8 @@ def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
         found["hit_rate_adapters"] / found["hit_rate_full_copies"], rel=1e-9
     )
     assert found["hit_rate_ratio"] >= 5
-    # and the resident base takes the memory of one copy, so memory for one leaves none for adapters
+    # and the resident base takes the memory of one full copy, so that memory for one copy leaves none for
+    # adapters
     assert cache.places(1, 300) == 0
 
 
@@ -91,7 +92,7 @@ def test_packing_keeps_grahams_bound(tasks: int, hosts: int) -> None:
         seconds = np.random.default_rng([seed, tasks, hosts]).uniform(1, 10, tasks).tolist()
         least = best(seconds, hosts)
         assert lower_bound(seconds, hosts) <= least + 1e-9
-        # Graham 1969: longest first ends within 4/3 - 1/(3 hosts) of the best
+        # Graham 1969: packing the longest first has a makespan of at most 4/3 - 1/(3 hosts) times the minimum
         assert makespan(seconds, pack(seconds, hosts)) <= (4 / 3 - 1 / (3 * hosts)) * least + 1e-9
 
 
@@ -171,9 +172,9 @@ def test_results_come_per_task_and_billing_lasts_until_job_end() -> None:
 def test_warm_pool_serves_matching_jobs_and_is_billed_while_idle() -> None:
     seen = Seen(quota=4, provision_cold=100, load_cold=20, provision_warm=5, load_warm=5)
     seen.create("a", [80], [80], keep_alive=600)
-    seen.clock.run(300)  # ended at 200, warm since then
+    seen.clock.run(300)  # the job ended at 200 s, and its instances are in a warm pool since then
     seen.clock.now = 300
-    seen.create("b", [10], keep_alive=600)  # another shape, so a cold start
+    seen.create("b", [10], keep_alive=600)  # another instance configuration, so the job has a cold start
     seen.create("c", [10], [10], keep_alive=600)
     assert seen.fleet.meter.warm_starts == 1
     assert seen.fleet.meter.warm == 2 * 100
@@ -192,7 +193,7 @@ def test_spot_job_resumes_from_a_checkpoint_without_repeated_results() -> None:
     assert meter.interrupted > 20
     requests = [request for _, request in seen.results]
     assert len(requests) == len(set(requests)) == 60
-    # an interruption costs each of two hosts less than one checkpoint's interval
+    # an interruption costs each of the two hosts less than one checkpoint interval
     assert 20 * 1200 <= meter.training <= 20 * 1200 + meter.interrupted * 2 * 60
     assert meter.warm == 0  # spot jobs have no warm pools
     assert meter.of_it_spot == pytest.approx(meter.billed)
@@ -222,7 +223,8 @@ def rough(seed: int = 0, **settings: bool) -> Outcome:
 
 @pytest.mark.parametrize("spot", [True, False])
 def test_day_with_faults_ends_each_request_exactly_once(spot: bool) -> None:
-    # given missing capacity, broken and interrupted instances, a full quota, events lost and sent twice
+    # given missing capacity, broken and interrupted instances, a quota that is used up, and events that are
+    # lost or sent twice
     day = rough(spot=spot)
     # then all of these faults occurred
     assert day.without_capacity
@@ -235,17 +237,17 @@ def test_day_with_faults_ends_each_request_exactly_once(spot: bool) -> None:
 
 
 def test_jobs_are_never_created_faster_than_the_pace() -> None:
-    # given more instances than needed, and a spike above the pace
+    # given more instances than needed, and a spike of requests above the rate of job creation
     terms = replace(ROUGH, quota=200_000, spot_quota=200_000)
     account = Account(users=80_000, part=0.005, terms=terms)
     for one in (account, account.one_per_user):
         day = one.launch_day()
         assert day.throttled == 0
         starts, rate = np.array(day.starts), one.rate * one.part
-        # in any period, no more than the burst plus the refill
+        # in any period, at most the burst plus the refill
         for many in (2, 10, 50):
             assert np.all(starts[many:] - starts[:-many] >= (many - PACE.burst) / rate - 1e-6)
-    assert np.diff(starts).min() < 1 / rate  # the burst is used
+    assert np.diff(starts).min() < 1 / rate  # and the whole burst is used
 
 
 def test_simulated_day_is_reproducible_by_its_seed() -> None:

@@ -32,7 +32,7 @@ def test_contradictory_values_are_refused(choice: dict[str, str], sentence: str)
     assert error({f"{NAME}.{name}": value for name, value in choice.items()}) == f"{NAME}.{sentence}"
 
 
-def test_the_default_base_is_one_commit():
+def test_default_base_is_one_commit():
     assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", load({}).of(Personalization).base)
 
 
@@ -60,7 +60,7 @@ def test_supported_instance_type_of_a_multi_model_endpoint_is_accepted(instance:
     "instance",
     ["ml.m7g.large", "ml.c6g.xlarge", "ml.inf2.xlarge", "ml.trn1.2xlarge", "ml.p3.2xlarge", "g5.xlarge"],
 )
-def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
+def test_instance_that_cannot_run_the_images_is_refused(instance: str):
     for field in ("serving_instance_type", "training_instance_type"):
         assert error({f"{NAME}.{field}": instance}).startswith(f"{NAME}.{field} must be an x86")
 
@@ -68,10 +68,10 @@ def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
 @pytest.mark.parametrize(
     ("field", "instance", "allowed"),
     [
-        # SageMaker does not offer the family for this use, or this size of it
+        # SageMaker does not offer this family, or this size of the family, for this use
         ("serving_instance_type", "ml.t3.large", HOSTING),
         ("training_instance_type", "ml.m5d.xlarge", TRAINING),
-        # The image cannot use it: Volta, Arm, no multi-model endpoints
+        # The image cannot use the instance: a Volta GPU, an Arm CPU, or no support for multi-model endpoints
         ("training_instance_type", "ml.p3.2xlarge", TRAINING),
         ("serving_instance_type", "ml.c7g.xlarge", HOSTING),
         ("serving_instance_type", "ml.g6.xlarge", HOSTING),
@@ -84,13 +84,14 @@ def test_invalid_instance_type_is_refused_with_the_allowed_ones(field: str, inst
 @pytest.mark.parametrize(
     "registry", ["123456789012.dkr.ecr.eu-central-1.amazonaws.com", "mirror.example.com:5000/aws", ""]
 )
-def test_the_serving_image_may_come_from_another_registry(registry: str):
+def test_serving_image_may_come_from_another_registry(registry: str):
     assert load({f"{NAME}.serving_registry": registry}).of(Personalization).serving_registry == registry
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_rate_limit_of_one_user_cannot_scale_the_endpoint(env):
-    # Target tracking scales on the invocations of all users, so only a user's own limit bounds one user
+    # Target tracking scales on the invocations of all users, so only the rate limit of a user bounds what one
+    # user causes
     chosen = load({"env": env}).of(Personalization)
     assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
 

@@ -1,4 +1,4 @@
-"""Conversion to DynamoDB and back, and concurrent writes."""
+"""Conversion of requests to DynamoDB items and back, and concurrent writes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_request_is_read_back_unchanged():
     assert request_of(unmarshal(marshal(request_item(REQUEST)))) == REQUEST
 
 
-def test_a_move_writes_when_a_request_returned_to_the_queue():
+def test_return_to_the_queue_stores_its_time():
     # given a request whose job was interrupted
     store, client = store_of_tables()
-    # when it returns to the queue
+    # when the request returns to the queue
     assert store.move(replace(REQUEST, requeued_at=0.0), replace(REQUEST, status=Status.QUEUED))
-    # then its row has the time
+    # then the request's row has the time of the return
     (asked,) = client.calls
     first = asked["TransactItems"][0]["Update"]
     assert {"S": iso(REQUEST.requeued_at)} in first["ExpressionAttributeValues"].values()
@@ -89,7 +89,7 @@ def test_request_of_result_accepts_keys_of_results_only():
 
 
 class Client:
-    """DynamoDB client with scripted errors, which then succeeds."""
+    """A DynamoDB client that raises the scripted errors first, and then succeeds."""
 
     def __init__(self, *answers: ClientError):
         self.answers, self.calls = list(answers), []
@@ -189,14 +189,15 @@ def test_settings_of_the_runtime_have_no_defaults(kind):
         assert field.default_factory is MISSING, field.name
 
 
-def test_a_full_job_is_claimed_in_one_transaction(monkeypatch):
-    # given as many requests as the settings allow in one job, of as many users
+def test_full_job_is_claimed_in_one_transaction(monkeypatch):
+    # given as many requests as the settings allow in one job, each of a different user
     store, client = store_of_tables()
     asked = [request(number) for number in range(REQUESTS_PER_JOB)]
     claimed = [replace(one, status=Status.LAUNCHED, job="job") for one in asked]
     # when a job claims all of them
     assert store.claim(job(asked), list(zip(asked, claimed, strict=True)))
-    # then a transaction has at most DynamoDB's 100 items, even with a row of the user for each request
+    # then the transaction has at most 100 items, DynamoDB's limit, although each request adds a row of its
+    # user
     [call] = client.calls
     assert len(call["TransactItems"]) == 1 + 2 * REQUESTS_PER_JOB <= 100
     assert 1 + 3 * REQUESTS_PER_JOB <= 100

@@ -1,4 +1,4 @@
-"""Attempts to access other users' data, which must find the leaks of an API."""
+"""The benchmark's attempts to access other users' data find each leak of an API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Api = Callable[[str, str, dict[str, str], dict[str, Any]], Answer]
 
 
 def strict(method: str, path: str, headers: dict[str, str], body: dict[str, Any]) -> Answer:
-    """Answer as the API should: with the same error for all resources that are not the caller's."""
+    """Answer like a correct API: with the same error for all resources that do not belong to the caller."""
     if not path.startswith("/api/"):
         return 403, {}
     if headers.get("Authorization") != f"Bearer {token()}":

@@ -1,4 +1,4 @@
-"""Registers replacements of the operations of processing and transform jobs."""
+"""Fixtures that replace the operations of processing and transform jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def all_jobs_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineWorld]:
     found = PipelineWorld(tmp_path)
     for name in found.jobs():
-        # A restart creates another world on the same records
+        # The replacements get the world at each call, because a restart creates another world with the same
+        # records
         monkeypatch.setitem(api.OPERATIONS, name, _of_platform(name))
     yield found
     pipelines.shutdown(found.store)

@@ -36,7 +36,7 @@ def refused(text: str) -> ApiError:
 
 
 def test_definition_is_flattened_with_implied_dependencies() -> None:
-    # given steps that refer to each other, and some inside a condition
+    # given steps that refer to each other, some of them inside a condition
     text = defined(
         processing(),
         training(arguments={"HyperParameters": {"rate": metric("best.rate")}}, DependsOn=["Call"]),
@@ -67,7 +67,7 @@ def test_definition_is_flattened_with_implied_dependencies() -> None:
 
 
 def test_explicit_trigger_replaces_an_implied_dependency() -> None:
-    # given a step that reports the failure of another step, which it refers to
+    # given a step that refers to another step, and is triggered by the failure of that step
     text = defined(
         training(),
         function(
@@ -332,7 +332,7 @@ def test_unsupported_member_is_refused_by_name(what: str) -> None:
 
 
 @pytest.mark.parametrize("kind", step_types.UNBUILT)
-def test_step_type_that_is_not_built_is_refused_by_name(kind: str) -> None:
+def test_unsupported_step_type_is_refused_by_name(kind: str) -> None:
     error = refused(defined({"Name": "a", "Type": kind, "Arguments": {}}))
     assert (
         error.message
@@ -351,7 +351,7 @@ def test_step_type_waits_for_its_operation(monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_step_type_of_the_service_is_known() -> None:
     # given the step types in the description of an execution
     shape = api.service_model().shape_for("PipelineExecutionStepMetadata")
-    # then each is supported, or refused by name
+    # then each type is supported, or refused by name
     built = {each.metadata for each in step_types.TYPES.values()}
     assert built | set(step_types.UNBUILT.values()) == set(shape.members)
 
@@ -363,7 +363,7 @@ def test_register_step_has_no_members_that_aws_sets(member: str) -> None:
 
 
 def test_definition_of_every_step_type_is_accepted() -> None:
-    # given one step of each
+    # given one step of each type
     request = {"ExecutionRoleArn": get("Parameters.Role"), "PrimaryContainer": {"Image": "i"}}
     steps = [
         training(CacheConfig={"Enabled": True, "ExpireAfter": "P30d"}, RetryPolicies=[POLICY]),

@@ -44,7 +44,7 @@ def retried(*exceptions: str, **members: Any) -> dict[str, Any]:
 
 
 def test_step_uses_the_results_of_another(world: PipelineWorld) -> None:
-    # given a second job whose hyperparameter is the name of the first
+    # given a second job with the name of the first job as a hyperparameter
     first = training("First")
     second = training("Second", arguments={"HyperParameters": {"of": get("Steps.First.TrainingJobName")}})
     # when
@@ -65,7 +65,7 @@ def test_step_uses_the_results_of_another(world: PipelineWorld) -> None:
 
 @pytest.mark.parametrize(("rmse", "branch"), [(0.25, "Train"), (0.75, "Fail")])
 def test_property_file_decides_a_condition(world: PipelineWorld, rmse: float, branch: str) -> None:
-    # given a report of a processing job, whose URI a training job gets
+    # given a processing job that writes a report, and a training job that gets the report's URI
     world.objects["s3://bucket/report/metrics.json"] = json.dumps({"best": [{"rmse": rmse}]}).encode()
     place = get("Steps.Process.ProcessingOutputConfig.Outputs['report'].S3Output.S3Uri")
     train = training(arguments={"HyperParameters": {"report": place}})
@@ -131,7 +131,7 @@ def test_package_is_registered_once_in_a_new_group(world: PipelineWorld) -> None
 
 
 def test_job_name_has_a_custom_prefix(world: PipelineWorld) -> None:
-    # given a name in the definition, and a hyperparameter with the job's name
+    # given a definition with a job name prefix, and a hyperparameter that refers to the job's name
     arguments = {
         "TrainingJobName": "nightly",
         "HyperParameters": {"me": get("Execution.TrainingJobName")},
@@ -149,7 +149,7 @@ def test_long_step_name_is_cut_in_job_names(world: PipelineWorld) -> None:
 
 
 def test_execution_variables_describe_the_execution(world: PipelineWorld) -> None:
-    # given a function that gets all of them
+    # given a function that gets all execution variables
     names = ("PipelineName", "PipelineArn", "PipelineExecutionId", "PipelineExecutionArn", "StartDateTime")
     heard: dict[str, Any] = {}
     world.functions[ARN] = lambda event: heard.update(event)
@@ -168,7 +168,7 @@ def test_execution_variables_describe_the_execution(world: PipelineWorld) -> Non
 
 
 def test_only_the_branch_of_the_outcome_runs(world: PipelineWorld) -> None:
-    # given a condition on a parameter, and a step that depends on the other branch
+    # given a condition on a parameter, and a step that depends on the branch that does not run
     text = defined(
         condition("Check", compare("GreaterThan", get("Parameters.N"), 1), then=[training("A")],
                   otherwise=[training("B")]),
@@ -179,7 +179,7 @@ def test_only_the_branch_of_the_outcome_runs(world: PipelineWorld) -> None:
     arn, status = world.run(text)
     assert (status, world.statuses(arn)) == ("Succeeded", {"Check": "Succeeded", "A": "Succeeded"})
     assert world.steps(arn)["Check"]["Metadata"] == {"Condition": {"Outcome": "True"}}
-    # and with the other value the other steps run
+    # and with the other value of the parameter the other steps run
     arn = world.start(PipelineParameters=[{"Name": "N", "Value": "1"}])
     world.ended(arn)
     assert list(world.statuses(arn)) == ["Check", "B", "Behind"]
@@ -201,7 +201,7 @@ def test_fail_step_ends_an_execution_with_its_message(world: PipelineWorld) -> N
 
 
 def test_parallel_steps_keep_to_their_maximum(world: PipelineWorld) -> None:
-    # given four jobs that run until they are ended, and a maximum of two
+    # given four jobs that run until the test ends them, and a maximum of two parallel steps
     world.plan = {name: ["InProgress"] for name in "ABCD"}
     world.create(defined(*map(training, "ABCD")), ParallelismConfiguration={"MaxParallelExecutionSteps": 2})
     arn = world.start()
@@ -224,12 +224,12 @@ def test_parallel_steps_keep_to_their_maximum(world: PipelineWorld) -> None:
 
 
 def test_no_step_starts_after_a_failure(world: PipelineWorld) -> None:
-    # given a job that fails while another one runs, and a job that depends on the other one
+    # given a job that fails while another job runs, and a third job that depends on the running job
     world.plan = {"Bad": ["AlgorithmError: no data, exit code: 1"], "Other": ["InProgress"]}
     text = defined(training("Bad"), training("Other"), training("Next", DependsOn=["Other"]))
     arn = world.start(text)
     until(lambda: world.statuses(arn).get("Bad") == "Failed", "the failure", 20)
-    # when the other ends
+    # when the other job ends
     world.end_job(world.asked[1]["TrainingJobName"], "Completed")
     # then
     assert world.ended(arn)["FailureReason"] == STEP_FAILED
@@ -346,7 +346,7 @@ def test_throttled_request_is_retried_without_a_policy(
     assert world.run(defined(training()))[1] == "Succeeded"
 
 
-def test_unbuilt_request_is_not_retried(world: PipelineWorld) -> None:
+def test_unsupported_request_of_a_step_is_not_retried(world: PipelineWorld) -> None:
     world.plan = {"Train": [ApiError("NotImplementedByLocalCloud", "not built", 501), "Completed"]}
     assert world.run(defined(training()))[1] == "Failed"
 
@@ -357,7 +357,7 @@ def test_retried_execution_repeats_unsuccessful_steps(world: PipelineWorld) -> N
     text = defined(training("A"), training("B", DependsOn=["A"]), training("C", DependsOn=["B"]))
     arn, status = world.run(text)
     assert (status, world.statuses(arn)) == ("Failed", {"A": "Succeeded", "B": "Failed"})
-    # when it is retried, twice with the same token
+    # when the execution is retried, twice with the same token
     token = "t" * 32
     for _ in range(2):
         world.call("RetryPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=token)
@@ -366,14 +366,15 @@ def test_retried_execution_repeats_unsuccessful_steps(world: PipelineWorld) -> N
     assert (found["PipelineExecutionStatus"], found.get("FailureReason")) == ("Succeeded", None)
     steps = [asked["TrainingJobName"].split("-")[2] for asked in world.asked]
     assert steps == ["A", "B", "B", "C"]
-    # and one that succeeded is not retried
+    # and an execution that succeeded is not retried
     with pytest.raises(ApiError, match="is Succeeded: only one that failed or stopped") as error:
         world.call("RetryPipelineExecution", PipelineExecutionArn=arn)
     assert error.value.code == "ConflictException"
 
 
 def test_retried_execution_removes_steps_triggered_by_the_failure(world: PipelineWorld) -> None:
-    # given steps triggered by a failure: one, its successor, a condition, and one in its branch
+    # given steps that run after a failure: a triggered step, its successor, a triggered condition, and a step
+    # in its branch
     world.plan = {"Train": ["AlgorithmError: a", "Completed"]}
     failed: dict[str, Any] = {"DependsOn": [{"Step": "Train", "Trigger": "Failed"}]}
     behind = training("Behind", DependsOn=["Tell"])
@@ -441,12 +442,12 @@ def test_callback_waits_for_its_answer(world: PipelineWorld) -> None:
     token = message.pop("token")
     assert message == {"pipelineExecutionArn": arn, "arguments": {"a": ["p"]}, "status": "Executing"}
     assert re.fullmatch(r"[A-Za-z0-9]{10}", token)
-    # when it is answered with an undeclared output, then that is refused
+    # when the callback is answered with an undeclared output, then the answer is refused
     for outputs in ([], [{"Name": "n", "Value": "five"}], [{"Name": "m", "Value": "5"}]):
         with pytest.raises(ApiError) as error:
             world.call("SendPipelineExecutionStepSuccess", CallbackToken=token, OutputParameters=outputs)
         assert error.value.code == "ValidationException"
-    # and when it is answered, twice with the same token
+    # and when the callback is answered, twice with the same token
     answer = {"CallbackToken": token, "OutputParameters": [{"Name": "n", "Value": "5"}]}
     for _ in range(2):
         world.call("SendPipelineExecutionStepSuccess", **answer, ClientRequestToken="r" * 32)
@@ -478,7 +479,7 @@ def test_callback_failure_fails_its_step(world: PipelineWorld) -> None:
 
 
 def test_stop_ends_jobs_and_starts_no_more(world: PipelineWorld) -> None:
-    # given a running job, one that waits for its next attempt, and one that depends on these
+    # given a running job, a job that waits for its next attempt, and a job that depends on the running job
     world.plan = {"A": ["InProgress"], "B": [INTERNAL]}
     later = retried("SageMaker.JOB_INTERNAL_ERROR", IntervalSeconds=1_000)
     arn = world.start(defined(training("A"), training("B", **later), training("C", DependsOn=["A"])))
@@ -497,12 +498,12 @@ def test_stop_ends_jobs_and_starts_no_more(world: PipelineWorld) -> None:
 def test_stop_waits_for_a_callbacks_answer(world: PipelineWorld) -> None:
     arn = world.start(defined(callback(QUEUE), training("Next", DependsOn=["Ask"])))
     until(lambda: world.messages, "the message", 20)
-    # when it is stopped, then the receiver is notified
+    # when the execution is stopped, then the receiver of the callback is notified
     world.call("StopPipelineExecution", PipelineExecutionArn=arn)
     until(lambda: len(world.messages) == 2, "the second message", 20)
     assert world.messages[1] == world.messages[0] | {"status": "Stopping"}
     assert world.describe(arn)["PipelineExecutionStatus"] == "Stopping"
-    # and it ends when the receiver answers
+    # and the execution ends when the receiver answers
     world.call("SendPipelineExecutionStepSuccess", CallbackToken=world.messages[0]["token"])
     assert world.ended(arn)["PipelineExecutionStatus"] == "Stopped"
     assert world.statuses(arn) == {"Ask": "Stopped"}
@@ -515,7 +516,7 @@ def test_stop_waits_for_a_function(world: PipelineWorld) -> None:
     arn = world.start(defined(function(ARN), training(), training("Next", DependsOn=["Call"])))
     both = {"Call": "Executing", "Train": "Executing"}
     until(lambda: world.statuses(arn) == both, "both steps", 20)
-    # when it is stopped, then the job is stopped, and the function runs on
+    # when the execution is stopped, then the job is stopped, and the function continues
     world.call("StopPipelineExecution", PipelineExecutionArn=arn)
     stopped = {"Call": "Executing", "Train": "Stopped"}
     until(lambda: world.statuses(arn) == stopped, "the end of the job", 20)
@@ -559,16 +560,16 @@ def cached(name: str = "Train", after: str = "P1D", **arguments: Any) -> dict[st
 
 
 def test_equal_step_is_not_run_again(world: PipelineWorld) -> None:
-    # given a result
+    # given the result of an earlier execution
     use = training("Use", arguments={"HyperParameters": {"of": get("Steps.Train.TrainingJobName")}})
     first, _ = world.run(defined(cached(), use))
-    # when the pipeline runs twice again, once with another output path, which is not part of the key
+    # when the pipeline runs twice more, once with another output path, which is not part of the cache key
     output: dict[str, Any] = {"OutputDataConfig": {"S3OutputPath": "s3://bucket/other"}}
     world.call("UpdatePipeline", PipelineName="p", PipelineDefinition=defined(cached(**output), use))
     for _ in range(2):
         arn = world.start()
         assert world.ended(arn)["PipelineExecutionStatus"] == "Succeeded"
-        # then it reuses the first result
+        # then both executions reuse that result
         step = world.steps(arn)["Train"]
         assert step["CacheHitResult"] == {"SourcePipelineExecutionArn": first}
         assert step["Metadata"] == world.steps(first)["Train"]["Metadata"]
@@ -581,7 +582,7 @@ def test_equal_step_is_not_run_again(world: PipelineWorld) -> None:
     [cached(HyperParameters={"rate": "2"}), cached("Other"), training(), cached(after="T0m")],
     ids=["another argument", "another step", "no caching", "too old"],
 )
-def test_other_step_is_run(world: PipelineWorld, changed: dict[str, Any]) -> None:
+def test_changed_step_is_not_taken_from_the_cache(world: PipelineWorld, changed: dict[str, Any]) -> None:
     world.run(defined(cached()))
     world.call("UpdatePipeline", PipelineName="p", PipelineDefinition=defined(changed))
     arn = world.start()
@@ -612,7 +613,7 @@ def test_restarted_server_continues_with_a_callback(world: PipelineWorld) -> Non
     until(lambda: world.statuses(arn) == {"Ask": "Executing"}, "the callback", 20)
     token = world.messages[0]["token"]
     other = world.restart()
-    # when the next server continues it, and the callback arrives
+    # when the next server continues the execution, and the callback is answered
     other.recover()
     other.call("SendPipelineExecutionStepSuccess", CallbackToken=token)
     # then
@@ -637,7 +638,7 @@ def test_another_server_retries_lost_jobs_by_policy(world: PipelineWorld, policy
 
 
 def test_restarted_server_requests_a_job_that_was_not_created(world: PipelineWorld) -> None:
-    # given a server that ended after it stored the job's name, before the request
+    # given a server that ended after it stored the job's name, and before it requested the job
     world.plan = {"Train": ["InProgress"]}
     arn = world.start(defined(training()))
     until(lambda: world.statuses(arn) == {"Train": "Executing"}, "the job", 20)

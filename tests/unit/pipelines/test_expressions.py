@@ -1,4 +1,4 @@
-"""Values, conditions, durations and retry policies of pipelines, evaluated."""
+"""Evaluation of the values, conditions, durations and retry policies of pipelines."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_item_is_found_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("path", ["$..a", "a[*]", "a[?(@.b)]", "a[0:]", "a[0,1]"])
-def test_json_path_to_several_values_is_not_built(path: str) -> None:
+def test_json_path_to_several_values_is_unsupported(path: str) -> None:
     with pytest.raises(ApiError, match="which may name several values") as error:
         json_path(path)
     assert error.value.code == "NotImplementedByLocalCloud"
@@ -203,7 +203,7 @@ def test_retries_follow_their_policy(policy: dict[str, Any], delays: list[float 
     # given a policy, and a step whose attempts fail at once
     (found,) = retries.parse([{"ExceptionType": ["Step.THROTTLING"]} | policy], jobs=True)
     elapsed, seen = 0.0, []
-    # when it is retried as long as the policy allows
+    # when the step is retried as long as the policy allows
     for made in range(len(delays)):
         seen.append(found.delay(made, elapsed))
         elapsed += seen[-1] or 0

@@ -70,7 +70,7 @@ def test_create_is_done_once_by_its_token(world: PipelineWorld) -> None:
     request = {"PipelineName": "p", "RoleArn": ROLE, "PipelineDefinition": EMPTY}
     for _ in range(2):
         assert world.call("CreatePipeline", **request, ClientRequestToken=TOKEN) == {"PipelineArn": PIPELINE}
-    # and with another token it is another pipeline of the same name
+    # and with another token, the call would create another pipeline with the same name, and is refused
     error = refused(world, "CreatePipeline", **request)
     assert (error.code, "already exists" in error.message) == ("ValidationException", True)
 
@@ -132,7 +132,7 @@ def test_missing_resource_is_not_found(world: PipelineWorld, operation: str, par
 
 
 def test_deleted_pipeline_leaves_nothing(world: PipelineWorld) -> None:
-    # given a pipeline with tags, an execution that ended, and one that runs
+    # given a pipeline with tags, an execution that has ended, and an execution that is running
     world.plan = {"Train": ["Completed", "InProgress"]}
     world.create(defined(training()), Tags=[{"Key": "a", "Value": "b"}])
     first = world.start()
@@ -140,7 +140,7 @@ def test_deleted_pipeline_leaves_nothing(world: PipelineWorld) -> None:
     second = world.start()
     error = refused(world, "DeletePipeline", PipelineName="p")
     assert (error.code, "1 executions are running" in error.message) == ("ConflictException", True)
-    # when it is deleted after the end of the other
+    # when the pipeline is deleted after the second execution has ended
     world.call("StopPipelineExecution", PipelineExecutionArn=second)
     world.ended(second)
     assert world.call("DeletePipeline", PipelineName="p") == {"PipelineArn": PIPELINE}
@@ -218,7 +218,7 @@ def test_parameters_that_do_not_fit_are_refused(
 
 
 def test_parameters_have_the_types_of_their_definition(world: PipelineWorld) -> None:
-    # given a job that gets all of them
+    # given a job that gets all parameters
     arguments = {
         "HyperParameters": {
             name: {"Std:Join": {"On": "", "Values": [get(f"Parameters.{name}")]}}
@@ -348,7 +348,7 @@ def test_executions_at_once_are_limited(world: PipelineWorld) -> None:
     arn = world.start(defined(training()))
     error = refused(world, "StartPipelineExecution", PipelineName="p")
     assert error.code == "ResourceLimitExceeded"
-    # when it has ended, then another one can start
+    # when the execution has ended, then another one can start
     until(lambda: world.asked, "the job", 20)
     world.end_job(world.asked[0]["TrainingJobName"], "Completed")
     world.ended(arn)

@@ -1,4 +1,4 @@
-"""The demonstration's check of orders, which uses the rules only and finds violations."""
+"""The demonstration's check of orders, which finds violations from the rules alone."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def ruled(*constraints: dict) -> dict:
 def test_order_changes_units_and_cash_less_fees():
     after = execute(Account({"A": 20, "B": 0}, 100.0), {"A": -10, "B": 10}, PRICES, RULES)
     assert after.units == {"A": 10, "B": 10}
-    # 10 units of $10 come in, less 10 fees of $0.2 and 1 %, and 10 units of $20 go out
+    # A sale of 10 units at $10 less 10 fees of $0.2 and 1 %, and a purchase of 10 units at $20
     assert after.cash == pytest.approx(100 + 100 - 3 - 200)
 
 
 @pytest.mark.parametrize("order", [{"A": 0, "B": 0}, {"A": 50, "B": 0}, {"A": 10, "B": 40}])
-def test_order_within_the_rules_has_no_violation(order: dict[str, int]):
+def test_order_within_the_rules_violates_none(order: dict[str, int]):
     assert broken(start(RULES), order, PRICES, RULES) == []
 
 

@@ -1,4 +1,4 @@
-"""The independent check of orders finds each violation, and none in allowed orders."""
+"""The independent check of orders finds each violation, and reports none for allowed orders."""
 
 from __future__ import annotations
 

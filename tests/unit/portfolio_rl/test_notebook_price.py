@@ -68,7 +68,7 @@ def run(prices: PriceList) -> None:
     )
 
 
-def test_the_price_is_that_of_training_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cost_uses_the_price_of_on_demand_training(capsys: pytest.CaptureFixture[str]) -> None:
     # given a list in which other products match the filters too
     prices = PriceList(
         [product("EUC1-TrainWarmPool:ml.m5.xlarge", "9"), product("EUC1-Train:ml.m5.xlarge", "0", "0.276")],

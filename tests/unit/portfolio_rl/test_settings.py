@@ -31,7 +31,7 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
         ("rate(7 days)", True),
         ("cron(0 6 ? * MON *)", True),
         ("cron(0 6 1 * ? *)", True),
-        # which EventBridge refuses
+        # EventBridge refuses this expression
         ("rate(1 days)", False),
         ("rate(7 day)", False),
         ("rate(0 days)", False),
@@ -45,14 +45,14 @@ def test_schedule_must_be_a_valid_eventbridge_expression(schedule: str, taken: b
     assert bool(re.fullmatch(SCHEDULE, schedule)) is taken
 
 
-def test_a_domain_without_its_vpc_is_refused():
+def test_domain_without_its_vpc_is_refused():
     said = error({"portfolio_rl.notebook": "domain"})
     assert said.startswith("portfolio_rl.notebook must be instance or none without vpc_id")
 
 
 @pytest.mark.parametrize("method", ["fitted", "rllib"])
 @pytest.mark.parametrize("objective", ["log", "cvar"])
-def test_an_objective_that_the_method_ignores_is_refused(method: str, objective: str):
+def test_objective_that_the_method_ignores_is_refused(method: str, objective: str):
     given = {"hyperparameters.method": method, "hyperparameters.objective": objective}
     assert error({f"portfolio_rl.{name}": value for name, value in given.items()}) == (
         f"portfolio_rl.hyperparameters.objective must be mean with hyperparameters.method={method}, got"

@@ -51,10 +51,10 @@ def test_folder_without_the_files_is_refused(tmp_path: Path) -> None:
 def test_files_are_downloaded_once(checkout: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a server with the files
     monkeypatch.setattr(quest, "URL", (checkout / quest.FOLDER).as_uri())
-    # when they are requested, and again after it has ended
+    # when the files are requested, and requested again after the server has ended
     root = quest.published(None)
     monkeypatch.setattr(quest, "URL", "file:///gone")
-    # then they come from the cache
+    # then the second request is answered from the cache
     assert quest.published(None) == root
     assert {name: (root / name).read_bytes() for name in CONTENT} == CONTENT
     assert root.is_relative_to(home)

@@ -29,7 +29,7 @@ TARGET = NIGHT + 2
 
 
 def test_request_has_the_data_known_at_the_hour() -> None:
-    # given a history with hours of later runs, and a dataset with future hours
+    # given a history that includes hours of later runs, and a dataset that includes future hours
     world = World()
     world.past.prices = {NIGHT: 31.0, NIGHT + 1: 99.0}
     world.ahead.known = {
@@ -57,7 +57,7 @@ def test_request_has_the_data_known_at_the_hour() -> None:
 
 
 def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
-    # given forecasts frozen by this run and by a later one, and the forecast of the dataset
+    # given forecasts that were frozen by this run and by a later run, and the forecast in the dataset
     class Frozen:
         def days(self, location: str, first: str, last: str) -> dict[str, dict[str, str | int]]:
             cells = {"f06": "50.0", "g06": NIGHT, "f07": "60.0", "g07": NIGHT + 1, "h05": "1.0,,,"}
@@ -67,7 +67,7 @@ def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
     named = f"price_forecast:{LOCATION}"
     world.ahead.known = {named: {hours.text(NIGHT + 1): 1.0, hours.text(NIGHT + 2): 2.0}}
     values = readings.gathered(Frozen(), world.ahead, LOCATION, NIGHT, 1)
-    # then the frozen one is used, unless it was frozen later
+    # then the frozen forecast is used, unless a later run has frozen it
     assert values["price_forecast"] == {NIGHT + 1: 50.0, NIGHT + 2: 2.0}
 
 
@@ -155,12 +155,12 @@ def test_invalid_response_of_the_model_is_not_offered(change: dict[str, Any], na
 
 
 @pytest.mark.parametrize(("level", "segments"), [(4.0, [[5.0, -150.0]]), (30.0, [[-5.0, -150.0]])])
-def test_curve_that_the_state_of_charge_forbids_never_leaves(level: float, segments: list) -> None:
+def test_curve_that_the_state_of_charge_forbids_is_not_sent(level: float, segments: list) -> None:
     for mode in ("self_schedule", "curves", "managed_curves"):
         world = World(mode)
         world.market.known = Telemetry(level, {})
         world.model.change = {"real_time": {"hour": "2022-01-31T07:00Z", "segments": segments}}
-        if mode == "managed_curves":  # the market manages the charge
+        if mode == "managed_curves":  # the market manages the state of charge in this mode
             make_bids(world.desk, NIGHT, 1, ASSET)
             assert world.market.sent == 1
         else:
@@ -219,7 +219,7 @@ def carried(world: World, rows: list[Offer], run: int = NIGHT) -> Telemetry:
 
 
 def test_own_awards_carry_the_state_of_charge() -> None:
-    # given 10 MWh four hours ago, and offers for some of the hours since
+    # given a state of charge of 10 MWh four hours ago, and offers for some of the hours since then
     world = World()
     world.offers.put_level(ASSET, NIGHT - 3, 10.0)
     world.past.prices = {NIGHT - 3: 20.0, NIGHT - 1: 50.0, NIGHT: 10.0}
@@ -232,7 +232,8 @@ def test_own_awards_carry_the_state_of_charge() -> None:
     ]
     # when
     found = carried(world, offers)
-    # then the hour without a bid changes nothing, and the next run continues from the end of this one
+    # then the hour without a bid does not change the state of charge, and the next run continues from its
+    # final value
     assert found.level == pytest.approx(10 + 3.4 - 5 - 3 - 1)
     assert found.awards == {NIGHT + 1: 1.0, NIGHT + 4: 2.0}
     assert world.offers.levels[ASSET, NIGHT + 1] == pytest.approx(10 + 3.4 - 5 - 3)

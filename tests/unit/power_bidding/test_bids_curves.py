@@ -54,7 +54,7 @@ def test_checked_curve_never_buys_above_its_selling_prices(curve: curves.Curve) 
         curves.checked(curve, LOSSY, RULES)
     except CurveError:
         assume(False)
-    # then a MWh bought at any charge price has a profit at any sell price, after losses
+    # then a MWh that is bought at any buying price and sold at any selling price earns a profit after losses
     for bought, buy in curve:
         for sold, sell in curve:
             assert not (bought < 0 < sold) or buy < LOSSY.round_trip * sell
@@ -142,9 +142,11 @@ def test_charge_is_carried_through_hours_without_a_bid() -> None:
 
 @given(st.lists(mws, min_size=1, max_size=25))
 def test_possible_agrees_with_a_search_over_initial_charges(schedule: list[float]) -> None:
-    # given whether some state of charge delivers the schedule, tried in steps of 0.05 MWh
+    # given the result of a search: whether an initial state of charge, in steps of 0.05 MWh, can deliver the
+    # schedule
     def delivered(level: float) -> float:
-        """Return the minimum distance to the bounds; negative if a bound is exceeded."""
+        """Return the minimum distance of the state of charge to its bounds; negative if a bound is
+        exceeded."""
         room = math.inf
         for mw in schedule:
             level -= mw if mw > 0 else 0.85 * mw
@@ -152,6 +154,6 @@ def test_possible_agrees_with_a_search_over_initial_charges(schedule: list[float
         return room
 
     best = max(delivered(step / 20) for step in range(641))
-    # then the result is the same, if the steps are fine enough
+    # then `possible` agrees, unless the distance to a bound is smaller than a step
     assume(abs(best) > 0.05)
     assert charge.possible(schedule, BATTERY) == (best > 0)

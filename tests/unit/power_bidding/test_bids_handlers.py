@@ -1,4 +1,4 @@
-"""The handlers: from events to `core` and back."""
+"""The handlers: they convert events to calls of `core`, and results to responses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Parameter:
 
 
 class Aws:
-    """Waits, pipeline, callbacks, bucket and endpoints, with the methods that the handlers use."""
+    """Waits, pipeline, callbacks, bucket and endpoints in memory, with the methods that the handlers use."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -122,7 +122,7 @@ class Aws:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Put a world in memory behind the handlers."""
+    """Replace the adapters of the handlers by a world in memory."""
     found, aws, parameter = World(), Aws(), Parameter()
     monkeypatch.setenv("BUCKET", "bucket")
     monkeypatch.setenv("ENDPOINT_NAME", "m")

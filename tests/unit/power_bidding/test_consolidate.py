@@ -90,7 +90,7 @@ def place() -> Place:
     return Place()
 
 
-def test_complete_hour_has_the_sources_values(place):
+def test_complete_hour_has_the_values_of_the_feeds(place):
     output = place.run(NOW)
     assert output == {
         "hour": hours.text(NOW),
@@ -307,12 +307,13 @@ def test_run_killed_anywhere_and_repeated_gives_the_same(after):
     output = place.run(NOW, feeds)
     wanted, writes = place.state(), place.kills.writes
     assert writes > 10
-    # when: it is killed at each of its writes in turn, twice
+    # when: the run is killed at each of its writes in turn, twice
     for at in range(1, writes + 1):
         place, feeds = prepared()
         for _ in range(2):
             place.kills.at, place.kills.after, place.kills.writes = at, after, 0
-            with contextlib.suppress(KilledError):  # the second run may have fewer writes left
+            # the second run may have fewer writes than the number at which it would be killed
+            with contextlib.suppress(KilledError):
                 place.run(NOW, feeds)
         place.kills.at = -1
         # then

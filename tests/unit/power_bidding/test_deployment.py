@@ -1,4 +1,5 @@
-"""Deployment: an endpoint per version, tested before it is named, rollback, and killed deployments."""
+"""Deployment: each version has an endpoint, which is tested before the parameter names it; rollback; and
+killed deployments."""
 
 from __future__ import annotations
 
@@ -175,7 +176,7 @@ def test_rollback_swaps_the_two_versions() -> None:
     assert roll_back(cloud.stage, None).version == "1"
     assert cloud.value.former
     assert cloud.value.former.version == "2"
-    # naming the version makes a rollback idempotent
+    # the name of the version in the request makes a rollback idempotent
     assert roll_back(cloud.stage, "1").version == "1"
     assert roll_back(cloud.stage, "2").version == "2"
 

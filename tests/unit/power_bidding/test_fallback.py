@@ -63,7 +63,7 @@ FAILURES = {
 @pytest.mark.parametrize(("fail", "error"), FAILURES.items(), ids=lambda each: getattr(each, "__name__", ""))
 @pytest.mark.parametrize("award", [True, False])
 def test_failure_ends_in_the_latest_curve_or_no_offer(fail: Any, error: Any, award: bool) -> None:
-    # given a day-ahead award for the hour, or none, and a failure
+    # given a failure, and an hour with or without a day-ahead award
     world = World()
     fail(world)
     if award:
@@ -154,7 +154,7 @@ def test_request_to_the_market_is_retried_until_the_deadline() -> None:
     # when the deadline passes
     world.clock.time = NIGHT + 0.75
     fall_back(world.desk, NIGHT, ASSET, "x")
-    # then the hour has a no-offer, whose reason names the unknown state of the offer
+    # then the hour has a no-offer, and its reason says that the state of the offer is unknown
     row = world.row(TARGET)
     assert row
     assert row.status == "no_offer"
@@ -189,18 +189,18 @@ def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None
     world, ours = World("self_schedule", run), run + 18
     world.clock.time = run + 6
     desk = replace(world.desk, settings=replace(SETTINGS, lead_hours=18))
-    # when it makes its offers
+    # when the run makes its offers
     if run == LAST:
         with pytest.raises(MarketRefusedError, match="late: it was due"):
             make_bids(desk, run, 1, ASSET)
         fall_back(desk, run, ASSET, "late")
     else:
         make_bids(desk, run, 1, ASSET)
-    # then the model is asked for the real-time offer only, which is sent
+    # then the model gets a request for the real-time offer only, and that offer is sent
     (asked,) = world.model.asked
     assert asked["day_ahead"] is None
     assert [offer.slot for offer in world.market.accepted.values()] == [Slot(ours, "RT")]
-    # and the last run records no-offers for the day ahead
+    # and the last run before the deadline records no-offers for the day ahead
     rows = [world.row(hour, "DA") for hour in DAY]
     assert {row and row.status for row in rows} == {"no_offer" if run == LAST else None}
 
@@ -213,19 +213,19 @@ def test_day_ahead_falls_back_to_the_run_before() -> None:
     no_model(world)
     # when the last run fails
     fall_back(world.desk, LAST, ASSET, "no model")
-    # then those are sent
+    # then the offers of the previous run are sent
     rows = [world.row(hour, "DA") for hour in DAY]
     assert {(row.status, row.source) for row in rows if row} == {("sent", "fallback")}
     assert world.counts == {"FallbackHours": 24, "NoOfferHours": 1}
 
 
 def test_day_ahead_fallback_must_be_possible_as_a_whole() -> None:
-    # given offers of 40 MWh, of which each is possible alone, but not all together
+    # given day-ahead offers of 40 MWh, each of which is possible, but not all of them together
     world = World("self_schedule", LAST)
     for hour in DAY[:5]:
         day_ahead(world, 8.0, "proposed", hour)
     fall_back(world.desk, LAST, ASSET, "x")
-    # then as many are sent as the battery can deliver
+    # then only as many offers are sent as the battery can deliver
     sent = [hour for hour in DAY if world.row(hour, "DA").status == "sent"]  # type: ignore[union-attr]
     assert sent == [*DAY[1:5]]
 

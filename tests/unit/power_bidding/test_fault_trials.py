@@ -163,7 +163,7 @@ def test_table_counts_each_struck_fault_of_an_hour():
 
 
 def test_no_offer_that_is_not_counted_has_no_alarm(monkeypatch: pytest.MonkeyPatch):
-    # given two earlier no-offers, and three more, of which the metric counts two
+    # given two earlier no-offers, and three further no-offers of which the metric counts two
     monkeypatch.setattr("benchmarks.power_bidding.faults.no_offers.METRIC_SECONDS", 0)
     counts = iter([2, 4])
     monkeypatch.setattr(NoOffers, "_count", lambda self: next(counts))
@@ -195,7 +195,7 @@ def test_metric_of_a_log_line_is_counted(line: str, expected: int):
 
 
 def test_fault_that_no_answer_showed_is_missed():
-    # given a trial with two faults, while one of the feeds is requested
+    # given a trial with two faults, and requests to only one of the two feeds
     with replay(RUN) as server:
         control = FeedServer(server.url, server.control_key, server.secret())
         given = feeds.FeedFaults(control, "HB_NORTH", chance())

@@ -1,4 +1,4 @@
-"""The replay's server: publication times, access, start and end."""
+"""The replay's server: publication times, access control, start and shutdown."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ NOW = "2022-01-31T18:00Z"
 
 
 def ask(server, method: str, path: str, body=None, key: str | None = None, **headers: str):
-    """Return the status and the JSON of a response. `key` is the market's by default."""
+    """Return the status and the JSON of a response. The default of `key` is the market's key."""
     named = {"x-api-key": server.keys.market if key is None else key}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     answer = urllib3.request(method, server.url + path, headers=named, json=body, timeout=10)

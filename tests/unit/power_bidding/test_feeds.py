@@ -134,7 +134,7 @@ def test_missing_field_of_a_secret_is_named():
 
 
 class Secret:
-    """Counts the reads; returns the server's current keys, or its first ones."""
+    """Counts the reads; returns the server's current keys, or its initial keys."""
 
     def __init__(self, server):
         self.server, self.reads, self.known = server, 0, server.secret()

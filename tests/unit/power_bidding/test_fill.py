@@ -1,4 +1,4 @@
-"""Missing hours between, after and without known ones."""
+"""Missing hours: between known hours, after the last known hour, and in gaps that are too long."""
 
 import pytest
 from hypothesis import given

@@ -35,10 +35,10 @@ def test_billed_refuses_an_invalid_duration(seconds: float) -> None:
         billed(seconds)
 
 
-def test_month_is_billed_by_second_and_by_hour() -> None:
-    # given 2 GB at $0.00004 a second, and an instance at $0.115 an hour
+def test_serverless_month_is_billed_by_second_provisioned_by_hour() -> None:
+    # given serverless memory of 2 GB at $0.00004 a second, and an instance at $0.115 an hour
     prices = costs("0.00004", "0.115")
-    # then 730 invocations of 5 s are 3,650 s, and the instance runs for 730 h
+    # then 730 invocations of 5 s are billed as 3,650 s, and the instance as 730 h
     assert prices.serverless(730, 5) == Decimal("0.146")
     assert prices.provisioned() == Decimal("83.95")
     assert prices.busy_share() == pytest.approx(0.115 / 0.144)
@@ -50,7 +50,7 @@ def test_month_is_billed_by_second_and_by_hour() -> None:
         ("0.00004", "0.001", 0.9),
         ("0.00002", "0.0007", 0.0334),
         ("0.0001", "0.0013", 7.77),
-        # exactly equal: 730 * 0.001 = 18,250 * 0.00004
+        # the costs are exactly equal: 730 * 0.001 = 18,250 * 0.00004
         ("0.00004", "0.001", 1.0),
         ("0.00012", "0.00001", 400.0),
     ],
@@ -72,7 +72,8 @@ def test_cost_ratio_follows_assets_memory_and_instance() -> None:
     )
     # when
     found = hosting.costs(chosen, first=6, warm=1)
-    # then two assets are requested every hour, at the prices of that memory and that instance
+    # then the cost is that of two requests an hour, one for each asset, at the prices of that memory and that
+    # instance
     assert found["invocations_a_month"] == 1460
     assert found["dollars_serverless"] == pytest.approx(1460 * 6 * 0.00008)
     assert found["dollars_provisioned"] == pytest.approx(730 * 0.204)
@@ -106,7 +107,7 @@ def test_request_has_the_hours_of_production(tmp_path: Path) -> None:
     path.write_text("\n".join(["hour_utc,price:HUB,real_time:HUB,load,temperature", *rows, ""]))
     # when
     asked = json.loads(hosting.request(Replay(path, "HUB", FIRST, "", "", "", ()), PowerBidding()))
-    # then prices end with the market day, and the hours before are repeated
+    # then the prices end with the market day, and repeated hours fill the time before the history
     history = asked["history"]
     assert history["start"] == later(FIRST, -392 * 24)
     ahead = {name: len(values) - 392 * 24 for name, values in history.items() if name != "start" and values}

@@ -58,7 +58,8 @@ def test_day_ahead_offer_is_due_at_ten_the_previous_day(now, status):
 def test_second_offer_for_an_hour_is_refused():
     found, hour = market(), MIDNIGHT + 5
     assert found.offer(offer(hour), MIDNIGHT) == (200, {"accepted": True})
-    # when, then: a repeated offer is no double, another one is, and one of another market is accepted
+    # when, then: the same offer again does not count as double, a different offer does, and an offer for the
+    # other market is accepted
     assert found.offer(offer(hour), MIDNIGHT)[0] == 409
     assert found.results(MIDNIGHT)["double"] == 0
     assert found.offer(offer(hour, name="b"), MIDNIGHT) == (409, {"error": "already offered"})
@@ -116,7 +117,7 @@ def test_charge_is_carried_and_limits_delivery():
     settled = found.results(MIDNIGHT + 20)["settled"]
     charged = [row["mw"] for row in settled if row["mw"] < 0]
     sold = [row["mw"] for row in settled if row["mw"] > 0]
-    # 32 MWh take less than five hours of charging at 8 MW and 85 %
+    # 32 MWh take less than five hours of charging at 8 MW with an efficiency of 85 %
     assert charged == pytest.approx([-8, -8, -8, -8, -(32 - 4 * 6.8) / 0.85])
     assert sold == pytest.approx([8, 8, 8, 8])
     assert found.results(MIDNIGHT + 20)["revenue"]["battery"] == pytest.approx((sum(charged) + 32) * 50)
@@ -164,7 +165,7 @@ def test_charge_never_leaves_its_bounds(wanted, charge, discharge):
         soc = asset.after(done, soc)
         energy += done
         assert 0 <= soc <= 32
-    assert energy <= 1e-6  # no sale without bought energy
+    assert energy <= 1e-6  # no sale delivers energy that was not bought before
 
 
 def test_checked_offer_equals_the_given_one():

@@ -1,4 +1,5 @@
-"""Whether the deployed model is current: age, trailing loss, and reasons against a retraining."""
+"""The check whether the deployed model is current: its age, its trailing loss, and reasons against a
+retraining."""
 
 from __future__ import annotations
 
@@ -27,9 +28,8 @@ class Trainings:
 
 
 def inspection(errors: dict[int, float] | None = None, model: str = "7") -> Inspection:
-    """Return an inspection with forecasts that are off by these $/MWh, by days before today.
-
-    Prices alternate from day to day between 30 and 40 $/MWh, so persistence is off by 10.
+    """Return an inspection with forecasts whose error is given in $/MWh, by number of days before today.
+    Prices alternate daily between 30 and 40 $/MWh, so the error of persistence is 10.
     """
     offers, past = Offers(Turns()), Past(days=30)
     for back in range(-3, 25):
@@ -66,7 +66,7 @@ def test_model_is_current_while_it_beats_persistence(error: float, current: bool
 
 
 def test_one_day_of_spikes_does_not_decide() -> None:
-    # given 13 good days, and one on which the forecast was off by 1,000 times persistence's error
+    # given 13 good days, and a day on which the error of the forecast was 1,000 times that of persistence
     desk = inspection(dict.fromkeys(range(2, 15), 8.0) | {1: 10_000.0})
     assert loss_ratio(desk, ASSET, LOCATION, "7", RUN) == pytest.approx((13 * 0.8 + 3) / 14)
     assert check_model(desk, Trainings(), YOUNG, None, RUN)["current"]
@@ -84,7 +84,7 @@ def test_loss_of_too_few_days_is_no_judgement() -> None:
 
 
 def test_loss_uses_the_last_14_days_only() -> None:
-    # given very wrong forecasts of today, which has not ended, and of days long ago
+    # given very wrong forecasts for today, which has not ended, and for days more than 14 days ago
     desk = inspection(dict.fromkeys(range(1, 15), 5.0) | {0: 500.0, -1: 500.0, 15: 500.0, 16: 500.0})
     before = loss_ratio(desk, ASSET, LOCATION, "7", RUN)
     assert before == pytest.approx(0.5)
@@ -109,7 +109,7 @@ def test_days_of_23_and_25_hours_are_judged(day: str) -> None:
     prices = dict.fromkeys(before, 30.0) | dict.fromkeys(whole, 40.0)
     forecast = Forecast(ASSET, day, whole[0], [45.0] * len(whole), "7", 0, "x")
     assert day_ratio(forecast, prices, ZONE) == 0.5
-    # a missing price gives no loss
+    # an hour without a price has no loss
     del prices[whole[3]]
     assert day_ratio(forecast, prices, ZONE) is None
 
@@ -131,6 +131,6 @@ def test_run_continues_while_a_retraining_executes() -> None:
     ("last", "current"), [(RUN - 24, False), (RUN - 23, True), (RUN, True), (RUN + 1, False)]
 )
 def test_model_in_service_is_not_retrained_too_soon(last: int, current: bool) -> None:
-    # after a failed pipeline, or a version that was not better, it is not started again every hour
+    # A pipeline that failed, or made a version that was not better, is not started again every hour.
     found = check_model(inspection(), Trainings(), Serving("e", "7", RUN - 200), last, RUN)
     assert found["current"] is current

@@ -75,7 +75,7 @@ def test_bids_are_sent_once_when_the_switch_is_go() -> None:
     assert report["offers"] == [
         {"offer": "2022-01-31T07:00Z#RT", "status": "sent", "source": "model", "reason": ""}
     ]
-    # when it runs again, nothing changes
+    # when the bids run again, nothing changes
     make_bids(world.desk, NIGHT, 2, ASSET)
     assert (world.row(TARGET), world.market.sent, world.model.calls) == (row, 1, 1)
 
@@ -96,13 +96,13 @@ def test_no_offer_is_sent_when_the_switch_is_stop() -> None:
 
 
 def test_offer_marked_by_a_killed_run_survives_a_stop() -> None:
-    # given a run that was killed between its mark and the market
+    # given a run that was killed after it marked the offer as leaving, before the market got it
     world = World()
     world.turns.run([lambda: make_bids(world.desk, NIGHT, 1, ASSET)], [], [(0, 4)])
     row = world.row(TARGET)
     assert row
     assert (row.tried, world.market.sent) == ("2022-01-31T05:15:00Z", 0)
-    # when the switch is set to stop, and to go again
+    # when the switch is set to `stop`, and then to `go` again
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
     assert world.market.sent == 0
@@ -151,7 +151,7 @@ def test_newer_dataset_replaces_an_offer_that_has_not_left() -> None:
     assert after
     assert before.curve != after.curve
     assert after.version == 2
-    # an older one does not replace it
+    # an older dataset does not replace the offer
     make_bids(world.desk, NIGHT, 1, ASSET)
     assert world.row(TARGET) == after
 
@@ -217,7 +217,7 @@ def works(world: World, kinds: list[str]) -> list:
 
 
 def stopped_bids(world: World) -> None:
-    """Set the switch to stop while others run, then run."""
+    """Set the switch to stop while other workers run, then run the bids."""
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
 
@@ -248,14 +248,14 @@ def check_one_offer(world: World) -> None:
 def test_exactly_one_offer_is_sent_by_interleaved_and_killed_runs(
     kinds: list[str], schedule: list[int], kill: list, down: int, refuses: set[str]
 ) -> None:
-    # given runs for one hour that interleave in any order, some killed after any write
+    # given runs for the same hour that interleave in any order, some of them killed after any write
     world = World()
     world.market.down, world.market.refuses = down, refuses
     results = world.turns.run(works(world, kinds), schedule, kill)
     bugs = [each for each in results if isinstance(each, Exception)]
     assert all(isinstance(each, MarketDownError | MarketRefusedError) for each in bugs), bugs
     assert len(world.market.accepted) <= 1
-    # when the state machine continues: the bids again, and a fallback if they fail
+    # when the state machine continues: it runs the bids again, and a fallback if they fail
     world.market.down = 0
     try:
         make_bids(world.desk, NIGHT, 1, ASSET)
@@ -276,7 +276,8 @@ TURNS = 16
     "kinds", [["bids", "fall back"], ["fall back", "bids"], ["bids", "newer"], ["bids", "stopped bids"]]
 )
 def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) -> None:
-    # given one run interrupted at every turn by another, which is itself interrupted at every turn
+    # given two runs: after any number of its calls, the first is interrupted by the second, which makes any
+    # number of calls before the first continues
     for first in range(TURNS):
         for second in range(1, TURNS):
             world = World()
@@ -288,7 +289,7 @@ def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) ->
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_killed_run_sends_the_same_offer_once(first: int, second: int) -> None:
-    # given a run killed after any of its writes, and again at the next attempt
+    # given a run that is killed after any of its writes, and killed again at the next attempt
     world = World()
     for at in (first, second):
         world.turns.run(works(world, ["bids"]), [], [(0, at)])
@@ -313,7 +314,7 @@ def test_no_offer_is_sent_while_stopped_by_interleaved_runs(
 
 
 def test_kill_ends_a_worker_without_running_handlers() -> None:
-    # a test of the helper: a kill ends the function, and none of its handlers runs
+    # a test of the helper `Turns`: a kill ends the function without running its exception handlers
     world = World()
     (result,) = world.turns.run(works(world, ["bids"]), [], [(0, 1)])
     assert isinstance(result, Killed)

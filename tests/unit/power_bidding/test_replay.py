@@ -1,4 +1,5 @@
-"""A replay's rate follows the duration of a rehearsed offer; its figures follow the market's settlement."""
+"""The rate of a replay depends on the duration of a rehearsed offer, and the figures agree with the market's
+settlement."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ NOTICE_HOURS = 3.75
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.9, 2.7, 30.0])
-def test_an_offer_has_its_room_before_the_deadline(seconds: float) -> None:
+def test_replay_rate_leaves_time_for_an_offer(seconds: float) -> None:
     plan = replace(steps.WEEK, rate=2100, room=6)
     rate = steps.sustained_rate(seconds, NOTICE_HOURS, plan)
     assert NOTICE_HOURS * 3600 / rate >= plan.room * seconds
@@ -28,13 +29,13 @@ def test_replay_rate_falls_when_a_rehearsed_offer_takes_longer() -> None:
 
 
 def test_awards_earn_only_deliverable_energy() -> None:
-    # given a store that buys 8 MWh once, and awards that sell this energy twice
+    # given a battery that buys 8 MWh once, and awards that sell this energy twice
     asset = {"energy": 8.0, "charge_efficiency": 1.0, "discharge_efficiency": 1.0}
     rows = [
         {"award": award, "day_ahead_price": day_ahead, "price": price}
         for award, day_ahead, price in [(-8.0, 10.0, 12.0), (8.0, 50.0, 40.0), (8.0, 60.0, 90.0)]
     ]
-    # then the second sale is bought back at the real-time price
+    # then the energy of the second sale is bought back at the real-time price
     assert worth.awards_alone(rows, asset) == -80 + 400 + 8 * 60 - 8 * 90
 
 

@@ -1,4 +1,4 @@
-"""The clients of the sources, against the replay's server and unusual responses."""
+"""The clients of the feeds' sources, called against the replay's server and with unusual responses."""
 
 import io
 import json

@@ -107,7 +107,7 @@ class Room:
         return waiting.begin(self.room, NIGHT, token, MACHINE, "s3://bucket/training/")
 
     def event(self, status: str) -> None:
-        """Deliver the pipeline's event, if a pipeline was started."""
+        """Deliver the event of the pipeline's end, if a pipeline was started."""
         for execution in [*self.executions.values()]:
             if status in ENDED:
                 self.status = status
@@ -168,7 +168,7 @@ def test_event_out_of_order_changes_nothing() -> None:
     assert room.answers == [("one", "PipelineStopped")]
 
 
-def test_answer_to_a_task_that_timed_out_is_fine() -> None:
+def test_answer_to_a_timed_out_task_is_ignored() -> None:
     room = Room()
     room.task("one")
     room.over.add("one")
@@ -233,7 +233,7 @@ def test_request_is_of_the_state_machines_execution() -> None:
 def test_wait_ends_once_in_any_order_despite_kills(
     status: str, kinds: list[str], schedule: list[int], kill: list, early: bool
 ) -> None:
-    # given a task, perhaps after an attempt that started the pipeline, with concurrent events and sweeps
+    # given a task with concurrent events and sweeps; an earlier attempt may have started the pipeline
     room = Room()
     if early:
         room.turns.run([lambda: room.task("first")], [], [(0, 2)])
@@ -251,7 +251,7 @@ def test_wait_ends_once_in_any_order_despite_kills(
         room.task(token)
     room.status = status
     room.sweep()
-    # then the pipeline was started once, and the current token was answered once
+    # then the pipeline was started once, and the current token got one answer
     assert len(room.executions) == 1
     assert [answer for each, answer in room.answers if each == token] == [answer_of(status)]
     assert {answer for _, answer in room.answers} == {answer_of(status)}
@@ -271,7 +271,8 @@ def test_sweeper_completes_a_killed_ending(at: int, status: str) -> None:
 
 
 def test_pipeline_that_never_started_leaves_an_open_wait() -> None:
-    # given a task killed before it started the pipeline: it is retried, or its heartbeat times out
+    # given a task that was killed before it started the pipeline, and that is retried or ends by its
+    # heartbeat timeout
     room = Room()
     room.turns.run([lambda: room.task("one")], [], [(0, 1)])
     room.sweep()

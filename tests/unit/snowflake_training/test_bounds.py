@@ -85,5 +85,5 @@ def definition(settings: SnowflakeTraining, inputs: dict[str, str]) -> dict[str,
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_defaults_stay_within_a_new_accounts_quotas(env: str) -> None:
-    # 10 concurrent invocations of all serverless endpoints together
+    # The quota is 10 concurrent invocations for all serverless endpoints of an account.
     assert load({"env": env}).of(SnowflakeTraining).serverless_concurrency <= 10

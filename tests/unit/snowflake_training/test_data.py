@@ -1,4 +1,4 @@
-"""The choice of the training table, and errors when it is not available."""
+"""The choice of the training table, and the errors when the table is not available."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_missing_data_file_is_an_error_and_not_another_table(tmp_path, monkeypat
         data.load()
 
 
-def test_a_file_that_lacks_columns_is_refused_by_their_names(tmp_path, monkeypatch):
+def test_file_that_lacks_columns_is_refused_by_their_names(tmp_path, monkeypatch):
     (tmp_path / "california_housing.csv").write_text("a,b\n1,2\n")
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
     with pytest.raises(data.DataError, match=r"lacks households, .*median_house_value"):

@@ -1,4 +1,4 @@
-"""One grammar for names in Snowflake: settings and container accept and refuse the same ones."""
+"""Names in Snowflake: the settings and the container accept and refuse the same names."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def deployable(name: str, text: str) -> bool:
         ("coordinates", PAIRS, NO_PAIRS),
     ],
 )
-def test_settings_and_container_take_the_same_names(name: str, right: list[str], wrong: list[str]):
+def test_settings_and_container_accept_the_same_names(name: str, right: list[str], wrong: list[str]):
     for text in right:
         assert (deployable(name, text), trainable(name, text)) == (True, True), text
     for text in wrong:
@@ -89,7 +89,7 @@ def test_settings_and_container_describe_names_alike():
     assert snowflake_training.NAME == identifiers.NAME
 
 
-def test_identifier_means_its_upper_case_unless_quoted():
+def test_unquoted_identifier_is_converted_to_upper_case():
     assert {text: identifiers.identifier(text) for text in NAMES} == NAMES
     assert identifiers.table('db."My Schema".t') == ("DB", "My Schema", "T")
 

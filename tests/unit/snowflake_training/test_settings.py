@@ -30,7 +30,7 @@ def test_serverless_memory_of_4096_mb_is_accepted():
 @pytest.mark.parametrize(
     ("field", "instance", "allowed"),
     [
-        # SageMaker does not offer this size of the family for this use
+        # SageMaker does not offer this size of the instance family for this use
         ("instance_type", "ml.c5.large", "ml.c5 in the sizes xlarge, 2xlarge, 4xlarge, 9xlarge"),
         ("notebook_instance_type", "ml.t3.nano", "ml.t3 in the sizes medium, large, xlarge, 2xlarge"),
         # XGBoost's CPU build cannot use its GPU
@@ -58,6 +58,7 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
         if field.name in ("secret", "table", "target", "mode", "tree_method"):
             continue
         assert container.name_of(field.name) in ours, f"the container also reads {field.name}"
-        if field.name != "coordinates":  # which are the demonstration's, not the container's
+        # hyperparameters whose defaults are those of the demonstration, not of the container
+        if field.name != "coordinates":
             assert field.default is not MISSING
             assert getattr(theirs, field.name) == field.default, field.name

@@ -1,4 +1,4 @@
-"""Training runs of `test_hosts.py`. `python runs_on_hosts.py FOLDER HOST HOST RANK` is one host of two."""
+"""Training runs of `test_hosts.py`. `python runs_on_hosts.py FOLDER HOST HOST RANK` runs one of two hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 COUNT = 57
 QUICK = Settings(strategy="glister", fraction=0.3, epochs=4, interval=2, batch_size=8)
 RUNS = {
-    # 57 examples, or 17 of them: the last batch has one, so that a host's share is empty
+    # With 57 examples, or 17 of them, the last batch has one example, so that one host has none of it
     "full": replace(QUICK, strategy="full", fraction=1.0),
     "adaptive_random": replace(QUICK, strategy="adaptive_random", augment=True),
     "glister": QUICK,
@@ -32,7 +32,7 @@ RUNS = {
     "gradmatch_pb": replace(QUICK, strategy="gradmatch_pb", match_batch=4),
     "infobatch": replace(QUICK, strategy="infobatch", fraction=1.0),
     "milo": replace(QUICK, strategy="milo"),
-    # with batch normalization, at a rate at which training does not amplify rounding
+    # with batch normalization, at a learning rate at which training does not amplify rounding errors
     "fast": replace(
         QUICK,
         strategy="full",
@@ -47,7 +47,7 @@ RUNS = {
 
 
 def examples(count: int, seed: int) -> Examples:
-    """Noise of 8 by 8 pixels with a bright column, whose place is the class."""
+    """Pictures of 8 by 8 pixels: noise with a bright column, whose position is the class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     images = torch.randint(120, (count, 1, 8, 8), generator=generator)
@@ -60,7 +60,7 @@ DATA = Data(examples(COUNT, 0), examples(31, 1), None, ("left", "middle", "right
 
 
 class Recorded(Learner):
-    """A run that keeps its selections."""
+    """A run that records its selections."""
 
     def __init__(self, settings: Settings, hosts: Hosts):
         super().__init__(settings, DATA, 0, CPU, hosts)
@@ -85,7 +85,8 @@ def result(name: str, hosts: Hosts) -> dict[str, Any]:
 
 
 def normalized(hosts: Hosts, count: int) -> dict[str, Any]:
-    """Normalize a batch, of which each host has a part. Return outputs, gradients and running statistics."""
+    """Normalize a batch that is distributed over the hosts. Return outputs, gradients and running
+    statistics."""
     generator = torch.Generator().manual_seed(0)
     images, factors = torch.randn(2, count, 3, 4, 4, generator=generator) + 2
     layer = hosts.norm(3)

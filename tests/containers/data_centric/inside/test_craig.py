@@ -1,4 +1,5 @@
-"""Facility location against exhaustive search and the naive greedy, and CRAIG's weights."""
+"""Facility location compared with exhaustive search and with the naive greedy algorithm, and CRAIG's
+weights."""
 
 from __future__ import annotations
 

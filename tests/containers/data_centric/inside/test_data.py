@@ -75,7 +75,7 @@ def test_split_takes_a_share_of_each_class(tmp_path: Path) -> None:
     assert torch.bincount(found.validation.labels).tolist() == [2, 1]
     assert torch.bincount(found.train.labels).tolist() == [4, 2]
     assert found.digest == again.digest
-    # no example is in both
+    # no example is in both parts
     every = torch.cat([found.train.images, found.validation.images]).flatten(1)
     assert len(every.unique(dim=0)) == 9
 
@@ -114,7 +114,7 @@ def test_channel_without_a_class_is_refused_for_validation(tmp_path: Path) -> No
         read(tmp_path)
 
 
-def test_class_that_training_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_class_without_training_examples_is_refused(tmp_path: Path) -> None:
     arrays(tmp_path / "train")
     arrays(tmp_path / "validation", IMAGES[:4], ["cat", "dog", "emu", "yak"])
     with pytest.raises(FatalError, match="validation must be among those of train, got yak"):
@@ -132,7 +132,7 @@ def test_class_that_training_does_not_have_is_refused(tmp_path: Path) -> None:
         ({"cat/a.png": png(IMAGES[0])}, "channel train must have at least 2 classes, got cat"),
     ],
 )
-def test_channel_of_another_content_is_refused(
+def test_channel_with_unexpected_content_is_refused(
     written: dict[str, bytes], sentence: str, tmp_path: Path
 ) -> None:
     (tmp_path / "train").mkdir()

@@ -1,4 +1,4 @@
-"""GLISTER against its definition: autograd and a greedy that steps the real layer."""
+"""GLISTER compared with its definition: autograd, and a greedy algorithm that updates the real last layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from subset_training.strategies.held import Held
 
 
 def loss_gradient(layer: Tensor, outputs: Outputs, rows: list[int]) -> Tensor:
-    """The gradient of the summed loss of some rows to a change of the last layer, by autograd."""
+    """Return the gradient of the summed loss of some rows with respect to a change of the last layer, by
+    autograd."""
     change = layer.clone().requires_grad_()
     logits = outputs.logits[rows] + outputs.inputs[rows] @ change.T
     loss = functional.cross_entropy(logits, outputs.labels[rows], reduction="sum")
@@ -26,8 +27,9 @@ def loss_gradient(layer: Tensor, outputs: Outputs, rows: list[int]) -> Tensor:
 
 
 def greedy_by_definition(state: State, shares: list[list[int]], groups: list[int]) -> list[int]:
-    """Take shares[round][group] examples in each round, by the product of their gradients with that of the
-    validation loss after one step on those already taken.
+    """In each round, take shares[round][group] examples of each group. The score of an example is the product
+    of its gradient with the gradient of the validation loss, after one step on the examples that are already
+    taken.
     """
     train, validation = state.train(), state.validation()
     start = torch.zeros(3, 5, dtype=torch.float64)
@@ -67,7 +69,7 @@ def test_rounds_of_glister_update_the_validation_loss_between_them(
 
 
 def test_rounds_change_the_selection(make_state: Callable[..., State]) -> None:
-    # the update matters on these problems: without it, all rounds would rank alike
+    # The update of the validation loss matters: without it, all rounds would rank the examples alike.
     found = [
         (set(Glister(1).select(state, 6).indices.tolist()), set(Glister(0).select(state, 6).indices.tolist()))
         for state in (make_state(seed=seed) for seed in range(3))
@@ -88,17 +90,18 @@ def test_balanced_glister_selects_the_best_of_each_class(make_state: Callable[..
 
 def test_stochastic_greedy_selects_the_best_of_a_sample(make_state: Callable[..., State]) -> None:
     state = make_state(count=40)
-    # given a sample of all examples, it is greedy
+    # given a sample of all examples, stochastic greedy equals greedy
     whole = Glister(0, epsilon=1e-9).select(state, 10).indices
     assert torch.equal(whole, Glister(0).select(state, 10).indices)
-    # given the paper's sample of n / k * ln(1 / epsilon), 28 of 40, the first taken is one of the best 13
+    # given the GLISTER paper's sample of n / k * ln(1 / epsilon), here 28 of 40, the first example taken is
+    # among the best 13
     first = int(Glister(0, epsilon=1e-3).select(state, 10).indices[0])
     assert first in Glister(1).select(state, 13).indices
     assert not torch.equal(whole, Glister(0, epsilon=0.3).select(state, 10).indices)
 
 
 def test_mixture_is_half_random_and_half_from_the_pool(make_state: Callable[..., State]) -> None:
-    # given a pool of twice the half, held for ten epochs
+    # given a pool that is kept for ten epochs, and has twice as many examples as are drawn from it
     pool = Held(Glister(balanced=True), 10)
     mixture, random = Mixture(pool), AdaptiveRandom()
     drawn = []
@@ -106,18 +109,18 @@ def test_mixture_is_half_random_and_half_from_the_pool(make_state: Callable[...,
         state = make_state(count=60, epoch=epoch)
         # when
         indices = mixture.select(state, 12).indices
-        # then the first half is that of adaptive random, and the rest is from the pool
+        # then the first half is selected as by adaptive random, and the second half is from the pool
         assert torch.equal(indices[:6], random.select(state, 6).indices)
         assert pool.kept is not None
         assert len(pool.kept.indices) == 12
         assert torch.isin(indices[6:], pool.kept.indices).all()
         drawn.append(frozenset(indices[6:].tolist()))
-    # and it is drawn afresh in every epoch
+    # and the second half is drawn again in every epoch
     assert len(set(drawn)) == 5
 
 
 def test_mixture_is_random_before_its_first_pool(make_state: Callable[..., State]) -> None:
-    # given a pool from the third epoch on
+    # given a strategy that selects its first pool in the third epoch
     mixture, random = Mixture(Held(Glister(balanced=True), 2), begin=2), AdaptiveRandom()
     for epoch in range(3):
         state = make_state(count=60, epoch=epoch)

@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit against least squares, and GradMatch against the gradients themselves."""
+"""Orthogonal matching pursuit compared with least squares, and GradMatch compared with the full gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def objective(vectors: Any, target: Any, weights: Any, penalty: float) -> float:
 
 
 def best_nonnegative(vectors: Any, target: Any, penalty: float) -> float:
-    """The least objective over all sets of positive weights."""
+    """Return the minimum of the objective over all sets of positive weights."""
     count, least = len(vectors), float((target**2).sum())
     for chosen in chain.from_iterable(combinations(range(count), size) for size in range(1, count + 1)):
         part = vectors[list(chosen)]
@@ -42,11 +42,11 @@ def test_nonnegative_least_squares_equals_exhaustive_search(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pursuit_follows_its_definition_step_by_step(seed: int) -> None:
-    # given vectors with a common direction, so that many of them help
+    # given vectors with a common direction, so that many of them reduce the residual
     generator = np.random.default_rng(seed)
     vectors = generator.normal(size=(8, 20)) + 1
     target, penalty = vectors.sum(0), 0.5
-    # when each step takes the greatest product with the residual, and fits all weights
+    # when each step takes the vector with the greatest product with the residual, and fits all weights
     taken: list[int] = []
     for k in range(1, 9):
         part = vectors[taken]
@@ -56,7 +56,7 @@ def test_pursuit_follows_its_definition_step_by_step(seed: int) -> None:
         part = vectors[taken]
         expected = np.linalg.solve(part @ part.T + penalty * np.eye(k), part @ target)
         assert (expected > 0).all()
-        # then the pursuit of k vectors has taken the same, with the same weights
+        # then the pursuit of k vectors has taken the same vectors, with the same weights
         found, weights = matching_pursuit(vectors @ vectors.T, vectors @ target, penalty, k, np.ones(8, int))
         assert found.tolist() == taken
         assert weights == pytest.approx(expected)
@@ -89,7 +89,7 @@ def test_gradmatch_is_nearer_to_the_full_gradient_than_random(
         every = gradient_sums(state, torch.arange(80), torch.ones(80))
         chosen, random = made.select(state, 24), torch.randperm(80)[:24]
 
-        # when both may choose the length of their step
+        # when GradMatch and random selection both use the best scale of their gradient
         def distance(indices: torch.Tensor, weights: torch.Tensor, every=every, state=state) -> float:
             found = gradient_sums(state, indices, weights)
             return float(
@@ -110,7 +110,7 @@ def test_all_examples_of_a_batch_have_its_weight(make_state: Callable[..., State
 
 
 def test_random_examples_fill_the_budget_with_weight_one(make_state: Callable[..., State]) -> None:
-    # given two of five examples, with weights for the sum over twelve
+    # given two selected examples with the weights 5 and 4, and a budget of five of twelve examples
     chosen = filled(make_state(), torch.tensor([7, 2]), torch.tensor([5.0, 4.0]), 5)
     # then
     assert chosen.indices[:2].tolist() == [7, 2]

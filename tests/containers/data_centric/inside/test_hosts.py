@@ -64,7 +64,7 @@ def one_thread() -> Any:
 @pytest.mark.parametrize("name", RUNS)
 def test_two_hosts_train_the_same_model_as_one(name: str, two: dict[str, Any]) -> None:
     found, expected = two[name], runs_on_hosts.result(name, Hosts())
-    # the subset and its weights of every epoch
+    # the subset of every epoch, and its weights
     for (indices, weights), (others, theirs) in zip(found["selections"], expected["selections"], strict=True):
         assert torch.equal(indices, others)
         torch.testing.assert_close(weights, theirs, rtol=1e-4, atol=1e-5)

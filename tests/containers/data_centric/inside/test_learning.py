@@ -1,4 +1,4 @@
-"""The training loop: weights, amortised forward passes, resumption, and that it learns."""
+"""The training loop: example weights, reuse of forward passes, resumption, and learning."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_selection_passes_over_the_training_set_once_an_interval(
     assert [row["selection_forwards"] for row in fresh.rows] == [
         60 if epoch >= first and epoch % 2 == 0 else 0 for epoch in range(6)
     ]
-    # recorded outputs are of the training before the first selection, of that selection, and of training
-    # after it: two epochs of 18 of 60
+    # outputs are recorded in the training before the first selection, in that selection, and in the training
+    # after it: two epochs of 18 of 60 examples
     missing = [row["selection_forwards"] for row in recorded.rows]
     assert missing == ([0, 0, 24, 0, 0, 0] if first else [60, 0, 0, 0, 0, 0])
     assert [row["examples"] for row in fresh.rows] == [18] * 6
@@ -118,7 +118,7 @@ def test_selection_passes_over_the_training_set_once_an_interval(
 
 
 def test_recorded_outputs_are_those_of_the_last_training_step(data: Data) -> None:
-    # given one step on all examples, whose outputs are those before it
+    # given one training step on all examples: the recorded outputs are those before the step
     settings = replace(QUICK, strategy="full", fraction=1.0, outputs="recorded", batch_size=60)
     learner = Learner(settings, data, 0, CPU)
     before = Learner(settings, data, 0, CPU)
@@ -153,7 +153,7 @@ def test_step_follows_the_weighted_mean_of_the_losses(data: Data) -> None:
     learner, other = (Learner(settings, data, 0, CPU) for _ in range(2))
     # when
     learner._train(0, Selection(torch.tensor([4, 9, 11]), weights))
-    # then each parameter has moved by the rate times the gradient of that mean
+    # then each parameter has changed by the learning rate times the gradient of the weighted mean
     mean, deviation = statistics(data.train)
     images = (data.train.images[[4, 9, 11]].float() - mean) / deviation
     losses = torch.nn.functional.cross_entropy(
@@ -199,7 +199,7 @@ def test_augmented_pictures_are_windows_of_the_padded_ones() -> None:
         assert places
         kinds.add(places[0])
     assert len(kinds) > 20
-    # at the edge, a window of the reflected rim is the mirror image of another
+    # at the edge, a window of the reflected border is the mirror image of another window
     assert {mirrored for _, right, mirrored in kinds if 1 < right < 7} == {False, True}
 
 
@@ -247,17 +247,17 @@ def test_evaluation_does_not_change_the_model(data: Data) -> None:
     # given a network with running statistics of its batches
     learner = Learner(replace(QUICK, model="resnet18"), data, 0, CPU)
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    # when it is evaluated in batches of different sizes
+    # when the network is evaluated in batches of different sizes
     loss, accuracy = learner.evaluate(learner.loaders["validation"])
     learner.loaders["validation"].size = 2
-    # then neither it nor the result changes
+    # then neither the network nor the result changes
     assert learner.evaluate(learner.loaders["validation"]) == pytest.approx((loss, accuracy), abs=1e-5)
     assert all(torch.equal(before[name], value) for name, value in learner.model.state_dict().items())
 
 
 def test_resnet9_has_the_size_of_the_published_one() -> None:
     model = models.build("resnet9", (3, 32, 32), 10, 0)
-    # and a bias of the last layer, which the published one does not have
+    # and a bias of the last layer, which the published network does not have
     assert sum(parameter.numel() for parameter in model.parameters()) == 6_573_120 + 10
     logits, features = model.both(torch.rand(2, 3, 16, 16))
     assert (logits.shape, features.shape) == ((2, 10), (2, 512))
@@ -270,7 +270,7 @@ def test_rate_of_the_fast_recipe_rises_and_falls(data: Data) -> None:
 
 
 def test_fast_recipe_smooths_labels_of_the_minimized_loss_only(data: Data) -> None:
-    # given one step on all examples, neither augmented nor at a low rate
+    # given one training step on all examples, without augmentation, at the initial rate of the fast recipe
     settings = replace(QUICK, strategy="full", fraction=1.0, batch_size=60, momentum=0.0, weight_decay=0.0)
     learner, other = (Learner(replace(settings, recipe=name), data, 0, CPU) for name in ("fast", "plain"))
     learner.settings = other.settings
@@ -278,7 +278,7 @@ def test_fast_recipe_smooths_labels_of_the_minimized_loss_only(data: Data) -> No
     labels = data.train.labels
     # when
     loss, _ = learner._train(0, Selection(torch.arange(60), torch.ones(60)))
-    # then it minimizes the smoothed loss, and reports the other one
+    # then the step minimizes the loss of smoothed labels, and reports the loss of the true labels
     torch.nn.functional.cross_entropy(other.model(images), labels, label_smoothing=0.2).backward()
     for ours, theirs in zip(learner.model.parameters(), other.model.parameters(), strict=True):
         assert theirs.grad is not None

@@ -1,4 +1,4 @@
-"""MILO's set functions by brute force, its probabilities and its curriculum."""
+"""MILO's set functions compared with brute force, its probabilities and its curriculum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cut(similarity: Any, chosen: list[int], redundancy: float) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_graph_cut_equals_its_naive_greedy_at_every_budget(seed: int) -> None:
-    # given samples that hold everything
+    # given samples that contain all examples
     similarity = similarities(12, seed)
     for k in range(1, 13):
         taken: list[int] = []
@@ -45,7 +45,7 @@ def test_disparity_gains_equal_those_of_the_definition(seed: int) -> None:
 
     taken, expected = [0], {0: 0.0}
     while len(taken) < 10:
-        # of equal values the farthest from those taken, which is what the value alone may not tell
+        # among examples of equal gain, the example farthest from those taken
         left = [each for each in range(10) if each not in taken]
         example = max(left, key=lambda each: min(distance[each, other] for other in taken))
         assert disparity([*taken, example]) == max(disparity([*taken, each]) for each in left)
@@ -55,7 +55,7 @@ def test_disparity_gains_equal_those_of_the_definition(seed: int) -> None:
 
 
 def test_exploration_prefers_dissimilar_examples() -> None:
-    # given nine examples in one direction and one in another
+    # given nine examples in one direction, and one example in another direction
     points = torch.tensor([[1.0, 0.01 * each] for each in range(9)] + [[0.0, 1.0]])
     chances = exploration(cosines(points))
     assert chances.sum() == pytest.approx(1)
@@ -64,13 +64,13 @@ def test_exploration_prefers_dissimilar_examples() -> None:
 
 
 def test_milo_begins_with_graph_cut_and_continues_at_random(make_state: Callable[..., State]) -> None:
-    # given 12 epochs, of which a sixth is easy
+    # given 12 epochs, of which the first sixth uses easy subsets
     state, milo = make_state(count=60), Milo()
     counts = torch.bincount(state.labels)
     chosen = [milo.select(replace(state, epoch=epoch), 12).indices for epoch in range(12)]
     for indices in chosen:
         assert torch.equal(torch.bincount(state.labels[indices], minlength=3), allot(counts, 12))
-    # then the easy subsets are representative, and the others vary
+    # then the easy subsets are selected by graph cut, and the later subsets vary
     easy, hard = chosen[:2], chosen[2:]
     similarity = (1 + cosines(state.embeddings())) / 2
     worth = [cut(similarity, indices.tolist(), 0.4) for indices in chosen]

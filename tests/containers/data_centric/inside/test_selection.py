@@ -1,4 +1,4 @@
-"""Budgets, gradients in closed form, and properties of every strategy."""
+"""Budgets, gradients in closed form, and properties that every strategy has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ BUDGETED = [name for name in MAKERS if name not in (*UNBUDGETED, FEWER_EPOCHS)]
 
 
 def gradients(outputs: Outputs) -> torch.Tensor:
-    """Each example's gradient to the last layer's weights and bias by autograd, [n, C, D + 1]."""
+    """Return each example's gradient with respect to the last layer's weights and bias, by autograd: [n, C, D
+    + 1]."""
     found = []
     for row in range(len(outputs)):
         layer = torch.zeros(outputs.logits.shape[1], outputs.inputs.shape[1], dtype=torch.float64)
@@ -88,7 +89,7 @@ def test_strategy_keeps_every_budget(name: str, make_state: Callable[..., State]
 def test_strategy_keeps_its_budget_when_all_gradients_are_zero(
     name: str, make_state: Callable[..., State]
 ) -> None:
-    # given a model that is certain, and right
+    # given a model that is certain and correct for all examples
     state = make_state(count=20)
     logits = 1e4 * functional.one_hot(state.labels, 3).double()
     outputs = Outputs(logits, state.train().features, state.labels)
@@ -112,7 +113,7 @@ def test_resumed_strategy_equals_an_uninterrupted_one(name: str, make_state: Cal
     found = [first.select(replace(state, epoch=epoch), 7) for epoch in range(4)]
     second.load_state_dict(first.state_dict())
     found += [second.select(replace(state, epoch=epoch), 7) for epoch in range(4, 9)]
-    # then both have selected the same
+    # then both runs have selected the same examples
     for ours, theirs in zip(expected, found, strict=True):
         assert torch.equal(ours.indices, theirs.indices)
         assert torch.equal(ours.weights, theirs.weights)

@@ -1,4 +1,4 @@
-"""Consensus of labelers and model, and who is a spammer."""
+"""The consensus of labelers and a model, and the detection of spammers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ NAMES = ["weak", "fair", "good", "better", "random", "constant"]
 
 
 def crowd(size: int = 300) -> tuple[Any, Any, Any]:
-    """Return answers [n, 6], three an item, the truth [n] and a model's probabilities [n, 3]."""
+    """Return answers [n, 6] with three answers for each item, the true classes [n] and a model's
+    probabilities [n, 3]."""
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 3, size)
     answers = np.full((size, 6), NONE)

@@ -36,7 +36,7 @@ def test_repeated_analysis_has_the_same_results(columns: Any, make_examples: Cal
 
 
 def test_answers_that_cannot_be_used_are_counted(columns: Any, make_examples: Callable[..., Any]) -> None:
-    # given an answer of a class without items, and an answer to an unknown item
+    # given an answer with a class that no item has, and an answer to an unknown item
     labels = np.arange(60) % 3
     examples = make_examples(columns, labels)
     names = ["cat", "dog", "owl"]
@@ -58,7 +58,8 @@ def test_answers_that_cannot_be_used_are_counted(columns: Any, make_examples: Ca
 def test_label_without_a_labelers_vote_is_not_human_annotated(
     columns: Any, make_examples: Callable[..., Any]
 ) -> None:
-    # given an owl that both of its labelers take for a dog, as the manifest does, and that the model knows
+    # given an owl that the manifest and both of its labelers label as a dog, and that the model recognizes as
+    # an owl
     labels = np.arange(60) % 3
     labels[2] = 1
     examples = make_examples(columns, labels)

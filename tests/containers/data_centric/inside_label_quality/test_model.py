@@ -23,7 +23,7 @@ def test_no_example_is_predicted_by_its_own_label(clusters: tuple[Any, Any]) -> 
     points, labels = clusters
     wrong = labels.copy()
     wrong[0] = 2
-    # when, then the model, which has not seen it, predicts the right one
+    # when, then the model, which was not trained on this example, predicts the right label
     assert out_of_fold(points, wrong, np.arange(90), 3, 5, 0)[0].argmax() == labels[0]
 
 
@@ -34,7 +34,7 @@ def test_no_example_is_predicted_by_a_duplicates_label(clusters: tuple[Any, Any]
     wrong = np.concatenate([labels, np.full(40, 2)])
     wrong[0] = 2
     groups = np.concatenate([np.arange(90), np.zeros(40, int)])
-    # when, then they are in one fold, so that their label does not confirm itself
+    # when, then all copies are in one fold, so that the wrong label does not confirm itself
     assert out_of_fold(points, wrong, groups, 3, 5, 0)[0].argmax() == labels[0]
     assert out_of_fold(points, wrong, np.arange(130), 3, 5, 0)[0].argmax() == 2
 
@@ -72,7 +72,7 @@ def test_calibration_recovers_temperature_and_random_labels() -> None:
 def test_calibration_error_is_that_of_its_definition() -> None:
     probabilities = np.array([[0.95, 0.05], [0.91, 0.09], [0.35, 0.65], [0.38, 0.62]])
     labels = np.array([0, 1, 1, 0])
-    # in one bin 1 of 2 at 0.93, in the other 1 of 2 at 0.635
+    # in one bin, 1 of 2 is right at a mean confidence of 0.93; in the other, 1 of 2 at 0.635
     assert calibration_error(probabilities, labels) == pytest.approx((0.43 + 0.135) / 2)
 
 

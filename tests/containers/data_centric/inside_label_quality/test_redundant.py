@@ -27,7 +27,7 @@ def test_suspected_examples_are_never_redundant() -> None:
 
 
 def test_copies_are_redundant_before_other_examples() -> None:
-    # given two groups of copies, one of them with two labels
+    # given two groups of copies, one of which has two different labels
     groups = np.array([0, 1, 1, 3, 4, 4, 6, 7, 8, 4])
     assert find(0.0, groups) == [2, 5]
     assert find(0.5, groups) == [2, 3, 5, 6, 7]

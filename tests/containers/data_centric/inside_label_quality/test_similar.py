@@ -24,7 +24,7 @@ def test_neighbours_are_those_of_all_distances() -> None:
 
 
 def test_more_copies_than_neighbours_are_one_group() -> None:
-    # given three times as many copies as neighbours
+    # given three times as many copies as the number of neighbours that are searched
     points = np.concatenate([cloud(), np.repeat(cloud()[:1], 3 * NEIGHBOURS, 0)])
     digests = [*range(60), *[0] * 3 * NEIGHBOURS]
     # when
@@ -37,7 +37,7 @@ def test_more_copies_than_neighbours_are_one_group() -> None:
 
 
 def test_near_duplicates_depend_on_the_usual_distance() -> None:
-    # given a point near another one, by a tenth of the usual distance
+    # given two points whose distance is a tenth of the usual distance
     points = cloud()
     usual = np.median(compare(points, range(60), 0.0).distances[:, 0])
     points = np.concatenate([points, points[:1] + 0.1 * usual * np.eye(5)[:1]])
@@ -48,7 +48,7 @@ def test_near_duplicates_depend_on_the_usual_distance() -> None:
 
 
 def test_copies_do_not_change_the_usual_distance() -> None:
-    # given every point twice: the nearest neighbour of each is its copy
+    # given every point twice, so that the nearest neighbour of each point is its copy
     points, digests = np.repeat(cloud(), 2, 0), np.repeat(np.arange(60), 2).tolist()
     found = compare(points, digests, 0.2)
     assert len(np.unique(found.groups)) == len(np.unique(compare(cloud(), range(60), 0.2).groups))

@@ -14,7 +14,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def given(labels: Any, points: Any, digests: Any = None, **changed: Any) -> Given:
-    """Return a model that is sure of each point's cluster, and no answers."""
+    """Return the predictions of a model that is sure of each point's cluster, without answers of labelers."""
     size = len(labels)
     similar = compare(points, range(size) if digests is None else digests, 0.3)
     probabilities = 0.02 + 0.94 * np.eye(3)[points[:, :3].argmax(1)]
@@ -54,14 +54,14 @@ def test_least_probable_labels_come_first(clusters: tuple[Any, Any]) -> None:
 
 
 def test_copy_with_another_label_is_suspected(clusters: tuple[Any, Any]) -> None:
-    # given three equal examples, one with another label, of which the model is not sure
+    # given three equal examples, of which one has another label, and a model that is unsure about them
     points, labels = clusters
     points = np.concatenate([points, points[[0, 0]]])
     changed = np.append(labels, [0, 1])
     probabilities = 0.02 + 0.94 * np.eye(3)[changed]
     # when
     found = find(given(changed, points, [*range(90), 0, 0], probabilities=probabilities))
-    # then only that one, and the label of the others is suggested
+    # then only that example is suspected, and the label of the other two is suggested
     assert {index: each.suggested for index, each in found.items()} == {91: 0}
     assert found[91].kinds == ("duplicate",)
     assert "It is equal to an example with another label." in found[91].reason
@@ -77,19 +77,19 @@ def test_two_copies_with_different_labels_are_both_suspected(clusters: tuple[Any
 
 
 def test_uncertain_consensus_is_suspected_with_its_votes(clusters: tuple[Any, Any]) -> None:
-    # given items whose consensus is as the model says, one of them uncertain
+    # given items whose consensus agrees with the model, one of them with an uncertain consensus
     points, labels = clusters
     votes, confidence = 3 * np.eye(3, dtype=int)[labels], np.full(90, 0.9)
     votes[3], confidence[3] = [1, 0, 2], 0.25
     # when
     found = find(given(labels, points, votes=votes, confidence=confidence))
-    # then the class with most votes besides the label is suggested
+    # then the class with the most votes other than the label is suggested
     assert {index: (each.kinds, each.suggested) for index, each in found.items()} == {3: (("consensus",), 2)}
     assert found[3].reason.endswith("Labelers: 2 owl, 1 cat. The confidence of the consensus is 0.25.")
 
 
 def test_mere_outlier_comes_last_with_its_own_label(clusters: tuple[Any, Any]) -> None:
-    # given an outlier that is labeled as the model says, and a wrong label
+    # given an outlier whose label agrees with the model, and an example with a wrong label
     points, labels = clusters
     points = np.concatenate([points, [[40.0, 0, 0, 40]]])
     wrong = np.append(labels, 0)

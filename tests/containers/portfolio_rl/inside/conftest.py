@@ -58,5 +58,5 @@ def states(rules: Rules, count: int, seed: int = 0) -> tuple[Any, Any, Any]:
     cash = generator.gamma(0.7, 1500, count)
     cash[generator.random(count) < 0.1] = 0
     prices = generator.uniform(0.5, 60, (count, assets)).astype(np.float32)
-    prices[generator.random((count, assets)) < 0.02] = 0.01  # prices below the fee
+    prices[generator.random((count, assets)) < 0.02] = 0.01  # prices that are below the fee
     return lots, cash, prices

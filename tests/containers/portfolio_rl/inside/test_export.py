@@ -77,7 +77,8 @@ def observation_of(rules: Rules, lots: Any, cash: Any, prices: Any, steps: Any) 
 
 
 def at_limits(rules: Rules, count: int) -> tuple[Any, Any, Any]:
-    """Return lots, cash and prices of accounts for which some order is just within or beyond a limit."""
+    """Return lots, cash and prices of accounts for which at least one order is just within or just beyond a
+    limit."""
     c, generator = rules.compiled(), np.random.default_rng(7)
     lots, _, prices = states(rules, count, seed=7)
     prices = prices * 10 ** generator.uniform(0, 4, (count, 1))
@@ -107,7 +108,8 @@ def test_file_gives_the_policys_orders(rules: Rules, policy: Any, session: Any) 
         at = steps == step
         empty = np.empty((at.sum(), 0), np.float32)
         expected[at] = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), empty)
-    # except for ties, a network's single precision, and orders at a limit, where the file is stricter
+    # except for ties, for the single precision of a network, and for orders at a limit, where the file is
+    # stricter
     compiled = rules.compiled()
     stricter = compiled._replace(turnover=compiled.turnover * (1 - 2e-9))
     inside = [e for e in range(300) if trade(expected[e], lots[e], cash[e], prices[e], stricter)[0]]
@@ -124,13 +126,13 @@ def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> Non
     export(policy, 2 * assets, tmp_path / "policy.onnx")
     file = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
 
-    # when both get the same accounts
+    # when the policy and the file get the same accounts
     observation, lots, cash, prices, steps = observed(rules, count)
     signals = generator.normal(size=(count, 2 * assets)).astype(np.float32)
     given = {"observation": np.hstack([observation, signals]), "mask": full(rules, count)}
     actions = file.run(["actions"], given)[0]
 
-    # then they give the same orders
+    # then both give the same orders
     for step in np.unique(steps):
         at = steps == step
         expected = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), signals[at])
@@ -163,12 +165,12 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
     lots, cash, prices = at_limits(rules, count)
     steps = np.random.default_rng(0).integers(0, 19, count)
     observation = observation_of(rules, lots, cash, prices, steps)
-    # when they are requested in parts, which need less memory
+    # when orders are requested in parts, which need less memory
     parts = [slice(at, at + 100) for at in range(0, count, 100)]
     mask = full(rules, 100)
     found = [session.run(["actions"], {"observation": observation[at], "mask": mask})[0] for at in parts]
     orders = np.concatenate(found).astype(np.int8)
-    # then each order is admissible with the exact numbers given, and many trade
+    # then each order is admissible at the account's exact numbers, and many orders trade
     wrong = [e for e in range(count) if not trade(orders[e], lots[e], cash[e], prices[e], compiled)[0]]
     assert wrong == []
     assert orders.any(1).mean() > 0.2
@@ -177,7 +179,7 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
 def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     rules: Rules, policy: Any, session: Any
 ) -> None:
-    # given accounts whose masks leave out half of all choices, no trade among them
+    # given accounts whose masks forbid a random half of all choices; no trade can be forbidden too
     assets, k, count = len(rules.assets), rules.largest_order, 500
     observation, lots, cash, prices, _ = observed(rules, count, seed=5)
     mask = np.random.default_rng(5).random(full(rules, count).shape) < 0.5
@@ -187,7 +189,7 @@ def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     possible &= mask[:, np.arange(assets), every + k].all(2)
     # when
     _, valid = session.run(None, {"observation": observation, "mask": mask})
-    # then an order is found where there is one; a network of several assets may miss some
+    # then an order is found wherever one is admissible; the network of several assets may miss some of them
     missed = (~valid & possible.any(1)).mean()
     assert missed == 0 if assets == 1 or isinstance(policy, values.Maximiser) else missed < 0.05
     assert not (valid & ~possible.any(1)).any()
@@ -209,7 +211,7 @@ def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     ],
 )
 def test_invalid_account_gets_no_trade(rules: Rules, session: Any, spoil: str) -> None:
-    # given valid accounts, of which the first is made invalid
+    # given valid accounts, the first of which is made invalid
     assets = len(rules.assets)
     observation, *_ = observed(rules, 50)
     mask = full(rules, 50)
@@ -258,7 +260,7 @@ def test_wrong_shape_or_type_is_refused(rules: Rules, session: Any) -> None:
 
 
 def test_accounts_of_these_tests_lead_to_many_orders() -> None:
-    """Otherwise the tests above might compare only orders without a trade."""
+    """Without this, the tests above might compare only orders without a trade."""
     rules = PROBLEMS["strict"]
     _, lots, cash, prices, _ = observed(rules, 500)
     policy = maximiser(rules)
@@ -273,7 +275,8 @@ def test_more_joint_orders_than_can_be_tried_are_refused() -> None:
 
 
 def test_champion_of_an_earlier_version_runs_in_single_precision(tmp_path: Path) -> None:
-    # given a file with an observation in single precision and no number of choices; it buys the maximum
+    # given a policy file of an earlier version: it has no number of choices, takes observations in single
+    # precision, and buys the maximum
     observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["accounts", 4])
     mask = helper.make_tensor_value_info("mask", TensorProto.BOOL, ["accounts", 1, 3])
     actions = helper.make_tensor_value_info("actions", TensorProto.INT64, ["accounts", 1])
@@ -287,7 +290,7 @@ def test_champion_of_an_earlier_version_runs_in_single_precision(tmp_path: Path)
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / POLICY)
     rules = parse({"assets": [{"name": "A"}], "largest_order": 1})
     (tmp_path / CARD).write_text(json.dumps({"rules": rules.as_dict()}))
-    # when it gets more accounts than fit into one batch
+    # when the policy gets more accounts than fit into one batch
     lots, prices = np.zeros((100, 1), np.int32), np.ones((100, 1), np.float32)
     orders = Exported(tmp_path)(0, lots, np.full(100, 50.0), prices, np.empty((100, 0), np.float32))
     # then every account gets an order

@@ -1,4 +1,4 @@
-"""Prices: the source's curves, and a user's history, whose signals use no later prices."""
+"""Prices: the curves of the AWS sample, and a user's history, whose signals use no later prices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portfolio_trader.market import LOOK_BACK, History, read_prices, source_curv
 from toolkit.failure import FatalError
 
 
-def test_curves_have_the_means_and_deviations_of_the_source() -> None:
+def test_curves_have_the_means_and_deviations_of_the_sample() -> None:
     drawn = source_curves().draw(np.random.default_rng(0), 40_000).prices
     assert drawn.shape == (40_000, 20, 3)
     assert np.allclose(drawn.mean(0)[0], (44, 35, 48), atol=0.2)
@@ -58,7 +58,7 @@ def test_price_file_is_read_by_its_heading(tmp_path: Path) -> None:
 
 
 def test_signals_do_not_depend_on_later_prices() -> None:
-    # given two histories that differ from one row on
+    # given two histories that are equal up to one row
     generator = np.random.default_rng(0)
     prices = 50 * np.exp(np.cumsum(generator.normal(0, 0.02, (200, 2)), axis=0))
     changed = prices.copy()
@@ -68,7 +68,7 @@ def test_signals_do_not_depend_on_later_prices() -> None:
     # when their windows are compared
     ours, theirs = (History(each, scales).every() for each in (prices, changed))
 
-    # then every signal of a time before that row is the same, and later ones are not
+    # then every signal before that row is the same in both, and later signals differ
     rows = np.arange(len(ours.prices))[:, None] + np.arange(20) + LOOK_BACK
     same = np.all(ours.signals == theirs.signals, axis=2)
     assert same[rows < 120].all()

@@ -1,4 +1,4 @@
-"""Which orders are admissible: the masks against every joint order, tried one by one."""
+"""Admissible orders: the masks are compared with every joint order, tried one by one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portfolio_trader.variants import VARIANTS
 
 
 def by_hand(rules: Rules, order: Any, lots: Any, cash: float, prices: Any) -> bool:
-    """The rules as their documentation states them, for one order, in plain Python."""
+    """Return whether the rules, as their documentation states them, admit one order; in plain Python."""
     whole = cash + sum(int(n) * a.lot * float(p) for n, a, p in zip(lots, rules.assets, prices, strict=True))
     shares = {a.name: int(n) * a.lot * float(p) for n, a, p in zip(lots, rules.assets, prices, strict=True)}
     traded, fees, after = 0.0, 0.0, cash
@@ -77,7 +77,7 @@ def test_mask_has_exactly_the_admissible_joint_orders(rules: Rules) -> None:
             expected = by_hand(rules, order, lots[e], cash[e], prices[e])
             assert masks[e, m] == expected, (lots[e], cash[e], prices[e], order)
             assert orders.trade(order, lots[e], cash[e], prices[e], compiled)[0] == expected
-    assert 0.02 < masks.mean() < 0.98  # the states try both
+    assert 0.02 < masks.mean() < 0.98  # the random accounts include admissible and inadmissible orders
 
 
 def test_order_without_a_trade_is_never_refused(rules: Rules) -> None:
@@ -98,7 +98,7 @@ def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> N
         orders.joint_masks(lots, cash, prices, compiled, masks)
         admissible = {tuple(order) for order in every[masks[0]].tolist()}
 
-        # when each admissible order is built leg by leg, and many random ones are drawn
+        # when each admissible order is built leg by leg, and many random orders are drawn
         wanted = np.array(sorted(admissible), np.int8)
         count = len(wanted)
         scores = np.zeros((count, 2 * assets, options), np.float32)
@@ -188,18 +188,18 @@ def test_sales_of_one_order_pay_for_its_purchases() -> None:
     lots, cash = np.array([0, 0, 1], np.int32), 1.0
     prices = np.array([40, 35, 48], np.float32)
 
-    # when they are sold for ten units of the first
+    # when one order sells them and buys ten units of the first asset
     good, after, fees, traded = orders.trade(np.array([1, 0, -1], np.int8), lots, cash, prices, rules)
 
-    # then the fees are those of each side
+    # then the order pays the selling fee and the buying fee
     assert good
     assert after == 1 + 10 * (48 - 0.03) - 10 * (40 + 0.03)
     assert abs(fees - 10 * (0.03 + 0.03)) < 1e-9
     assert traded == 880
 
 
-def test_published_kernel_keeps_the_sources_faults() -> None:
-    # given accounts with too little cash, and the single-precision kernel
+def test_published_kernel_keeps_the_faults_of_the_sample() -> None:
+    # given accounts with too little cash, and the kernel of the AWS sample in single precision
     lots = np.array([[0, 0, 2], [0, 0, 1], [1, 1, 0]], np.int32)
     cash = np.array([0.5, 500.0, 0.2], np.float32)
     seen = np.zeros((3, 7), np.float32)
@@ -216,13 +216,13 @@ def test_published_kernel_keeps_the_sources_faults() -> None:
     # the sale
     assert lots.tolist() == [[0, 0, 1], [1, 0, 1], [1, 1, 0]]
     assert np.allclose(cash, [0.5 + 10 * (48 - 0.03), 500 - 10 * (40 + 0.025), 0.2], atol=1e-3)
-    # and with less than a dollar, the second and third asset may still be bought
+    # and with less than a dollar in cash, the second and the third asset can still be bought
     assert masks[2, 6:11].tolist() == [0] * 5
     assert masks[2, 17:22].tolist() == [1] * 5
 
 
 def test_both_published_kernels_agree() -> None:
-    # given accounts and orders that the source's mask allows
+    # given accounts, and orders that the mask of the AWS sample allows
     variant = VARIANTS["published"]
     rules = variant.rules.compiled(faithful=True)
     lots, cash, prices = states(variant.rules, 400, seed=2)
@@ -233,7 +233,7 @@ def test_both_published_kernels_agree() -> None:
     generator = np.random.default_rng(0)
     actions = np.array([every[generator.choice(np.flatnonzero(row))] for row in joint], np.int8)
 
-    # when both execute them
+    # when both kernels execute the orders
     fast_lots, fast_cash = lots.copy(), cash.astype(np.float32)
     seen = np.concatenate([10 * lots, cash[:, None], prices], axis=1, dtype=np.float32)
     masks = np.empty((400, 33), np.uint8)
@@ -252,7 +252,7 @@ def test_both_published_kernels_agree() -> None:
     unused = np.zeros(400)
     orders.settle(actions, lots, cash, now, rules, unused, unused.copy(), np.zeros(400, np.bool_))
 
-    # then they agree except for rounding, and so do their masks of the next state
+    # then the resulting accounts, and the masks of the next state, are the same except for rounding
     assert np.array_equal(fast_lots, lots)
     assert np.allclose(fast_cash, cash, atol=0.01)
     orders.joint_masks(lots, cash, np.full((400, 3), 40, np.float32), rules, joint)
@@ -262,7 +262,7 @@ def test_both_published_kernels_agree() -> None:
 
 
 def test_distinct_orders_reach_every_account_of_the_published_variant() -> None:
-    # given random accounts, and the source's mask
+    # given random accounts, and the mask of the AWS sample
     rules = VARIANTS["published"].rules.compiled(faithful=True)
     lots, cash, prices = states(VARIANTS["published"].rules, 60)
     cash = np.maximum(cash, 1.0)
@@ -273,9 +273,9 @@ def test_distinct_orders_reach_every_account_of_the_published_variant() -> None:
         return [(*after, round(money, 6)) for after, money in zip(found[1][:count], found[2], strict=False)]
 
     for e in range(60):
-        # when orders that are cut are left out
+        # when orders that the kernel reduces are left out
         few, every = reached(e, True), reached(e, False)
 
-        # then each account that an order leads to is still reached, by one order
+        # then each resulting account is still reached, by exactly one order
         assert set(few) == set(every)
         assert len(few) == len(set(few))

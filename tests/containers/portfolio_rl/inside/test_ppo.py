@@ -69,7 +69,7 @@ def test_training_resumed_from_a_checkpoint_equals_an_uninterrupted_one() -> Non
     whole = ppo.Learner(VARIANT.rules, VARIANT.market, how)
     list(whole.train())
 
-    # when another is interrupted after two, kept, and continued by a new process
+    # when another run is interrupted after two batches, saved, and continued by a new process
     first = ppo.Learner(VARIANT.rules, VARIANT.market, how)
     list(itertools.islice(first.train(), 2))
     kept = io.BytesIO()
@@ -79,7 +79,7 @@ def test_training_resumed_from_a_checkpoint_equals_an_uninterrupted_one() -> Non
     second.restore(torch.load(kept, weights_only=False))
     list(second.train())
 
-    # then both end with the same weights
+    # then both runs end with the same weights
     assert torch.equal(weights(whole), weights(second))
 
 
@@ -101,7 +101,7 @@ def test_compiled_gradient_is_that_of_the_clipped_objective() -> None:
     chosen = torch.tensor([[generator.choice(np.flatnonzero(leg)) for leg in row] for row in masks.numpy()])
     advantage = torch.randn(60)
 
-    # when the loss is written as tensor operations
+    # when the gradient is computed from the loss in tensor operations
     log_p = logits.masked_fill(~masks, -1e9).log_softmax(-1)
     now = log_p.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).sum(-1)
     before = (now + 0.3 * torch.randn(60)).detach()
@@ -110,7 +110,7 @@ def test_compiled_gradient_is_that_of_the_clipped_objective() -> None:
     entropy = -(log_p.exp() * log_p).sum((-1, -2)).mean()
     (-gain - 0.01 * entropy).backward()
 
-    # then the compiled one agrees
+    # then the compiled gradient is the same
     gradient = np.empty(logits.shape, np.float32)
     arrays = [each.numpy() for each in (masks, chosen, before, advantage)]
     found = ppo.clipped_objective(logits.detach().numpy(), *arrays, 0.2, 0.01, gradient)

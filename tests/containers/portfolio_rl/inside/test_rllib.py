@@ -54,10 +54,10 @@ def test_training_applies_the_masks_of_sampling(problem: rllib.Problem) -> None:
         observations, *_ = environment.step(drawn[Columns.ACTIONS].numpy())
     batch = {Columns.OBS: torch.from_numpy(observations).float()}
     drawn = module.forward_exploration(batch)
-    # when they are used for training
+    # when the orders are used for training
     found = module.forward_train(batch | {Columns.ACTIONS: drawn[Columns.ACTIONS]})
     likelihood = module.get_train_action_dist_cls().from_logits(found[Columns.ACTION_DIST_INPUTS])
-    # then they are as likely as when they were drawn
+    # then their likelihoods in training are the same as when they were drawn
     again = likelihood.logp(drawn[Columns.ACTIONS]).detach().numpy()
     assert np.allclose(again, drawn[Columns.ACTION_LOGP].numpy(), atol=1e-4)
 
@@ -80,7 +80,7 @@ def test_ray_is_not_started_on_a_host_with_a_network(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cluster, "_is_up", lambda interface: interface == "eth0")
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
     alone = Cluster(("127.0.0.2",), "127.0.0.2")
-    # when Ray is to be started, then the job fails instead, and the reason says what to do
+    # when the job would start Ray, then it fails instead, with a reason that names the remedy
     with pytest.raises(FatalError, match="run the job with network isolation"), cluster.head(alone, 1):
         pass
     with pytest.raises(FatalError, match="run the job with network isolation"):

@@ -145,7 +145,7 @@ def test_invalid_rules_file_is_refused_with_one_short_sentence(
     assert len(str(caught.value)) < 300
 
 
-def test_constraints_of_the_source_are_an_instance_of_the_language() -> None:
+def test_constraints_of_the_sample_can_be_written_as_rules() -> None:
     strict = VARIANTS["strict"].rules
     assert parse(json.loads(json.dumps(strict.as_dict()))) == strict
     assert Cap(("3",), 1 / 3, "both") in strict.constraints

@@ -81,7 +81,7 @@ def test_no_training_seed_draws_held_out_episodes(tmp_path: Path, seed: int) -> 
 
 @pytest.mark.parametrize(("rows", "enough"), [(315, True), (314, False)])
 def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, rows: int, enough: bool) -> None:
-    # given half of a history, of which the selection needs 158 rows
+    # given half of a history; the selection of hyperparameters needs 158 rows
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "rules.json").write_text(json.dumps(RULES.as_dict()))
     (tmp_path / "prices").mkdir()
@@ -95,7 +95,7 @@ def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, row
             FatalError, match=r"fitted needs at least 158 rows before .* got 157 of 314; give more"
         ):
             task_of(settings, tmp_path)
-    # and a network, which needs no selection, may have fewer
+    # and a network, which needs no selection, can be trained on fewer rows
     task_of(replace(settings, method="ppo"), tmp_path)
 
 
@@ -117,9 +117,9 @@ def test_hyperparameters_are_chosen_on_prices_outside_the_fit(monkeypatch: pytes
 
     monkeypatch.setattr("portfolio_trader.values.fitted", fit)
     monkeypatch.setattr("portfolio_trader.values.run", trade)
-    # when its hyperparameters are chosen
+    # when the hyperparameters are chosen
     selected(every, RULES.compiled(), RULES.cash, 0, (QUICK, QUICK))
-    # then the twenty windows of the selection have no price of the fit
+    # then the twenty windows of the selection contain no price that was used for the fit
     assert len(traded[0].prices) == steps
     assert not np.isin(traded[0].prices[..., 0], fits[0].prices[..., 0]).any()
     with pytest.raises(ValueError, match="at least "):
@@ -186,7 +186,8 @@ def evaluated(task: Task, channels: Path, monkeypatch: pytest.MonkeyPatch, log: 
 def test_each_policy_sees_signals_by_its_own_scales(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # given a champion of quiet prices, and a candidate of later ones that move four times as much
+    # given a champion that was trained on quiet prices, and a candidate that was trained on later prices,
+    # which move four times as much
     quiet, wild = prices(300, 0.005), prices(400, 0.02, seed=1)
     old, new = own(RULES, quiet, 200), own(RULES, wild, 250)
     folder, champion = model(tmp_path / "old", old, 0)
@@ -194,10 +195,10 @@ def test_each_policy_sees_signals_by_its_own_scales(
     folder, candidate = model(tmp_path / "new", new, 1)
     packed(tmp_path / "channels", "candidate", folder)
 
-    # when both trade on the later prices
+    # when both policies trade on the later prices
     values = evaluated(new, tmp_path / "channels", monkeypatch, caplog)
 
-    # then each has the signals that the endpoint computes for it
+    # then each policy gets the signals that the endpoint would compute for it
     def traded(policy: Any, scales: Any) -> float:
         assert new.later
         episodes = replace(new.later, scales=scales).every()

@@ -69,19 +69,19 @@ def test_error_in_one_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> None:
-    # given 600 observed episodes, and other paths
+    # given 600 observed episodes, and other price paths for the comparison
     variant = VARIANTS[name]
     rules = variant.rules.compiled(variant.faithful)
     observed = variant.market.draw(np.random.default_rng(1), 600)
     unseen = variant.market.draw(np.random.default_rng(2), 2000)
     means = observed.prices.mean(0, dtype=np.float64)
 
-    # when both trade on the same paths
+    # when both policies trade on the same paths
     fitted = values.fitted(observed, rules, 1000, seed=0, how=SMALL)
     ours = values.run(values.Maximiser(fitted, rules), unseen, rules, 1000)
     greedy = values.run(values.Maximiser(values.greedy(means, rules), rules), unseen, rules, 1000)
 
-    # then fitted values gain where more than the next price counts, and lose little elsewhere
+    # then the policy with fitted values earns more where waiting pays, and little less elsewhere
     ratio = measures.ratio(ours.final, greedy.final)
     assert ratio.low > (1 if name == "published" else 0.97)
     assert ours.final.mean() > 2900
@@ -104,7 +104,7 @@ def test_selection_prefers_the_hyperparameters_that_earn_more() -> None:
     # when
     found, how = values.selected(observed, variant.rules.compiled(), 1000, 0, (bad, good))
 
-    # then the better ones are fitted to all episodes
+    # then the better hyperparameters are chosen, and fitted to all episodes
     assert how == good
     again = values.fitted(observed, variant.rules.compiled(), 1000, 0, good)
     assert np.array_equal(found.weights, again.weights)

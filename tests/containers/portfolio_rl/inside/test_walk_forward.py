@@ -41,16 +41,16 @@ def test_one_part_is_the_policy_that_was_fitted_once() -> None:
 
 
 def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
-    # given two histories that differ from one row on, in the third of four parts
+    # given two histories that are equal up to a row in the third of four parts
     windows = ROWS - PAST - 20 + 1
     changed = prices()
     row = PAST + windows // 2 + 5
     changed[row:] *= 1.5
 
-    # when both are walked through
+    # when both histories are evaluated walk-forward
     ours, theirs = walk(prices(), 4), walk(changed, 4)
 
-    # then the windows are those of a policy that was fitted once, and orders before that row are equal
+    # then the windows are those of a policy that was fitted once, and the orders before that row are equal
     assert np.array_equal(ours.values.shape, (windows, 20))
     rows = PAST + np.arange(windows)[:, None] + np.arange(19)
     same = np.all(ours.actions == theirs.actions, axis=2)
@@ -65,7 +65,7 @@ def test_number_of_parts_is_limited_to_the_windows() -> None:
 
 @pytest.mark.parametrize("overlap", [1, 20])
 def test_interval_of_gains_without_a_mean_excludes_zero_rarely(overlap: int) -> None:
-    # given gains whose mean is 0, each the sum of `overlap` steps
+    # given gains with a mean of 0, each of which is the sum of `overlap` steps
     generator = np.random.default_rng(0)
     outside = 0
     for _ in range(2000):
@@ -73,5 +73,5 @@ def test_interval_of_gains_without_a_mean_excludes_zero_rarely(overlap: int) -> 
         found = measures.gain(steps[overlap:] - steps[:-overlap], np.zeros(401), overlap)
         outside += not found.low < 0 < found.high
 
-    # then about one in twenty of their intervals excludes zero
+    # then about one in twenty intervals excludes zero
     assert 0.03 < outside / 2000 < 0.06

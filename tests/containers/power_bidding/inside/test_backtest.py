@@ -17,7 +17,7 @@ START = round(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
 
 
 def written(path: Path, first: int, days: int, capacity: str = "") -> Path:
-    """Prices whose peak is in the evening of even days and in the morning of odd ones.
+    """Prices whose daily peak is in the evening on even days and in the morning on odd days.
 
     :param capacity: names of additional columns, each with the same price in all hours
     """
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Results with the decision loss, next to the usual loss."""
+    """Results of a backtest that compares the decision loss with the usual loss."""
     folder = with_histories(tmp_path_factory.mktemp("backtest"))
     assert main([*command(folder), "--decision-loss"]) == 0
     return json.loads((folder / "results.json").read_text())
@@ -72,7 +72,7 @@ def test_backtest_finds_a_pattern_that_naive_forecasts_miss(found: dict[str, Any
 
 
 def test_regulation_is_reported_with_energy(folder: Path) -> None:
-    # given files with prices of regulation, and an asset that offers it
+    # given files with regulation prices, and an asset that offers regulation
     for name, first, days in (("a.csv", 0, 74), ("b.csv", 74, 7)):
         written(folder / name, first, days, ",regulation_up,regulation_down")
     (folder / "asset.toml").write_text("power = 4\n[regulation]\ncalled_up = 0.1\n")

@@ -14,7 +14,7 @@ TERMS = Terms(floor=-150, cap=2000)
 
 @pytest.mark.parametrize("asset", [Asset(), Asset(retention=0.99, lowest=2, discharge_efficiency=0.93)])
 def test_rounded_schedule_can_be_delivered_on_every_day(asset: Asset) -> None:
-    # given 200 days with prices that are worth several cycles a day
+    # given 200 days whose prices make several cycles a day profitable
     chance = np.random.default_rng(1)
     program = Scheduler(asset, 24)
     for prices in chance.normal(40, 60, (200, 24)):
@@ -22,7 +22,7 @@ def test_rounded_schedule_can_be_delivered_on_every_day(asset: Asset) -> None:
         net = program.solve(prices, level).net
         # when the schedule is rounded
         rounded = deliverable(asset, net, level, TERMS)
-        # then every hour is within reach of the battery, in whole steps, and close to the schedule
+        # then the battery can deliver every hour, and each value is a whole step, close to the schedule
         for mw in rounded:
             least, most = reach(asset, level)
             assert least - 1e-9 <= mw <= most + 1e-9

@@ -1,4 +1,4 @@
-"""Forecasts: no data from after the deadline, a found pattern, and the combination of all families."""
+"""Forecasts: they use no data from after the deadline, find a pattern, and combine all model families."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAYS, LAST = 100, 70
 
 
 def history(seed: int = 0) -> History:
-    """Prices that follow the load of two days before, with noise and spikes."""
+    """Prices that depend on the load of two days before, with noise and spikes."""
     generator = np.random.default_rng(seed)
     hours = 24 * DAYS
     load = 1000 + 200 * np.sin(2 * np.pi * np.arange(hours) / 24) + generator.normal(0, 80, hours)
@@ -51,9 +51,9 @@ def test_forecast_does_not_change_with_the_future() -> None:
     for name in ("load", REAL_TIME):
         other.feeds[name][24 * (LAST - 1) :] = noise.normal(5000, 100, 24 * (DAYS - LAST + 1))
     other.feeds[EXTERNAL][24 * (LAST + 1) :] = noise.normal(500, 100, 24 * (DAYS - LAST - 1))
-    # when the day is forecast from each
+    # when the same day is forecast from both histories
     ours, theirs = true_forecasts(), forecasts(other)
-    # then the forecasts are identical, and not all are missing
+    # then the forecasts are identical, and not all of them are missing
     assert len(ours) == 13
     for name, found in ours.items():
         assert np.isfinite(found[LAST]).all(), name
@@ -86,7 +86,7 @@ def test_models_use_the_signal_of_a_feed() -> None:
 
 
 def test_external_forecast_is_used_when_available() -> None:
-    # given an external forecast that is right, and unknown on the last day
+    # given an external forecast that is exact, and missing on the last day
     true = history()
     true.feeds[EXTERNAL][:] = true.prices
     true.feeds[EXTERNAL][-24:] = np.nan
@@ -94,7 +94,7 @@ def test_external_forecast_is_used_when_available() -> None:
     found = {family.name: day_ahead.walk(panel, family, 60, DAYS).forecasts for family in quick(panel)}
     # when the forecasts are combined
     combined = day_ahead.combined(panel, found, DAYS - 2, DAYS)
-    # then it has most of the weight, and the others are used where it is unknown
+    # then the external forecast has most of the weight, and the others are used where it is missing
     shares = day_ahead.shares(panel, found, DAYS - 2, prior=0)
     assert shares[day_ahead.EXTERNAL] == pytest.approx(1, abs=1e-6)
     assert day_ahead.EXTERNAL not in day_ahead.shares(panel, found, DAYS - 1)
@@ -108,7 +108,7 @@ def quick(panel: Panel) -> list[day_ahead.Family]:
 
 
 def test_feed_that_is_missing_is_no_feature() -> None:
-    # given a feed without a value, and one that ends
+    # given a feed without any value, and a feed that ends before the forecast day
     true = history()
     true.feeds["temperature"] = np.full_like(true.prices, np.nan)
     true.feeds["load"][24 * 60 :] = np.nan
@@ -118,13 +118,13 @@ def test_feed_that_is_missing_is_no_feature() -> None:
 
 
 def test_weights_go_to_the_better_forecast() -> None:
-    # given three forecasts, of which one is right and one is right but for the level of the day
+    # given three forecasts: an exact one, one that is exact except for the daily level, and noise
     generator = np.random.default_rng(0)
     actual = generator.normal(size=(100, 24))
     every = np.stack([actual, actual + 5, generator.normal(size=(100, 24))])
-    # when weights are learnt, then an error of the level does not count, and the noise gets no weight
+    # when weights are learnt, then an error in the daily level does not count, and the noise gets no weight
     found = weights(every, actual, prior=0)
     assert found.sum() == pytest.approx(1)
     assert found[2] == pytest.approx(0, abs=1e-6)
-    # and with a strong prior all are equal
+    # and with a strong prior all weights are equal
     assert weights(every, actual, prior=1e9) == pytest.approx(np.full(3, 1 / 3), abs=1e-3)

@@ -1,4 +1,4 @@
-"""The decision loss: 0 for a perfect forecast, at least the regret, and its gradient."""
+"""The decision loss: it is 0 for a perfect forecast and at least the regret; and its gradient."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def test_perfect_forecast_has_no_loss_and_no_gradient() -> None:
 
 @pytest.mark.parametrize("asset", [Asset(), WORN], ids=["plain", "worn"])
 def test_loss_is_at_least_the_regret(asset: Asset) -> None:
-    # given forecasts, and the regret of each: what its schedule earns less than the best one
+    # given forecasts, and the regret of each forecast: the revenue of the best schedule minus that of its
+    # schedule
     prices = random_prices(1)
     scale = Scale.of(prices)
     scaled = random_forecasts(scale, prices)
@@ -58,7 +59,7 @@ def test_loss_is_at_least_the_regret(asset: Asset) -> None:
     regrets = np.array([regret(day) for day in range(DAYS)])
     # when the losses are computed
     losses, _ = DecisionLoss(prices, scale, asset)(scaled, np.arange(DAYS))
-    # then each is at least the regret, and above 0 only where the forecast is wrong
+    # then each loss is at least the regret, which is above 0.01 for many of the forecasts
     assert (regrets > 0.01).mean() > 0.4
     assert (losses >= regrets - 1e-6).all()
 
@@ -71,11 +72,11 @@ def test_gradient_is_that_of_finite_differences(asset: Asset) -> None:
     scaled, days = random_forecasts(scale, prices), np.arange(DAYS)
     direction = np.random.default_rng(3).normal(size=(DAYS, 24))
     loss = DecisionLoss(prices, scale, asset)
-    # when the loss is taken a step before and a step after
+    # when the loss is computed one small step before and one after each forecast
     step = 1e-5
     before, (here, gradients), after = (loss(scaled + sign * step * direction, days) for sign in (-1, 0, 1))
     ahead, behind = (after[0] - here) / step, (here - before[0]) / step
-    # then the gradient gives the same change, where the loss has no kink
+    # then the gradient agrees with the difference, except where the loss has a kink
     smooth = np.abs(ahead - behind) < 1e-2 * (1 + np.abs(ahead))
     change = (gradients * direction).sum(1)
     assert smooth.mean() > 0.9
@@ -84,7 +85,7 @@ def test_gradient_is_that_of_finite_differences(asset: Asset) -> None:
 
 
 def test_loss_of_a_day_with_spikes_has_the_same_size() -> None:
-    # given a day, and one with a hundred times its prices and forecasts
+    # given a day, and a day whose prices and forecasts are a hundred times as large
     generator = np.random.default_rng(4)
     prices = 100 * generator.normal(size=(1, 24))
     scale, forecasts = Scale(0, 20), prices + 50 * generator.normal(size=(1, 24))

@@ -25,7 +25,7 @@ def compared(capture: float, low: float | None) -> dict[str, Any]:
         (0.4, None, False, "capture must be at least 0.5, got 0.4000"),
     ],
 )
-def test_clearly_worse_candidate_is_refused(
+def test_clearly_worse_candidate_is_rejected(
     capture: float, low: float | None, accepted: bool, reason: str
 ) -> None:
     assert verdict(compared(capture, low), 0.5) == (accepted, reason)

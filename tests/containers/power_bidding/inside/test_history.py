@@ -37,13 +37,13 @@ def test_day_has_the_hours_that_its_clock_has(wanted: str, hours: int, zone: str
 
 
 def test_hour_that_occurs_twice_is_averaged_and_spread_again() -> None:
-    found = history("2022-11-06T05:00", 25, CENTRAL)  # midnight there, the whole day
+    found = history("2022-11-06T05:00", 25, CENTRAL)  # from midnight of the time zone, the whole day
     grid = found.days.grid(found.prices)
     assert grid[0, :4].tolist() == [0, 1.5, 3, 4]
     assert found.days.spread(0, grid[0])[:5].tolist() == [0, 1.5, 1.5, 3, 4]
 
 
-def test_hour_that_does_not_exist_is_between_its_neighbours() -> None:
+def test_skipped_hour_is_interpolated_between_its_neighbours() -> None:
     found = history("2022-03-13T06:00", 23, CENTRAL)
     grid = found.days.grid(found.prices)
     assert grid[0, :5].tolist() == [0, 1, 1.5, 2, 3]
@@ -78,7 +78,7 @@ def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) 
     # given two files with a missing hour between them, and an empty cell
     first = f"{HEAD}\n2019-02-01T08:00Z,36.5,20000\n2019-02-01T09:00+00:00,35,\n"
     paths = written(tmp_path, first, f"{HEAD}\n2019-02-01T11:00Z,-4,21000\n")
-    # when they are read, then the hour and the cell are missing values
+    # when the files are read, then the hour and the cell are missing values
     found = read_csv(paths, None, PACIFIC)
     assert found.start == datetime(2019, 2, 1, 8, tzinfo=UTC).timestamp() / 3600
     np.testing.assert_array_equal(found.prices, [36.5, 35, np.nan, -4])

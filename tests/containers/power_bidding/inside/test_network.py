@@ -1,4 +1,4 @@
-"""The recurrent network in NumPy computes the results of Keras, and learns."""
+"""The recurrent network in NumPy computes the same results as Keras, and learns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_numpy_gives_the_forecasts_of_keras() -> None:
 def test_training_beats_the_mean_of_the_last_week() -> None:
     from power_forecaster import lstm
 
-    # given days whose prices alternate, which the mean of a week does not forecast
+    # given days whose prices alternate, so that the mean of a week does not forecast them
     days = 160
     shape = np.sin(np.arange(24))
     prices = np.stack([shape if day % 2 else -shape for day in range(days)]).ravel()
@@ -39,11 +39,11 @@ def test_training_beats_the_mean_of_the_last_week() -> None:
     scaled = found.days.grid(found.prices)
     sequences, weekdays, means = network.inputs(found.days, scaled, {})
     past, later = slice(network.SEQUENCE, 120), slice(120, days)
-    # when the network is fitted to the first of them, twice
+    # when the network is fitted twice to the first days
     models = [lstm.fit(sequences[past], weekdays[past], means[past], scaled[past], 0, 60) for _ in range(2)]
     model, again = models
     assert (model.kernel == again.kernel).all()
-    # then it forecasts the others
+    # then its forecasts of the other days are better
     error = np.abs(model(sequences[later], weekdays[later], means[later]) - scaled[later]).mean()
     assert error < 0.5 * np.abs(means[later] - scaled[later]).mean()
 
@@ -51,7 +51,7 @@ def test_training_beats_the_mean_of_the_last_week() -> None:
 def test_decision_loss_falls_where_it_is_trained() -> None:
     from power_forecaster import lstm
 
-    # given days whose peak moves, with spikes
+    # given days with spikes, whose peak is at different hours
     generator = np.random.default_rng(0)
     peaks = generator.integers(6, 21, 90)[:, np.newaxis]
     prices = 30 + 40 * np.exp(-((np.arange(24) - peaks) ** 2) / 8) + generator.normal(0, 3, (90, 24))
@@ -62,9 +62,10 @@ def test_decision_loss_falls_where_it_is_trained() -> None:
     given = [each[past] for each in network.inputs(found.days, scaled, {})]
     loss = DecisionLoss(prices[past], scale, Asset())
     days = np.arange(90 - network.SEQUENCE)
-    # when the network is trained by the error, by the decision loss as well, and by the error again
+    # when the network is trained with the forecast error, then also with the decision loss, then with the
+    # error again
     error, decision, again = (lstm.fit(*given, scaled[past], 0, 15, each) for each in (None, loss, None))
-    # then the loss on these days is lower
+    # then the decision loss on these days is lower after the second training
     assert loss(decision(*given), days)[0].mean() < 0.9 * loss(error(*given), days)[0].mean()
-    # and the last network does not depend on it
+    # and the third network equals the first
     assert all((getattr(again, name) == value).all() for name, value in vars(error).items())

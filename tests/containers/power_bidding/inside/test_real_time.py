@@ -94,7 +94,7 @@ def test_energy_is_sold_above_its_cost_after_losses() -> None:
 
 
 def test_water_value_without_errors_is_the_dual() -> None:
-    # given steps of an hour that end on the levels of the grid, and prices that are never negative
+    # given hourly steps that end on levels of the grid, and prices that are never negative
     generator = np.random.default_rng(2)
     asset = Asset(power=8, energy=32, charge_efficiency=0.8)
     program = Scheduler(asset, 11)
@@ -103,7 +103,7 @@ def test_water_value_without_errors_is_the_dual() -> None:
         prices = generator.uniform(5, 60, 12)
         # when
         values = water_value.water_values(asset, prices[None], Errors.none())[0]
-        # then between two levels it is the profit of one more MWh from the second hour on
+        # then the water value between two levels is the profit of one more MWh from the second hour on
         level = float(generator.uniform(3, 29))
         earned = [program.solve(prices[1:], level + d).profit(prices[1:], asset) for d in (-2, 2)]
         found = np.interp([level - 1, level, level + 1], water_value.levels(asset), values).mean()
@@ -112,7 +112,7 @@ def test_water_value_without_errors_is_the_dual() -> None:
 
 
 def test_errors_keep_mean_and_spikes() -> None:
-    # given prices that are mostly 0, a spike in a hundred, and a missing price
+    # given errors that are mostly 0, with one spike in a hundred, and a missing price
     seen = np.zeros(1001)
     seen[:10], seen[1000] = 900.0, np.nan
     # when
@@ -143,7 +143,7 @@ def test_curve_delivers_sold_energy_and_takes_bought_energy() -> None:
     generator = np.random.default_rng(3)
     for sign in (1, -1):
         for _ in range(30):
-            # given an award that the store can deliver, and prices against it
+            # given an award that the battery can deliver, and prices at which it would not
             awards = np.zeros(HOURS)
             awards[0] = sign * round(generator.uniform(0.5, 6), 1)
             prices = random_prices(generator, HOURS)
@@ -151,25 +151,25 @@ def test_curve_delivers_sold_energy_and_takes_bought_energy() -> None:
             curve = real_time.curve(
                 BATTERY, prices, 16.0, awards=awards, errors=random_errors(generator), **LIMITS
             )
-            # then it is delivered at any price
+            # then the award is delivered at any price
             assert all(sign * mw >= abs(awards[0]) - 1e-9 for mw, _ in curve)
 
 
 def test_energy_of_later_awards_is_kept_at_any_price() -> None:
-    # given 8 MW sold for two hours later today, 20 MWh in store, and a spike now
+    # given awards that sell 8 MW in two hours later today, 20 MWh in the battery, and a price spike now
     awards = np.zeros(HOURS)
     awards[5:7] = 8
     prices = np.full(HOURS, 30.0)
     # when
     curve = real_time.curve(BATTERY, prices, 20.0, awards=awards, **LIMITS)
-    # then only the remaining energy is sold
+    # then only the energy that the awards do not need is sold
     assert curves.mw_at(curve, 1900) == 4
-    # and without awards all of the power
+    # and without awards the asset sells at full power
     assert curves.mw_at(real_time.curve(BATTERY, prices, 20.0, **LIMITS), 1900) == 8
 
 
 def test_room_for_later_purchases_is_kept_at_any_price() -> None:
-    # given purchases that need 13.6 MWh of room, 16 MWh in store
+    # given awards that buy, which need 13.6 MWh of room, and 16 MWh in the battery
     awards = np.zeros(HOURS)
     awards[3:5] = -8
     # when
@@ -183,7 +183,8 @@ def test_store_short_of_its_awards_buys_at_any_price() -> None:
     awards = np.zeros(HOURS)
     awards[1:4] = 8
     curve = real_time.curve(BATTERY, np.full(HOURS, 30.0), 20.0, awards=awards, **LIMITS)
-    # then at the end of the hour it has the energy for them, to the next step of the output
+    # then at the end of the hour the battery has the energy for the awards, rounded up to a step of the
+    # output
     assert -4 / 0.85 - 0.4 <= curves.mw_at(curve, 1900) <= -4 / 0.85
 
 
@@ -193,10 +194,10 @@ def test_limits_are_those_of_delivering_the_awards_only() -> None:
         # given awards that a schedule can deliver from 10 MWh
         awards = Scheduler(BATTERY, 12).solve(random_prices(generator, 12), 10.0).net
         limits = Limits.of(BATTERY, awards)
-        # when they are delivered from the minimum level after the first hour
+        # when the awards are delivered from the minimum level after the first hour
         level = float(limits.need[0])
         levels = [level := curves.level_after(BATTERY, level, mw) for mw in awards[1:]]
-        # then the store never falls below its minimum, and reaches it unless no energy is needed
+        # then the level never falls below the battery's minimum, and reaches it unless no energy is needed
         assert min(levels) == pytest.approx(0, abs=1e-6) or limits.need[0] == 0
         assert min(levels) >= -1e-6
 
@@ -219,7 +220,7 @@ def test_store_never_leaves_its_bounds_in_settlement() -> None:
             # then
             lowest = min(asset.lowest, before * asset.retention ** (1 / 12))
             assert lowest - 1e-9 <= level <= asset.energy + 1e-9
-            # and the dollars are those of the energy that moved
+            # and the revenue is that of the delivered energy
             moved = before * asset.retention ** (1 / 12) - level
             sold = moved * asset.discharge_efficiency if moved > 0 else moved / asset.charge_efficiency
             cost = asset.degradation * max(sold, 0)
@@ -267,7 +268,7 @@ def selector(market: Market, hours: int) -> replay.Policy:
     ],
 )
 def test_curves_do_not_depend_on_later_prices(name: str, hour: int) -> None:
-    # given two histories that differ in all data that is unknown 75 minutes before the hour
+    # given two histories that differ only in data that is unknown 75 minutes before the hour
     market, hours = random_market(8, days=5), 120
     real_time_prices, day_ahead = market.real_time.copy(), market.day_ahead.copy()
     generator = np.random.default_rng(9)
@@ -277,12 +278,12 @@ def test_curves_do_not_depend_on_later_prices(name: str, hour: int) -> None:
     unknown = 24 * (day + (2 if now >= 11 else 1))
     day_ahead[unknown:] = generator.normal(50, 300, hours - unknown)
     other = Market(real_time_prices, day_ahead, market.published)
-    # when both are traded
+    # when both histories are replayed
     made: list[list[Curve]] = []
     for each in (market, other):
         policy = selector(each, hours) if name == "selector" else policies(each)[name]
         made.append(replay.replay(each, BATTERY, policy, 0, hours).curves)
-    # then the curves up to the hour are identical, and those after it are not
+    # then the curves up to the hour are identical, and later curves differ
     assert made[0][: hour + 1] == made[1][: hour + 1]
     assert made[0][hour + 1 :] != made[1][hour + 1 :]
 
@@ -301,7 +302,7 @@ def test_replay_carries_the_store_from_hour_to_hour() -> None:
 
 
 def test_level_is_projected_to_the_start_of_the_offered_hour() -> None:
-    # given a charge in every hour and prices that are as expected
+    # given a battery that charges in every hour, and prices that are as forecast
     market = Market(np.full((24, 12), 20.0), np.full(24, 20.0), 11)
     seen: list[float] = []
 
@@ -311,12 +312,12 @@ def test_level_is_projected_to_the_start_of_the_offered_hour() -> None:
 
     # when
     found = replay.replay(market, BATTERY, policy, 0, 24)
-    # then each curve is made for the level at the start of its hour
+    # then each curve is made for the expected level at the start of its hour
     assert seen[1:] == pytest.approx(found.levels[:-1].tolist())
 
 
 def test_selector_follows_the_policy_that_earned_most() -> None:
-    # given policy b, which earns more than a on the first two days and less afterwards
+    # given policy b, which earns more than policy a on the first two days and less afterwards
     daily = {"a": np.array([0.0, 0, 9, 9, 9]), "b": np.array([1.0, 1, 0, 0, 0])}
     asked: list[str] = []
 
@@ -331,7 +332,7 @@ def test_selector_follows_the_policy_that_earned_most() -> None:
     policy = replay.selected({name: named(name) for name in daily}, daily, 0)
     for day in range(5):
         policy(24 * day, np.zeros(HOURS), 0.0)
-    # then the day before does not count yet: it is not over when the curve is fixed
+    # then the previous day does not count yet, because it has not ended when the curve is due
     assert asked == ["a", "a", "b", "b", "a"]
 
 

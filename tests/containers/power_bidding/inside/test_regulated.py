@@ -34,7 +34,7 @@ def history() -> History:
 
 
 def forecast(found: History) -> Doubles:
-    """Return a forecast of the energy price that is right except for noise."""
+    """Return a forecast of the energy price: the true price with noise."""
     grid = found.days.grid(found.prices)
     return grid + np.random.default_rng(1).normal(0, 3, grid.shape)
 
@@ -50,7 +50,7 @@ def test_dollars_of_a_schedule_are_those_at_the_days_prices() -> None:
     assert found.days.length[12] == 23
     # when
     result = sold(found)
-    # then a day's dollars are those of its schedule at the day's prices
+    # then the revenue of a day is that of its schedule at the actual prices of the day
     for day, schedule in result.schedules.items():
         hours = found.days.hours(day)
         energy = found.prices[hours]
@@ -65,13 +65,13 @@ def test_dollars_of_a_schedule_are_those_at_the_days_prices() -> None:
 
 
 def test_capacity_prices_of_the_day_and_later_are_not_used() -> None:
-    # given the same days, but other capacity prices from the first day on
+    # given two histories that differ only in the capacity prices from the first day on
     found = history()
     later = found.days.hours(BEGIN).start
     changed = {name: np.r_[values[:later], values[later:] * 3 + 50] for name, values in found.feeds.items()}
-    # when both are scheduled
+    # when both histories are scheduled
     one, other = sold(found).schedules[BEGIN], sold(replace(found, feeds=changed)).schedules[BEGIN]
-    # then the day's offers are the same, and the next day's are not
+    # then the offers of the first day are the same, and those of the next day differ
     np.testing.assert_array_equal(one.up, other.up)
     np.testing.assert_array_equal(one.net, other.net)
     assert (

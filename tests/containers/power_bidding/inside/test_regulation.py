@@ -1,4 +1,5 @@
-"""Regulation and energy: the optimum by other formulations and another solver, and following full calls."""
+"""Regulation and energy: the optimum equals that of other formulations and another solver, and the battery
+can follow full calls."""
 
 from __future__ import annotations
 
@@ -52,21 +53,23 @@ def random_prices(generator: np.random.Generator, hours: int) -> Prices:
 
 
 def sums(asset: Asset, hours: int) -> tuple[Any, Any]:
-    """Return the remainder of a MWh stored in an hour [to, from], and of the initial level [to]."""
+    """Return the share of energy that is left in hour `to` of energy stored in hour `from`, [to, from], and
+    the remaining initial level [to]."""
     k = np.arange(hours)
     left = np.where(k[:, None] >= k, asset.retention ** np.maximum(k[:, None] - k, 0), 0.0)
     return left, asset.retention ** (k + 1) * asset.initial
 
 
 def independent(asset: Asset, terms: Regulation, prices: Prices, final: float) -> float | None:
-    """Return the optimum of a program whose levels and capacities are sums and differences."""
+    """Return the optimum of a program without variables for levels and capacities, which are sums and
+    differences."""
     hours = len(prices.energy)
     one, none = np.eye(hours), np.zeros((hours, hours))
     shares = [1 - terms.called_up - terms.called_down, terms.called_up, terms.called_down]
     left, before = sums(asset, hours)
 
     def states(*blocks: Any) -> Any:
-        """A coefficient for each pair (charge, discharge) of the states base, up, down."""
+        """Return a coefficient for each pair (charge, discharge) of the states base, up and down."""
         return np.hstack(blocks)
 
     def output(*signs: float) -> Any:
@@ -114,7 +117,8 @@ def independent(asset: Asset, terms: Regulation, prices: Prices, final: float) -
 
 
 def quest(asset: Asset, terms: Regulation, prices: Prices) -> float | None:
-    """Return the optimum of QuEST's formulation: arbitrage, up and down share a row, calls come on top."""
+    """Return the optimum of QuEST's formulation: arbitrage, regulation up and regulation down share one power
+    limit, and the energy of calls is added."""
     hours = len(prices.energy)
     one = np.eye(hours)
     left, before = sums(asset, hours)
@@ -140,7 +144,8 @@ def levels_after_full_calls(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the highest and the lowest level after full calls for a share of each hour.
 
-    An hour starts from its expected level. Alternating charge and discharge lower the level.
+    An hour starts from its expected level. Alternating between charge and discharge lowers the level, because
+    of losses.
     """
     before = asset.retention * np.concatenate([[asset.initial], found.level[:-1]])
     net = found.net + (found.up if up else -found.down)
@@ -162,7 +167,7 @@ def test_schedule_is_optimal_on_four_hundred_random_programs() -> None:
         program = RegulationScheduler(asset, terms, hours)
         for final in (0.0, generator.uniform(0, asset.energy)):
             prices = random_prices(generator, hours)
-            # when it is solved by both
+            # when both programs are solved
             expected = independent(asset, terms, prices, final)
             try:
                 found = program.solve(prices, final=final)
@@ -170,7 +175,7 @@ def test_schedule_is_optimal_on_four_hundred_random_programs() -> None:
                 assert expected is None
                 infeasible += 1
                 continue
-            # then both earn the same
+            # then both optima are the same
             assert found.profit(prices, asset) == pytest.approx(expected, rel=CLOSE, abs=CLOSE)
             sold += (found.up.max() > CLOSE) + (found.down.max() > CLOSE)
     assert 0 < infeasible < 200 < sold
@@ -207,10 +212,11 @@ def test_full_calls_are_followed_within_power_and_store(share: float) -> None:
         asset, prices = random_asset(generator), random_prices(generator, 12)
         terms = replace(random_terms(generator), sustained=share)
         found = RegulationScheduler(asset, terms, 12).solve(prices)
-        # when all of it is called in one direction for that share of an hour, then the power is enough
+        # when all capacity of one direction is called for the given share of an hour, then the power limit is
+        # kept
         assert (found.net + found.up).max() <= asset.power + CLOSE
         assert (found.net - found.down).min() >= -asset.power - CLOSE
-        # and the store neither runs empty nor over
+        # and the battery's level stays within its bounds
         high, _ = levels_after_full_calls(found, asset, share, up=True)
         _, low = levels_after_full_calls(found, asset, share, up=False)
         assert high.min() >= asset.lowest - CLOSE
@@ -222,20 +228,21 @@ def test_full_calls_are_followed_within_power_and_store(share: float) -> None:
 def test_store_is_emptied_where_calls_need_not_be_sustained() -> None:
     asset = replace(BATTERY, initial=2)
     prices = Prices(np.array([30.0]), np.array([50.0]), np.zeros(1))
-    # given 2 MWh in store, when capacity up is sold while charging, then a full call needs 8 MWh
+    # given 2 MWh in the battery: when capacity up is sold while charging, then a full call needs 8 MWh
     free = RegulationScheduler(asset, Regulation(sustained=0), 1).solve(prices)
     high, _ = levels_after_full_calls(free, asset, 1.0, up=True)
     assert (free.net[0], free.up[0]) == (pytest.approx(-8), pytest.approx(16))
     assert high[0] == pytest.approx(2 - 8)
-    # and where calls must be sustained, 2 MWh
+    # and where calls must be sustained, a full call needs 2 MWh
     assert RegulationScheduler(asset, Regulation(), 1).solve(prices).up[0] == pytest.approx(8 + 2)
 
 
 def test_call_up_while_charging_only_lessens_the_charge() -> None:
-    # given an empty store that must hold 3.4 MWh after an hour, and a good price for capacity up
+    # given an empty battery that must have 3.4 MWh after an hour, and a high price for capacity up
     prices = Prices(np.array([20.0]), np.array([100.0]), np.zeros(1))
     terms = Regulation(called_up=0.5, called_down=0)
-    # when it is scheduled, then it charges 8 MW, and 0 for the half of the hour in which it is called
+    # when the hour is scheduled, then the battery charges at 8 MW, and at 0 MW in the half hour in which
+    # capacity up is called
     found = RegulationScheduler(BATTERY, terms, 1).solve(prices, final=3.4)
     assert (found.net[0], found.up[0]) == (pytest.approx(-8), pytest.approx(8))
     assert found.level[0] == pytest.approx(0.5 * 8 * 0.85)

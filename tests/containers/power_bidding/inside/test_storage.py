@@ -1,4 +1,5 @@
-"""The storage program: the optimum by another formulation and another solver, and refused input."""
+"""The storage program: its optimum equals that of another formulation and another solver; and input that is
+refused."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def random_asset(generator: np.random.Generator) -> Asset:
 
 
 def independent(asset: Asset, prices: Any, level: float, final: float) -> float | None:
-    """Return the optimum of a program without levels: they are sums over all hours before."""
+    """Return the optimum of a program without variables for levels, which are sums over all earlier hours."""
     hours = len(prices)
     k = np.arange(hours)
     left = np.where(k[:, None] >= k, asset.retention ** np.maximum(k[:, None] - k, 0), 0.0)
@@ -51,7 +52,7 @@ def test_schedule_is_optimal_on_a_thousand_random_programs() -> None:
         level = generator.uniform(0, asset.energy)
         program = Scheduler(asset, hours)
         for final in (0.0, generator.uniform(0, asset.energy)):
-            # when it is solved by both
+            # when both programs are solved
             expected = independent(asset, prices, level, final)
             try:
                 found = program.solve(prices, level, final)
@@ -59,7 +60,7 @@ def test_schedule_is_optimal_on_a_thousand_random_programs() -> None:
                 assert expected is None
                 infeasible += 1
                 continue
-            # then both earn the same, and the schedule is feasible
+            # then both optima are the same, and the schedule is feasible
             assert found.profit(prices, asset) == pytest.approx(expected, rel=1e-6, abs=1e-6)
             check(found, asset, level, final)
     assert 0 < infeasible < 500

@@ -1,4 +1,4 @@
-"""A trained model as files, and which of its fits may judge a day."""
+"""The files of a trained model, and the choice of the fit that is evaluated on a day."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def model() -> Trained:
 
 
 def test_model_forecasts_the_same_from_its_files(model: Trained, tmp_path: Path) -> None:
-    # given a model that is written and read
+    # given a model, and a copy that was written to files and read again
     trained.write(model, tmp_path)
     again = trained.read(tmp_path)
-    # when both forecast a day
+    # when both models forecast a day
     found = panel()
     for name, each in model.locations["HUB"].items():
         ours, theirs = (fit.forecast(found, 75) for fit in (each, again.locations["HUB"][name]))
-        # then the forecasts are identical, and near the prices
+        # then the forecasts are identical, and close to the prices
         assert (ours == theirs).all()
         assert np.abs(ours - found.prices[75]).mean() < 15
 

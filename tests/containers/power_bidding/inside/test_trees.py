@@ -1,4 +1,4 @@
-"""Boosted trees in NumPy compute the results of LightGBM."""
+"""Boosted trees in NumPy compute the same results as LightGBM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from power_forecaster.trees import Trees, TreesError
 
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 def test_numpy_gives_the_forecasts_of_lightgbm(missing: float) -> None:
-    # given trees fitted to features of which some are categories, some are 0, and some are missing
+    # given trees that were fitted to features with categories, zeros and missing values
     generator = np.random.default_rng(0)
     x = generator.normal(size=(60, 24, 8))
     x[..., 3] = generator.integers(0, 3, x.shape[:2])
@@ -25,7 +25,7 @@ def test_numpy_gives_the_forecasts_of_lightgbm(missing: float) -> None:
     for split in range(400):
         rows[split, trees.feature[split % 300, 0]] = trees.threshold[split % 300, 0]
     rows[generator.random(rows.shape) < 0.2] = np.nan
-    # then NumPy computes the same
+    # then NumPy computes the same predictions
     assert trees(rows) == pytest.approx(np.asarray(model.predict(rows)))
 
 

@@ -58,9 +58,9 @@ def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Label
     texts = [{"source": f"text {n}", "true-class": CLASSES[n % 3], "kept": n} for n in range(4)]
     asked = labeling.request(labeling.manifest(texts), MaxConcurrentTaskCount=3)
     name = asked["LabelingJobName"]
-    # when they are labeled in two batches
+    # when a job labels the texts in two batches
     job = labeling.labeled(asked)
-    # then each is labeled with its true class and keeps its fields
+    # then each text has its true class as its label, and keeps its fields
     assert job["LabelingJobStatus"] == "Completed", job
     assert job["LabelCounters"] == NOBODY | {"TotalLabeled": 4, "HumanLabeled": 4, "Unlabeled": 0}
     lines = labeling.output(job)
@@ -77,15 +77,15 @@ def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Label
     workers = {each["workerId"] for each in first["annotations"]}
     assert len(workers) == 3
     assert all(each.startswith(f"private.{labeling.cloud.region}.") for each in workers)
-    # and an answer is under the name of the template's element
+    # and the content of an answer has the name of the template's form element as its key
     content = json.loads(first["annotations"][0]["annotationData"]["content"])
     assert content == {"animal": {"label": "cat"}}
     (response,) = labeling.keys(f"{folder}/worker-response/iteration-2/3/")
     answers = json.loads(labeling.get(f"s3://{labeling.bucket}/{response}"))["answers"]
     assert [each["answerContent"] for each in answers] == [{"animal": {"label": "cat"}}] * 3
-    # and the bus got an event of its end
+    # and the event bus got an event of the job's end
     until(lambda: heard() and heard()[-1]["detail"]["LabelingJobStatus"] == "Completed", "the event")
-    # and it is listed
+    # and the job is listed
     sagemaker = labeling.client("sagemaker")
     (listed,) = sagemaker.list_labeling_jobs(NameContains=name)["LabelingJobSummaryList"]
     assert listed["PreHumanTaskLambdaArn"] == labeling.out["Pre"]
@@ -137,7 +137,7 @@ def test_stopped_job_keeps_its_labels(labeling: Labeling) -> None:
     name, sagemaker = asked["LabelingJobName"], labeling.client("sagemaker")
     sagemaker.create_labeling_job(**asked)
     until(lambda: labeling.described(name)["LabelCounters"]["TotalLabeled"], "the first labels")
-    # when it is stopped, twice
+    # when the job is stopped, twice
     for _ in range(2):
         sagemaker.stop_labeling_job(LabelingJobName=name)
     # then its output manifest has all lines, some of them with labels
@@ -197,7 +197,7 @@ def handler(event, context):
 
 
 def picky(labeling: Labeling, lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Label lines with that function, one at a time; return the job."""
+    """Label lines, one at a time, with `PICKY` as the pre-annotation function; return the job."""
     grants = [(f"{service}:*", "*") for service in ("s3", "lambda", "logs")]
     own = service_role(labeling.client, "sagemaker.amazonaws.com", *grants)
     task = {"PreHumanTaskLambdaArn": labeling.function(PICKY), "MaxConcurrentTaskCount": 1}
@@ -212,9 +212,9 @@ def test_object_without_need_of_labelers_stays_unlabeled(labeling: Labeling) -> 
 
 
 def test_failed_job_keeps_the_labels_of_earlier_batches(labeling: Labeling) -> None:
-    # given a function that fails for the second line
+    # given a pre-annotation function that fails for the second line
     job = picky(labeling, [{"source": "a"}, {"source": "b", "fails": True}])
-    # then the job fails with its error, and the first line is labeled
+    # then the job fails with the function's error, and the first line is labeled
     assert job["LabelingJobStatus"] == "Failed"
     assert job["FailureReason"].endswith("failed for line 2: RuntimeError: cannot show b")
     assert job["LabelCounters"]["TotalLabeled"] == 1
@@ -255,7 +255,7 @@ def test_state_machine_waits_for_a_job_with_sync(labeling: Labeling) -> None:
     rule = f"arn:aws:events:{labeling.cloud.region}:000000000000:rule/"
     grants = [("sagemaker:*", "*"), ("iam:PassRole", "*"), ("events:*", f"{rule}StepFunctionsGetEvents*")]
     state = task("sagemaker:createLabelingJob.sync", asked, Output="{% $states.result %}")
-    # when it runs
+    # when the machine runs
     done = Machine(labeling.client, state, *grants).run()
     # then its result is the job's description
     assert done["status"] == "SUCCEEDED", done

@@ -24,7 +24,8 @@ def jpeg(image: Any) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures of 8 by 8 pixels of noise whose brightness is the class: 40 of each class, and 10 to test."""
+    """Pictures of 8 by 8 pixels of noise, whose brightness depends on the class: 40 of each class for
+    training, and 10 for testing."""
     generator = np.random.default_rng(0)
     for name, each in zip(cifar.FILES, (40, 10), strict=True):
         labels = generator.permutation(np.repeat(np.arange(10), each))
@@ -72,13 +73,13 @@ def test_table_has_runs_with_epochs_and_published_figures(
     assert json.loads((tmp_path / "out.json").read_text())["metrics"] == metrics
 
 
-def test_pictures_are_as_many_of_each_class(folder: Path) -> None:
+def test_each_split_has_equally_many_pictures_of_each_class(folder: Path) -> None:
     data = cifar_measured.pictures(folder, 300)
     assert data.train.labels.bincount().tolist() == [27] * 10
     assert data.validation.labels.bincount().tolist() == [3] * 10
     assert data.test is not None
     assert data.test.labels.bincount().tolist() == [10] * 10
-    # and each has its own chart
+    # and the brightness of each picture is that of its class
     means = data.train.images.float().mean((1, 2, 3))
     assert ((means - 10) / 20).round().int().tolist() == data.train.labels.tolist()
 

@@ -11,7 +11,7 @@ from subset_training.data import Examples
 
 @pytest.fixture(scope="module")
 def pictures() -> Examples:
-    """Return as many examples per class as MNIST's 5,000. All pixels of an example are its number."""
+    """Return 5,000 examples, 500 of each class. The pixels of an example encode its number."""
     numbers = torch.arange(5000)
     bytes_ = torch.stack([numbers // 256, numbers % 256], 1).to(torch.uint8)
     return Examples(bytes_.view(-1, 1, 1, 2), numbers % 10)

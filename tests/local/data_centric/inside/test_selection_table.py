@@ -24,14 +24,15 @@ def row(cell: Cell, seed: int, accuracy: float, **more: float) -> dict[str, Any]
     return {**cell._asdict(), "seed": seed, "accuracy": accuracy, **more}
 
 
-def test_interval_is_that_of_students_t() -> None:
+def test_interval_uses_students_t_distribution() -> None:
     found = interval([1.0, 2.0, 3.0])
     # 4.3027 standard errors of 1 / sqrt(3), for two degrees of freedom
     assert found == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
 
 
 def test_differences_pair_the_seeds_that_both_have() -> None:
-    # given three seeds of the reference, and two of ours that are 1 and 2 points below it
+    # given accuracies of three seeds of `random`, and of two seeds of our strategy, which are 1 and 2 points
+    # lower
     rows = [row(RANDOM, seed, 90.0 + seed) for seed in range(3)]
     rows += [row(OURS, 1, 90.0), row(OURS, 2, 90.0)]
     # when
@@ -49,7 +50,7 @@ def test_figures_have_the_names_of_the_bounds() -> None:
     rows = [row(cell, seed, 95.0, **measures) for cell in cells for seed in (0, 1)]
     # when
     found = figures(Table(rows), "clean", [0.5, 0.3, 0.1])
-    # then each bound has its figure, and a figure outside of its bound is named
+    # then each bound has a figure, and each figure outside of its bound is reported
     assert {metric.name for metric in bounds.SELECTION} <= found.keys()
     assert bounds.missed(bounds.SELECTION, found) == [
         "time_ratio_30",
@@ -96,7 +97,7 @@ def test_resumed_benchmark_trains_missing_runs_only(
     trained: list[str] = []
     learner = runs.Learner
     monkeypatch.setattr(runs, "Learner", lambda *given: trained.append(given[0].strategy) or learner(*given))
-    # when it is run again
+    # when the benchmark is run again
     after = measured(experiment, [FULL, RANDOM, OURS], 0, Results(path))
     # then
     assert trained == ["glister"]

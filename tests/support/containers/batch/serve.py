@@ -56,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         self.leave(body, 200, json.dumps(self.seen(body)).encode())
 
     def leave(self, body: bytes, status: int, answer: bytes) -> None:
-        """Answer a request. Uncount it first: the next one may arrive before this returns."""
+        """Answer a request. First remove it from the requests in progress, because the next request may
+        arrive before this method returns."""
         with lock:
             here.remove(body)
         self.answer(status, answer)

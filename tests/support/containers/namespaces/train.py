@@ -1,4 +1,4 @@
-# ruff: noqa: F401 - what the script may use
+# ruff: noqa: F401 - names that the code may use
 """Run the code in a hyperparameter, with SageMaker's configuration in variables."""
 
 import json
