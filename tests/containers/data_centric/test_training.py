@@ -76,11 +76,13 @@ def test_results_count_selection_in_the_seconds(job: Job) -> None:
     assert (job.base / "model/model.pt").stat().st_size > 10_000
 
 
-def test_resumed_job_trains_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
-    # given a job that gets SIGTERM after an epoch
-    base = prepared(tmp_path, QUICK | {"seeds": "0,7"}, CHANNELS)
+def test_resumed_job_trains_the_same_model(trainer: Path, tmp_path: Path) -> None:
+    # given a job long enough to get SIGTERM before its end, on a busy machine too
+    settings = QUICK | {"seeds": "0,7", "epochs": "150"}
+    job = train(tmp_path / "whole", trainer, settings, **CHANNELS)
+    base = prepared(tmp_path / "job", settings, CHANNELS)
     process = start(base, trainer)
-    until(lambda: "epoch=2/4" in (base / "log").read_text(), "the second epoch", process=process)
+    until(lambda: "epoch=2/150" in (base / "log").read_text(), "the second epoch", process=process)
     process.send_signal(signal.SIGTERM)
     stopped = ended(base, process)
     assert (stopped.code, stopped.failure) == (0, "")

@@ -107,7 +107,7 @@ def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) 
         ),
         (
             "hour_utc,price\n1019-02-01T08:00Z,1\n2019-02-01T08:00Z,2\n",
-            "0.csv must have hours of at most 100 years",
+            "0.csv must span at most 100 years",
         ),
     ],
 )
