@@ -470,7 +470,7 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
 
 
 def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: Bench, settings: Any) -> None:
-    # Given an endpoint in service, whose container has answered
+    # Given an endpoint in service whose container has answered a request
     settings(serverless_idle=0.3)
     others = bench.folders()
     endpoint = bench.endpoint(

@@ -1,7 +1,7 @@
 """The table `Bids`: `bid_ports.OfferTable`.
 
-In addition to offers it has `forecast#DAY`, the prices forecast for a market day, and `charge#HOUR`, the
-state of charge at the beginning of an hour.
+In addition to offers, the table has items with the keys `forecast#DAY`, the prices forecast for a market day,
+and `charge#HOUR`, the state of charge at the beginning of an hour.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Desk:
     switch: Callable[[], Switch]
     """Reads the switch at each call"""
     put: Callable[[str, bytes, str], None]
-    """Writes an object of the bucket: key, body, content type"""
+    """Write an object to the bucket, by key, body and content type"""
     count: Callable[[str, float], None]
     """Adds to a metric: name, value"""
 

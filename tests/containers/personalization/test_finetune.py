@@ -250,7 +250,7 @@ def test_failed_task_reports_its_reason_and_others_succeed(mixed):
         "bad1": "Picture 2 is damaged and cannot be read to its end: make a model with another instead.",
         "bad2": "Picture 2 has more than 150 million pixels: make it smaller.",
         "bad3": "Picture 2 is 16 x 16 pixels: use one of at least 32 on each side.",
-        "absent": "Picture 2 never arrived: make a model with it again.",
+        "absent": "Picture 2 was not uploaded: create a model with it again.",
         "empty": "There are no pictures to learn from: upload some of your subject.",
     }
     assert not (made.of("bad0") / "adapter").exists()

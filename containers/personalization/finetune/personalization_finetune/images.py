@@ -24,7 +24,7 @@ def read(folder: Path, paths: tuple[str, ...]) -> Iterator[Image.Image]:
         try:
             yield pictures.read(folder / path)
         except FileNotFoundError:
-            raise TaskError(f"Picture {number} never arrived: make a model with it again.") from None
+            raise TaskError(f"Picture {number} was not uploaded: create a model with it again.") from None
         except pictures.PictureError as error:
             raise TaskError(f"Picture {number} {error}.") from None
 
