@@ -18,7 +18,7 @@ chosen = set -- -c env=$(ENV) $(if $(STACK),-c only=$(subst -,_,$(STACK))); for 
 stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick docs diagrams lint up down status iam synth diff bootstrap deploy destroy bench lock clean
+.PHONY: help setup demo test quick docs pages lint up down status iam synth diff bootstrap deploy destroy bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,8 @@ lint: setup
 docs: ## build the documentation site in out/docs; broken links fail
 	@NO_MKDOCS_2_WARNING=1 "$$("$(PYTHON)" -m tooling.envs docs)" -m mkdocs build --strict --quiet --clean && echo "site in out/docs/index.html"
 
-diagrams: synth ## draw docs/NAME/stack.svg of every architecture again
-	@$(app)/python -m tooling.diagram
+pages: synth ## write the generated parts of the documentation again: diagrams, props of constructs
+	@$(app)/python -m tooling.pages
 
 up: setup ## start the local cloud
 	@$(app)/python -m local up

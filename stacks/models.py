@@ -178,12 +178,16 @@ class ModelParts:
         pager.page_when(
             "RunFailed",
             workflow.metric_not_succeeded(),
-            description=f"{self.stack.stack_name}: training or deployment failed",
+            description=f"{self.stack.stack_name}: an execution that trains and deploys failed or timed out."
+            " The model in service stays in service. Read the error and the cause of the execution; when the"
+            " cause is removed, start the state machine again.",
         )
         pager.page_when(
             "PredictionFailed",
             workflow.metric_server_errors(),
-            description=f"{self.stack.stack_name}: the model in service fails",
+            description=f"{self.stack.stack_name}: the endpoint answered an invocation with a 5xx status."
+            " Read the endpoint's log group. If the model is the cause, deploy the previous version: start"
+            ' the state machine with {"version": N}.',
         )
         self._outputs(AlarmTopicArn=pager.topic.topic_arn)
         return pager

@@ -1,6 +1,6 @@
 """Draw each stack's diagram from its template: functions, machines and jobs, their calls, and data stores.
 
-    make diagrams    # docs/NAME/stack.svg of every architecture, after a synthesis
+    make pages    # docs/NAME/stack.svg of every architecture, after a synthesis
 
 Arrows are permissions and events: an arrow from a function, state machine or job to a table means that the
 policies of its role have actions on that table. Roles, policies, log groups, alarms and dead-letter queues
@@ -9,10 +9,8 @@ are left out, and so are custom resources, which only run when the stack changes
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,8 +19,6 @@ from typing import Any
 from tooling import envs
 
 ROOT = envs.ROOT
-STACK, TEMPLATE = "groundplan-dev-", ".template.json"
-"""Prefix and suffix of the file names of templates"""
 Resource = Mapping[str, Any]
 KINDS = {
     "AWS::Lambda::Function": ("Lambda function", "compute"),
@@ -57,7 +53,7 @@ JOBS = {
 """Name of what SageMaker runs, by the action that creates or invokes it. An endpoint may be in the
 template"""
 ENDPOINT, MODEL = "AWS::SageMaker::Endpoint", "AWS::SageMaker::Model"
-COLORS = {"compute": "#ed7100", "flow": "#c925a8", "data": "#2e7d32", "edge": "#6b3fd4"}
+COLORS = {"compute": "#ed7100", "flow": "#c925a8", "data": "#2e7d32", "edge": "#6b3fd4", "other": "#52606d"}
 GLUE = {
     "AWS::Lambda::EventSourceMapping": ("EventSourceArn", "FunctionName"),
     "AWS::ApiGatewayV2::Integration": ("ApiId", "IntegrationUri"),
@@ -73,10 +69,12 @@ class Drawing:
     nodes: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Name, kind and group of colors"""
     arrows: set[tuple[str, str]] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
+    """Nodes that are drawn without arrows too. If there are any, all other nodes are dashed"""
 
     def dot(self) -> str:
         """Return the diagram in Graphviz's language."""
-        used = {end for arrow in self.arrows for end in arrow}
+        used = {end for arrow in self.arrows for end in arrow} | self.own
         lines = [
             "digraph stack {",
             '  graph [rankdir=LR, bgcolor="transparent", nodesep=0.25, ranksep=0.9, fontname="Helvetica"]',
@@ -87,7 +85,8 @@ class Drawing:
         for node, (name, kind, group) in sorted(self.nodes.items()):
             if node in used:
                 label = f'<{name}<br/><font point-size="9" color="#52606d">{kind}</font>>'
-                lines.append(f'  "{node}" [label={label}, color="{COLORS[group]}"]')
+                style = ', style="rounded,filled,dashed"' if self.own and node not in self.own else ""
+                lines.append(f'  "{node}" [label={label}, color="{COLORS[group]}"{style}]')
         stored = [
             node for node, (_, _, group) in sorted(self.nodes.items()) if group == "data" and node in used
         ]
@@ -132,6 +131,29 @@ def draw(template: Mapping[str, Any]) -> Drawing:
         if resource["Type"] in GLUE:
             source, target = (references(resource["Properties"].get(each)) for each in GLUE[resource["Type"]])
             _connect(drawing, source, target)
+    return drawing
+
+
+def resources(found: Mapping[str, Resource], own: set[str]) -> Drawing:
+    """Return the diagram of some resources of a template, and of the resources that they refer to.
+
+    A role's policies are drawn as the role's references; a permission of a function is not drawn.
+
+    :param own: logical ids of these resources
+    """
+    hidden = ("AWS::IAM::Policy", "AWS::Lambda::Permission", "AWS::CDK::Metadata")
+    shown = {name for name, resource in found.items() if resource["Type"] not in hidden}
+    drawing = Drawing(own=own & shown)
+    for name in own:
+        properties = found[name].get("Properties", {})
+        policy = found[name]["Type"] == "AWS::IAM::Policy"
+        sources = references(properties["Roles"]) if policy else {name} & shown
+        targets = (references(properties) & shown) - sources
+        drawing.arrows |= {(source, target) for source in sources for target in targets}
+    for name in drawing.own | {end for arrow in drawing.arrows for end in arrow}:
+        kind = found[name]["Type"]
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.rpartition("::")[2]).lower()
+        drawing.nodes[name] = (title(name, kind), *KINDS.get(kind, (words, "other")))
     return drawing
 
 
@@ -264,16 +286,3 @@ def rendered(dot: str) -> str:
     )
     start = done.stdout.index("<svg")
     return f"<!-- from the template:\n{dot}-->\n{done.stdout[start:].strip()}\n"
-
-
-def main() -> int:
-    for template in sorted((ROOT / "cdk.out").glob(f"{STACK}*{TEMPLATE}")):
-        name = template.name.removeprefix(STACK).removesuffix(TEMPLATE).replace("-", "_")
-        path = ROOT / "docs" / name / "stack.svg"
-        path.write_text(rendered(draw(json.loads(template.read_text())).dot()))
-        print(f"  {path.relative_to(ROOT)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

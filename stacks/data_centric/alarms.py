@@ -47,18 +47,53 @@ def watch(
     pager = Pager(scope, "Pager", email=settings.alarm_email or None, key=key)
     late = int(LATE * 3600 * settings.labeling.most_hours)
     for alarm, metric, above, what in (
-        ("LabelFailed", not_succeeded(label), 0, "a labeling run failed"),
-        ("ExamineFailed", not_succeeded(examination.state_machine), 0, "an examination of labels failed"),
-        ("SweepFailed", sweep.metric_not_succeeded(), 0, "a sweep failed"),
-        ("RunIncomplete", own("IncompleteRuns"), 0, "a labeling run ended without all of its labels"),
-        ("RunLate", own("OldestOpenSeconds", "Maximum"), late, "a labeling run is about to end incomplete"),
+        (
+            "LabelFailed",
+            not_succeeded(label),
+            0,
+            "an execution of Label failed or timed out. Read its error and cause. Answers that labelers have"
+            " given are stored.",
+        ),
+        (
+            "ExamineFailed",
+            not_succeeded(examination.state_machine),
+            0,
+            "an execution of Examine failed or timed out. Read its cause: the exit message of the processing"
+            " job.",
+        ),
+        (
+            "SweepFailed",
+            sweep.metric_not_succeeded(),
+            0,
+            "an execution of Sweep failed or timed out. Read its error and cause, and start it again.",
+        ),
+        (
+            "RunIncomplete",
+            own("IncompleteRuns"),
+            0,
+            "a labeling run ended after most_hours without all its labels. Its manifest has the labels so"
+            " far; start another run for the rest.",
+        ),
+        (
+            "RunLate",
+            own("OldestOpenSeconds", "Maximum"),
+            late,
+            "a labeling run has used three quarters of most_hours and has open tasks. Ask more labelers to"
+            " join.",
+        ),
         (
             "DeadLetter",
             letters.metric_approximate_number_of_messages_visible(statistic="Maximum"),
             0,
-            "an event was given up",
+            "a function could not process an event after all retries. Read the message in the dead-letter"
+            " queue and the function's log, then delete the message.",
         ),
-        ("ApiFails", api.metric_server_errors(), 0, "the API answers with 5xx"),
+        (
+            "ApiFails",
+            api.metric_server_errors(),
+            0,
+            "the API answered a request with a 5xx status. Read the log of the API's function.",
+        ),
     ):
         pager.page_when(alarm, metric, above=above, description=f"{id}: {what}")
     board = cloudwatch.Dashboard(scope, "Dashboard", dashboard_name=id, default_interval=Duration.days(7))

@@ -65,7 +65,8 @@ class PortfolioRlStack(Stack):
         pager.page_when(
             "EventLost",
             letters.metric_approximate_number_of_messages_visible(statistic="Maximum"),
-            description=f"{self.stack_name}: a scheduled run could not be started",
+            description=f"{self.stack_name}: EventBridge could not start a scheduled execution or function."
+            " Read the message in the dead-letter queue, start what it names by hand, delete the message.",
         )
         if settings.retrain:
             rule = workflow.every(settings.retrain, dead_letters=letters)
@@ -80,8 +81,20 @@ class PortfolioRlStack(Stack):
             key=parts.key,
         )
         for id, field, value, description in (
-            ("OrderRefused", "valid", False, "the endpoint refused an account's state"),
-            ("PriceOutside", "outside", True, "prices left the range that the policy was trained on"),
+            (
+                "OrderRefused",
+                "valid",
+                False,
+                "the endpoint rejected a request because the account's state is not valid; this account gets"
+                " no orders. The endpoint's log has the reason: correct the state in the caller.",
+            ),
+            (
+                "PriceOutside",
+                "outside",
+                True,
+                "a price was outside the range of the training data, so the policy's orders are unreliable."
+                " To stop trading set the switch to stop; then train with recent prices.",
+            ),
         ):
             count = logs.MetricFilter(
                 self,

@@ -19,6 +19,7 @@ import groundplan
 from settings import load
 from tests.synth.conftest import CONTEXT, ROOT, stack_of, template
 from tests.synth.template import flat, listed, of_type
+from tooling import construct_pages, diagram
 
 PUBLIC = [getattr(groundplan, name) for name in groundplan.__all__]
 CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(item, Construct)]
@@ -28,9 +29,6 @@ def props_of(construct: type) -> list[inspect.Parameter]:
     """Return the parameters of `__init__` after `(self, scope, id)`. The signature of the class is that of
     its metaclass, so it cannot be used."""
     return list(inspect.signature(construct.__init__).parameters.values())[3:]
-
-
-README = (ROOT / "constructs" / "README.md").read_text()
 
 
 def test_constructs_folder_is_no_package_that_shadows_the_cdks():
@@ -52,12 +50,19 @@ def test_docstring_of_a_construct_explains_it_and_every_prop(construct: type):
         assert f":param {name}: " in text, name
 
 
-@pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda c: c.__name__)
-def test_construct_has_its_section_with_every_prop(construct: type):
-    section = re.search(rf"^## {construct.__name__}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert section, "no section in constructs/README.md"
-    for name in (prop.name for prop in props_of(construct)):
-        assert f"`{name}`" in section[1], name
+@pytest.mark.parametrize("name", construct_pages.names())
+def test_usage_on_a_page_creates_what_the_picture_shows(name: str):
+    # given the picture of a page, which contains its source
+    found = diagram.SOURCE.search(construct_pages.page(name).with_suffix(".svg").read_text())
+    # when the usage runs and is drawn again, then nothing has changed; if it fails, run `make pages`
+    assert found
+    assert found[1] == construct_pages.picture(name).dot()
+
+
+@pytest.mark.parametrize("name", construct_pages.names())
+def test_page_of_a_construct_has_the_props_of_the_source(name: str):
+    text = construct_pages.page(name).read_text()
+    assert construct_pages.with_reference(name, text) == text  # if it fails, run `make pages`
 
 
 REPEATED = {

@@ -1,4 +1,4 @@
-"""The diagrams in the documents: they show the stacks as they are synthesized."""
+"""The generated parts of the documents: they show the stacks as they are synthesized."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import architectures
-from tooling import diagram, envs
+from tooling import diagram, envs, pages
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
@@ -17,7 +17,7 @@ def test_diagram_is_that_of_the_template(name: str, assembly: Path) -> None:
     # given the diagram in the documents, which contains its source
     picture = (envs.ROOT / "docs" / name / "stack.svg").read_text()
     found = diagram.SOURCE.search(picture)
-    # when the diagram is drawn again, then nothing has changed; if it fails, run `make diagrams`
+    # when the diagram is drawn again, then nothing has changed; if it fails, run `make pages`
     template = (assembly / f"{architectures.BY_NAME[name].stack_name('dev')}.template.json").read_text()
     assert found
     assert found[1] == diagram.draw(json.loads(template)).dot()
@@ -64,3 +64,13 @@ def test_arrows_are_the_permissions_of_roles() -> None:
     }
     assert drawn.nodes["LoadFunction8ADB22C5"] == ("Load", "Lambda function", "compute")
     assert '"Unused"' not in drawn.dot()
+
+
+def test_alarms_on_the_page_are_those_of_the_templates(assembly: Path) -> None:
+    # given the page of operations
+    text = pages.OPERATIONS.read_text()
+    # when the tables are written again, then nothing has changed; if it fails, run `make pages`
+    for each in architectures.ALL:
+        template = json.loads((assembly / f"{each.stack_name('dev')}.template.json").read_text())
+        text = pages.with_alarms(text, each.name, pages.alarms(template, each.stack_name("dev")))
+    assert text == pages.OPERATIONS.read_text()
