@@ -40,7 +40,8 @@ quick: setup ## the unit tests only, in less than a minute
 lint: setup
 	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright && $(app)/python -m tooling.prose
 
-docs: ## build the documentation site in out/docs; broken links fail
+docs: setup ## build the documentation site in out/docs; broken links and stale snippets fail
+	@$(app)/python -m tooling.snippets
 	@NO_MKDOCS_2_WARNING=1 "$$("$(PYTHON)" -m tooling.envs docs)" -m mkdocs build --strict --quiet --clean && echo "site in out/docs/index.html"
 
 pages: synth ## write the generated parts of the documentation again: diagrams, props of constructs
