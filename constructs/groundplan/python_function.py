@@ -148,12 +148,14 @@ class PythonFunction(Construct):
     def on_events(
         self, id: str, pattern: events.EventPattern, *, input: events.RuleTargetInput | None = None
     ) -> None:
-        """Invoke the function with matching events of the account's default event bus, with retries for a
-        day. `input` is the function's event instead of the event from the bus."""
+        """Invoke the function with matching events of the account's default event bus.
+
+        `input` replaces the event that the function gets. By default it is the event of the bus.
+        """
         events.Rule(self, id, event_pattern=pattern, targets=[self._target(input)])
 
     def every(self, id: str, interval: Duration) -> None:
-        """Invoke the function at an interval, with retries for a day."""
+        """Invoke the function at an interval."""
         events.Rule(self, id, schedule=events.Schedule.rate(interval), targets=[self._target(None)])
 
     def metric_errors(self, period: Duration | None = None) -> cloudwatch.Metric:

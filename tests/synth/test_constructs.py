@@ -30,9 +30,6 @@ def props_of(construct: type) -> list[inspect.Parameter]:
     return list(inspect.signature(construct.__init__).parameters.values())[3:]
 
 
-README = (ROOT / "constructs" / "README.md").read_text()
-
-
 def test_constructs_folder_is_no_package_that_shadows_the_cdks():
     assert not (ROOT / "constructs" / "__init__.py").exists()
 
@@ -50,14 +47,6 @@ def test_docstring_of_a_construct_explains_it_and_every_prop(construct: type):
     assert text.splitlines()[0].endswith(".")
     for name in (prop.name for prop in props_of(construct)):
         assert f":param {name}: " in text, name
-
-
-@pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda c: c.__name__)
-def test_construct_has_its_section_with_every_prop(construct: type):
-    section = re.search(rf"^## {construct.__name__}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert section, "no section in constructs/README.md"
-    for name in (prop.name for prop in props_of(construct)):
-        assert f"`{name}`" in section[1], name
 
 
 REPEATED = {
