@@ -21,8 +21,8 @@ class ArtifactBucket(Construct):
     :param key: encrypts the objects. Default: S3's own keys, which cost nothing, or the key of `bucket`.
     :param retain: whether the bucket and its objects remain when the stack is deleted. Default: False; the
         bucket must then be empty before the deletion, and `CleanUp` empties it.
-    :param expire: days after which the objects of a folder are deleted. Default: `checkpoints` after 30,
-        `evaluation` after 90. Models under `training` are kept, as a registry refers to them.
+    :param expire: days after which the objects of a folder are deleted, by folder. Default: `checkpoints`
+        after 30, `evaluation` after 90. Models under `training` are kept, as a registry refers to them.
     :param events: whether S3 sends an event to EventBridge for every object written. Default: False.
     :param cors: CORS rules for web pages that call the bucket. Default: none.
     """
@@ -43,9 +43,9 @@ class ArtifactBucket(Construct):
         if bucket and (retain or events or cors or expire is not EXPIRE):
             raise ValueError("retain, expire, events and cors are for a new bucket; this one exists already")
         self.key = key or (bucket.encryption_key if bucket else None)
-        """The key that encrypts the objects; None: S3's own keys."""
+        """The KMS key that encrypts the objects; None if they are encrypted with S3's own keys."""
         self.bucket: s3.IBucket = bucket or self._new(retain, expire, events, cors)
-        """The bucket."""
+        """The bucket, new or existing."""
 
     def _new(
         self, retain: bool, expire: Mapping[str, int], events: bool, cors: Sequence[s3.CorsRule]

@@ -25,19 +25,22 @@ JOBS: Mapping[JobKind, tuple[str, str]] = {
 
 
 class CleanUp(Construct):
-    """Deletes what a workflow created in SageMaker when its stack is deleted.
+    """Deletes the SageMaker resources that a workflow created, when the stack is deleted.
 
     The endpoint, the models and the jobs that `TrainAndDeploy` creates are not CloudFormation resources.
     Without this construct they stay when the stack is deleted, and the endpoint continues to serve. Make the
     workflow depend on this construct, so that the workflow is deleted first and creates nothing more.
 
-    :param endpoint_name: the endpoint. Names of all other deleted resources begin with it and a hyphen.
-    :param suffixes: regular expressions for the names after the hyphen. Default: those of `TrainAndDeploy`.
+    :param endpoint_name: name of the endpoint. The names of its configurations and models, and of training
+        jobs and further endpoints, begin with this name and a hyphen.
+    :param suffixes: regular expressions for the part of those names after the hyphen. Resources whose names
+        match none of them are not deleted. Default: the names that `TrainAndDeploy` creates.
     :param other_jobs: prefixes of the names of tuning jobs (and of the training jobs that they start) and of
-        processing jobs, by kind. A hyphen and an execution's hash follow each. Default: none.
-    :param bucket: the bucket to empty. Default: none, the bucket is retained.
-    :param registry: the registry to empty. Default: none, the model packages are retained.
-    :param log_retention: retention of the handler's log. Default: one month.
+        processing jobs, by kind: `{"ProcessingJob": "houses-check"}`. A hyphen and an execution's hash follow
+        each prefix. Default: none.
+    :param bucket: the bucket to empty. Default: none, no bucket is emptied.
+    :param registry: the registry to empty. Default: none, no model packages are deleted.
+    :param log_retention: retention of the function's log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 
@@ -70,7 +73,7 @@ class CleanUp(Construct):
             timeout=timeout,
             description=f"Deletes what the workflow of {endpoint_name} left behind, with its stack",
         )
-        """The handler of the custom resource."""
+        """The function that deletes the resources: the handler of the custom resource."""
         resource = CustomResource(
             self,
             "Resource",

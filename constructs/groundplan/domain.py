@@ -30,7 +30,7 @@ class SageMakerDomain(Construct):
     :param instance_type: instance type of the JupyterLab. Default: ml.t3.medium.
     :param idle_minutes: SageMaker stops the JupyterLab after this time without a busy kernel or an active
         terminal, 60 to 525600. The user may choose a shorter time. Default: 60.
-    :param volume_gb: size of the space's volume. Default: 10.
+    :param volume_gb: size of the space's volume in GB. Default: 10.
     :param key: encrypts that volume. Default: SageMaker's own key, which costs nothing.
     """
 
@@ -61,7 +61,7 @@ class SageMakerDomain(Construct):
             assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
             description=f"The notebooks of the domain {name}",
         )
-        """The notebooks' role. Grant it more permissions as needed."""
+        """The role of the notebooks and of Studio. Grant it more permissions as needed."""
         allow_logs(self.role, "/aws/sagemaker/studio")
         self.domain = sagemaker.CfnDomain(
             self,
@@ -108,7 +108,8 @@ class SageMakerDomain(Construct):
             _allow_volume(self.role, key)
 
     def allow_experiments(self, prefix: str, roles: Sequence[SageMakerRole]) -> None:
-        """Let the notebooks train and serve with these roles, see `experiments.allow_experiments`."""
+        """Let the notebooks train and serve with these roles, read the logs of training jobs, and read the
+        stack's outputs. Names of jobs, models and endpoints must begin with `prefix` and a hyphen."""
         allow_experiments(self.role, prefix, roles)
 
     def _user_settings(

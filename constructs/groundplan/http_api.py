@@ -36,8 +36,8 @@ class HttpApi(Construct):
 
     Requests are signed with the credentials of a role that `grant_call` lets call the API.
 
-    :param document: the OpenAPI document; its paths are the routes.
-    :param rate: rate limit in requests per second over all callers, and burst limit. Default: 50.
+    :param document: a JSON file with an OpenAPI document. Its paths and methods are the routes.
+    :param rate: requests per second by all callers together, and the burst limit. Default: 50.
     :param log_retention: retention of the access log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
@@ -69,7 +69,7 @@ class HttpApi(Construct):
             protocol_type="HTTP",
             description=described["info"]["title"],
         )
-        """The API."""
+        """The API Gateway HTTP API."""
         self.domain = f"{self.api.ref}.execute-api.{stack.region}.{stack.url_suffix}"
         """The API's host name, without a scheme."""
         log = log_group(self, "Log", retention=log_retention, key=key)
@@ -140,7 +140,7 @@ class HttpApi(Construct):
         )
 
     def metric(self, name: str, *, statistic: str = "Sum") -> cloudwatch.Metric:
-        """Return one of the API's metrics, such as `Count` or `Latency`."""
+        """Return one of the API's CloudWatch metrics, such as `Count` or `Latency`, over five minutes."""
         return cloudwatch.Metric(
             namespace="AWS/ApiGateway",
             metric_name=name,
@@ -150,5 +150,5 @@ class HttpApi(Construct):
         )
 
     def metric_server_errors(self) -> cloudwatch.Metric:
-        """Return the number of responses with a 5xx status."""
+        """Return the number of responses with a 5xx status in five minutes."""
         return self.metric("5xx")

@@ -24,10 +24,12 @@ class ContainerImage(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryImage:
-    """An existing image. `tag` may be a digest, `sha256:...`."""
+    """An existing image in Amazon ECR."""
 
     repository: ecr.IRepository
+    """The image's repository."""
     tag: str
+    """Tag of the image, or its digest, `sha256:...`."""
 
     @property
     def image_uri(self) -> str:

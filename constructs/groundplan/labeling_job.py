@@ -35,18 +35,23 @@ MOST_CLASSES = 10
 class LabelingTask:
     """The labelers' task: work team, instructions, classes and limits.
 
-    `workteam_arn` is the ARN of a private work team. `instructions` are plain text. `labels` is the number of
-    labelers who classify each object, from 1 to 9. A labeler has `minutes` for an object, at most 480. A job
-    is stopped after `days`, at most 30. Raises `ValueError` for values that Ground Truth refuses.
+    Raises `ValueError` for values that Ground Truth refuses.
     """
 
     workteam_arn: str
+    """ARN of a private work team."""
     title: str
+    """The question, at most 128 characters."""
     classes: Sequence[str]
+    """The answers to choose from, 2 to 10 different texts."""
     instructions: str
+    """Instructions for the labelers, as plain text."""
     labels: int = 3
+    """Number of labelers who classify each object, 1 to 9. Default: 3."""
     minutes: int = 30
+    """Time limit for one answer, 1 to 480 minutes. Default: 30."""
     days: int = 10
+    """Days after which a job is stopped, 1 to 30. Default: 10."""
 
     def __post_init__(self) -> None:
         if "/public-crowd/" in self.workteam_arn:
@@ -79,9 +84,10 @@ class LabelingJob(Construct):
     :param task: the labelers' task.
     :param bucket: the bucket with pictures and manifests under `inputs/`. Results are written to `labels/`. A
         bucket with pictures needs the CORS rule of `LabelingJob.cors()`.
-    :param pre_annotation: function that is invoked for each object before it is shown; returns its
-        `taskObject`.
-    :param post_annotation: function that consolidates the answers; must be allowed to read `labels/`.
+    :param pre_annotation: pre-annotation Lambda function of Ground Truth, which is invoked for each object
+        before it is shown. It returns the object as `taskObject` in its `taskInput`.
+    :param post_annotation: post-annotation Lambda function of Ground Truth, which consolidates the answers.
+        Its role needs read access to `labels/`.
     :param log_retention: retention of the state machine's log. Default: one month.
     :param tags: tags of the jobs. Default: none.
     """
@@ -105,7 +111,7 @@ class LabelingJob(Construct):
         """Name of the state machine, and prefix of the jobs' names."""
         worker = SageMakerRole(self, "Job", log_group="/aws/sagemaker/LabelingJobs")
         self.role = worker.role
-        """The jobs' role."""
+        """The jobs' role. For pictures in another bucket, grant it read access to that bucket."""
         for folder in (INPUTS, LABELS):
             bucket.grant_read(self.role, folder)
         bucket.grant_write(self.role, LABELS)
@@ -157,7 +163,7 @@ class LabelingJob(Construct):
         return self.state_machine.grant_start_execution(grantee)
 
     def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
-        """Return the number of executions that failed or timed out."""
+        """Return the number of executions that failed or timed out in `period`, five minutes by default."""
         return not_succeeded(self.state_machine, period)
 
     @staticmethod

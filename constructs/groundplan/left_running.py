@@ -19,11 +19,11 @@ from groundplan.python_function import allow_key
 class LeftRunning(Construct):
     """Publishes a daily list of running resources: notebook instances, training jobs, experiments' endpoints.
 
-    It stops nothing, as users may still be working.
+    It stops nothing, as users may still be working. If nothing runs, it publishes no message.
 
     :param name: name of the notebook instance. Names of the other resources begin with it and a hyphen.
-    :param topic: topic that the list is published to.
-    :param dead_letters: dead-letter queue of the schedule, whose invocations are retried for a day.
+    :param topic: SNS topic that the list is published to.
+    :param dead_letters: the queue for events that EventBridge could not deliver to the function for a day.
     :param at: schedule as a cron expression in UTC. Default: 20:30 every day.
     :param log_retention: retention of the function's log. Default: one month.
     :param key: encrypts that log; also the topic's key, if the topic is encrypted. Default: none.

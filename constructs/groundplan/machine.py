@@ -26,7 +26,13 @@ def state_machine(
 ) -> sfn.StateMachine:
     """Create a state machine with tracing, and with a log without execution data.
 
+    The ids of the state machine and of its log group are fixed, so each state machine needs a `scope` of its
+    own.
+
+    :param name: name of the state machine; its log group is `/aws/vendedlogs/states/NAME`.
     :param definition: the definition, as returned by `Flow.definition`.
+    :param role: the state machine's role, which needs the permissions of the tasks.
+    :param log_retention: retention of the log. Default: one month.
     :param key: encrypts the log. Default: CloudWatch Logs' own encryption.
     """
     return sfn.StateMachine(

@@ -27,27 +27,29 @@ JOBS = "pipelines-*"
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineJobs:
-    """Roles and images of a pipeline's jobs and of the models that it registers.
-
-    The jobs run in the VPC of `network`, and `volume_key` encrypts their volumes. Default: no VPC, and
-    SageMaker's key.
-    """
+    """Roles, images, network and volume key of a pipeline's jobs."""
 
     roles: Sequence[SageMakerRole]
+    """Roles that the definition names, for jobs and models. The pipeline may pass them to SageMaker."""
     images: Sequence[ContainerImage]
+    """Images of the jobs and of the models that the pipeline registers. It may read their repositories."""
     network: Network | None = None
+    """VPC of the training and processing jobs. Default: none."""
     volume_key: kms.IKey | None = None
+    """Encrypts the volumes of the jobs' instances. SageMaker rejects it for instances with local disks.
+    Default: SageMaker's own key."""
 
 
 class ModelPipeline(Construct):
     """A SageMaker pipeline of training, processing, registration and Lambda steps, with its role.
 
-    :param name: the pipeline's name.
-    :param definition: the file that the SageMaker Python SDK rendered, with placeholders `${NAME}`.
-    :param values: the placeholders' values, besides `AWS::Partition`, `AWS::AccountId` and `AWS::Region`.
-    :param jobs: roles and images of its jobs.
-    :param registry: the registry of its models.
-    :param functions: the functions that it invokes.
+    :param name: the pipeline's name, unique in the account and Region.
+    :param definition: the JSON file that the SageMaker Python SDK rendered, with placeholders `${NAME}`.
+    :param values: values of the placeholders by NAME. `AWS::Partition`, `AWS::AccountId` and `AWS::Region`
+        need no value.
+    :param jobs: roles, images, network and volume key of its jobs.
+    :param registry: the registry in which the pipeline registers models.
+    :param functions: the functions that the pipeline's Lambda steps invoke; may be empty.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class ModelPipeline(Construct):
         self.pipeline.node.add_dependency(self.role)
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` read executions."""
+        """Let `grantee` list and read executions of the pipeline."""
         allow(
             grantee,
             "sagemaker:DescribePipelineExecution",
@@ -115,7 +117,7 @@ class ModelPipeline(Construct):
         return allow(grantee, "sagemaker:StartPipelineExecution", on=[self.arn])
 
     def metric_failed(self, period: Duration | None = None) -> cloudwatch.Metric:
-        """Return the number of failed executions."""
+        """Return the number of executions that failed in `period`, five minutes by default."""
         return cloudwatch.Metric(
             namespace="AWS/Sagemaker/ModelBuildingPipeline",
             metric_name="ExecutionFailed",

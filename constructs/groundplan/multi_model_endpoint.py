@@ -26,14 +26,19 @@ class Instances:
     """Instances of an endpoint, and their auto scaling."""
 
     type: str
+    """Instance type, such as `ml.g5.xlarge`."""
     min: int = 1
+    """Minimum number of instances, at least 1. Default: 1."""
     max: int = 1
+    """Maximum number of instances. Default: 1."""
     invocations: float = 20
-    """Target of auto scaling: invocations per minute and instance."""
+    """Target of auto scaling: invocations per minute and instance. Default: 20."""
     startup_minutes: int = 15
-    """Maximum time until a container answers its first ping. It downloads the base before."""
+    """Maximum time until a container answers its first `/ping`, with all downloads before it. Default: 15
+    minutes."""
     cuda: str = ""
-    """The image's CUDA version, such as `13.0`, for the hosts' GPU driver. Only for GPU instance types."""
+    """CUDA version of the image, such as `13.0`, which selects the GPU driver of the instances. Required for
+    instance types with GPUs. Default: empty."""
 
 
 class MultiModelEndpoint(Construct):
@@ -43,10 +48,12 @@ class MultiModelEndpoint(Construct):
     scaled with the number of invocations.
 
     :param name: the endpoint's name, unique in the account and Region.
-    :param image: a container that implements SageMaker's multi-model protocol.
-    :param bucket: the bucket with the models.
-    :param folder: the models' folder, such as `adapters`. The endpoint may read no other folder.
-    :param instances: instances and auto scaling. GPU instances need an image with Triton.
+    :param image: image of a container that implements SageMaker's multi-model contract; for GPU instances,
+        with Triton.
+    :param bucket: the bucket with the models' archives.
+    :param folder: folder of the archives, such as `adapters`; `TargetModel` of an invocation is a key below
+        it. The endpoint may read no other folder.
+    :param instances: instances and auto scaling.
     :param environment: the container's environment variables. Default: none.
     :param log_retention: retention of the log. Default: one month.
     """
@@ -79,7 +86,8 @@ class MultiModelEndpoint(Construct):
         )
         role = SageMakerRole(self, "Serving", log_group=f"/aws/sagemaker/Endpoints/{name}")
         self.role = role.role
-        """The container's role, which may pull the image and read the folder."""
+        """The container's role, which may pull the image and read the folder. Grant it access to other
+        objects that the container loads, such as a base model."""
         image.repository.grant_pull(self.role)
         bucket.grant_read(self.role, folder)
         model = sagemaker.CfnModel(
@@ -160,7 +168,8 @@ class MultiModelEndpoint(Construct):
     def metric(
         self, name: str, *, statistic: str = "Sum", period: Duration | None = None
     ) -> cloudwatch.Metric:
-        """Return one of the endpoint's metrics, such as `Invocations` or `ModelCacheHit`."""
+        """Return one of the endpoint's CloudWatch metrics, such as `Invocations` or `ModelCacheHit`, over
+        `period`, five minutes by default."""
         return cloudwatch.Metric(
             namespace="AWS/SageMaker",
             metric_name=name,

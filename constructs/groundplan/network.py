@@ -17,9 +17,11 @@ class Network:
     """
 
     subnets: Sequence[ec2.ISubnet]
+    """The subnets. A notebook instance is in the first one."""
     security_groups: Sequence[ec2.ISecurityGroup]
+    """The security groups of the instances."""
     vpc_id: str = ""
-    """Id of the VPC. Only a SageMaker domain needs it."""
+    """Id of the VPC. Required by a SageMaker domain only. Default: empty."""
 
     @classmethod
     def of(cls, vpc: ec2.IVpc, security_groups: Sequence[ec2.ISecurityGroup]) -> Network:

@@ -31,12 +31,13 @@ LONGEST_SCRIPT = 12_288
 
 @dataclass(frozen=True, kw_only=True)
 class AutoStop:
-    """Rules for stopping a notebook instance. Both apply. A stopped instance only costs its volume."""
+    """When a notebook instance is stopped. Both rules apply."""
 
     at: str = "cron(0 20 * * ? *)"
-    """Every day at this time, even if a kernel is busy; a cron expression in UTC."""
+    """Time of the daily stop, even if a kernel is busy, as a cron expression in UTC. Default: 20:00."""
     idle_minutes: int | None = 60
-    """After this time without activity in kernels and terminals; 0 or None: never."""
+    """Minutes without activity in kernels and terminals after which the instance is stopped. 0 or None: only
+    the daily stop. Default: 60."""
 
 
 class SageMakerNotebook(Construct):
@@ -51,7 +52,8 @@ class SageMakerNotebook(Construct):
     :param platform: operating system and JupyterLab version, such as `notebook-al2023-v2`. Default:
         notebook-al2023-v1.
     :param stop: when it is stopped. Default: after 60 idle minutes, and at 20:00 UTC every day.
-    :param network: the instance's VPC, which is its only route to the internet. Default: none.
+    :param network: the instance's VPC, which is its only route to the internet. Default: none; the instance
+        has direct internet access.
     :param key: encrypts its volume. Default: SageMaker's own key, which costs nothing.
     """
 
@@ -137,7 +139,8 @@ class SageMakerNotebook(Construct):
             )
 
     def allow_experiments(self, prefix: str, roles: Sequence[SageMakerRole]) -> None:
-        """Let the notebooks train and serve with these roles, see `experiments.allow_experiments`."""
+        """Let the notebooks train and serve with these roles, read the logs of training jobs, and read the
+        stack's outputs. Names of jobs, models and endpoints must begin with `prefix` and a hyphen."""
         allow_experiments(self.role, prefix, roles)
 
     def _arn(self, name: str) -> str:

@@ -15,7 +15,7 @@ from groundplan.permissions import acknowledge
 class Pager(Construct):
     """An SNS topic, and the alarms that publish to it.
 
-    :param email: address that gets the messages after it has confirmed the subscription. Default: none.
+    :param email: e-mail address that is subscribed to the topic; SNS asks it to confirm. Default: none.
     :param key: encrypts the messages. Default: SNS's disk encryption only; alarms contain no data.
     """
 
@@ -24,7 +24,7 @@ class Pager(Construct):
     ) -> None:
         super().__init__(scope, id)
         self.topic = sns.Topic(self, "Topic", enforce_ssl=True, master_key=key)
-        """The topic."""
+        """The SNS topic."""
         alarms = iam.ServicePrincipal("cloudwatch.amazonaws.com")
         # a topic policy replaces the default one, which allows the account's alarms to publish
         self.topic.add_to_resource_policy(

@@ -26,15 +26,20 @@ RETRIES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """Code, layers, dead-letter queue and settings that the functions of one architecture share."""
+    """Code, layers, dead-letter queue and settings that several functions share."""
 
     code: lambda_.Code
+    """The functions' code."""
     layers: Sequence[lambda_.ILayerVersion] = ()
+    """The functions' layers. Default: none."""
     dead_letters: sqs.IQueue | None = None
+    """Queue for events and stream records that failed after all retries. Default: none, they are lost."""
     environment: Mapping[str, str] | None = None
+    """Environment variables of all functions. Default: none."""
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH
+    """Retention of the functions' logs. Default: one month."""
     key: kms.IKey | None = None
-    """Encrypts the functions' environment variables and logs; None: the services' own keys."""
+    """Encrypts the functions' environment variables and logs. Default: the services' own keys."""
 
 
 class PythonFunction(Construct):
@@ -45,7 +50,7 @@ class PythonFunction(Construct):
     :param package: the code and settings that it shares with other functions.
     :param handler: `module.function`, such as `shop.orders.handler`.
     :param description: description of the function and its role.
-    :param environment: environment variables in addition to the package's.
+    :param environment: environment variables in addition to the package's. Default: none.
     :param timeout: timeout of an invocation. Default: 30 seconds.
     :param memory_mb: memory in MB, which also determines its share of a CPU. Default: 256.
     :param reserved_concurrency: reserved concurrency, which is also its maximum. Default: none.
@@ -143,19 +148,22 @@ class PythonFunction(Construct):
     def on_events(
         self, id: str, pattern: events.EventPattern, *, input: events.RuleTargetInput | None = None
     ) -> None:
-        """Invoke the function with matching events of the account's bus, with retries for a day."""
+        """Invoke the function with matching events of the account's default event bus.
+
+        `input` replaces the event that the function gets. By default it is the event of the bus.
+        """
         events.Rule(self, id, event_pattern=pattern, targets=[self._target(input)])
 
     def every(self, id: str, interval: Duration) -> None:
-        """Invoke the function on a schedule."""
+        """Invoke the function at an interval."""
         events.Rule(self, id, schedule=events.Schedule.rate(interval), targets=[self._target(None)])
 
     def metric_errors(self, period: Duration | None = None) -> cloudwatch.Metric:
-        """Return the number of invocations that raised an exception."""
+        """Return the number of invocations that failed in `period`, five minutes by default."""
         return self.function.metric_errors(statistic="Sum", period=period or Duration.minutes(5))
 
     def metric_runs(self, period: Duration) -> cloudwatch.Metric:
-        """Return the number of invocations."""
+        """Return the number of invocations in `period`."""
         return self.function.metric_invocations(statistic="Sum", period=period)
 
     def _target(self, input: events.RuleTargetInput | None) -> targets.LambdaFunction:

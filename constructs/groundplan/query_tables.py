@@ -19,23 +19,24 @@ PRESTO = {"string": "varchar", "int": "integer"}
 
 @dataclass(frozen=True, kw_only=True)
 class HourlyTable:
-    """Parquet files under `FOLDER/date=2022-01-31/hour=05/`.
-
-    `columns` has Hive types by column name, without the partition columns. `since` is the first day that
-    queries read.
-    """
+    """A table of Parquet files under `FOLDER/date=2022-01-31/hour=05/`."""
 
     folder: str
+    """Folder of the bucket with the files."""
     columns: Mapping[str, str]
+    """Hive types by column name, without the partition columns `date` and `hour`."""
     since: str = "2015-01-01"
+    """First day of the table; queries read no earlier folder. Default: 2015-01-01."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A view. `columns` has the Hive types of its query's columns by name."""
+    """An Athena view."""
 
     sql: str
+    """The view's query."""
     columns: Mapping[str, str]
+    """Hive types of the query's columns, by name."""
 
 
 class QueryTables(Construct):
@@ -47,8 +48,8 @@ class QueryTables(Construct):
     :param name: name of the workgroup and, with underscores instead of hyphens, of the database.
     :param bucket: the bucket with the tables' files. Query results are written to its folder `queries`.
     :param tables: tables by name.
-    :param views: views by name.
-    :param queries: SQL by name, as saved queries of the workgroup.
+    :param views: views by name. Default: none.
+    :param queries: SQL by name, as saved queries of the workgroup. Default: none.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class QueryTables(Construct):
                 ),
             ),
         )
-        """The workgroup."""
+        """The Athena workgroup."""
         for table, each in tables.items():
             self._table(table, each, f"s3://{bucket.bucket.bucket_name}/{each.folder}")
         for view, chosen in (views or {}).items():

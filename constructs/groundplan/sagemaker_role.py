@@ -14,7 +14,8 @@ class SageMakerRole(Construct):
 
     Grant it all further permissions: `secret.grant_read(role.role)`, `bucket.grant_read(...)`.
 
-    :param log_group: the log group that SageMaker writes to, such as `/aws/sagemaker/TrainingJobs`.
+    :param log_group: name of the log group that SageMaker writes to, such as `/aws/sagemaker/TrainingJobs`. A
+        `*` stands for any text.
     :param network: the VPC of the instances. Default: none; the instances reach the internet through
         SageMaker.
     :param role: an existing role that SageMaker may assume. Default: a new one.
@@ -38,7 +39,7 @@ class SageMakerRole(Construct):
             ),
             description=f"SageMaker, writing to {log_group}",
         )
-        """The role."""
+        """The role, new or existing."""
         allow_logs(self.role, log_group)
         if network:
             _allow_network(self.role)

@@ -39,7 +39,7 @@ class EmptySecret(Construct):
         self.secret: secretsmanager.ISecret = secretsmanager.Secret.from_secret_attributes(
             self, "Secret", secret_complete_arn=resource.ref, encryption_key=key
         )
-        """The secret."""
+        """The secret. `secret.grant_read(role)` lets a role read its value."""
         acknowledge(
             resource,
             {

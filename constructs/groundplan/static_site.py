@@ -29,7 +29,7 @@ class StaticSite(Construct):
 
     `SiteFiles` uploads the files. Page and API have the same origin, so the API needs no CORS.
 
-    :param api: serves `/api/*`. Its responses are not cached; it gets the caller's headers.
+    :param api: the API that serves `/api/*`. Its responses are not cached.
     """
 
     def __init__(self, scope: Construct, id: str, *, api: UserApi) -> None:
@@ -113,7 +113,7 @@ class StaticSite(Construct):
             },
         )
         self.url = f"https://{self.distribution.distribution_domain_name}"
-        """Address of the page, which is also the origin of its requests."""
+        """URL of the site, which is also the origin of the page's requests."""
 
 
 class SiteFiles(Construct):
@@ -122,11 +122,12 @@ class SiteFiles(Construct):
     The CDK's `BucketDeployment` adds the AWS CLI as a layer and a role that may read every asset, which is
     too much for the few files of a page.
 
-    :param site: the site.
-    :param source: the files, as an asset of a folder.
-    :param config: the page's settings, which are uploaded as `config.json`.
-    :param storage: the bucket of the page's presigned URLs, for its content security policy.
-    :param publisher: a function with the code `SiteFiles.code()` that copies the files. Default: a new one.
+    :param site: the site whose bucket gets the files.
+    :param source: the files, as an asset of a folder with an `index.html`.
+    :param config: settings of the page, which are uploaded as `config.json`.
+    :param storage: the bucket of the page's presigned URLs. Its origins replace `{{storage}}` in HTML files.
+    :param publisher: the function that uploads the files, with the code `SiteFiles.code()` and the handler
+        `handler.handler`. Default: a new one.
     """
 
     def __init__(
@@ -179,5 +180,5 @@ class SiteFiles(Construct):
 
     @staticmethod
     def code() -> lambda_.Code:
-        """Return the publisher's code. Its handler is `handler.handler`."""
+        """Return the code of a publisher. Its handler is `handler.handler`."""
         return code_of("site_files")

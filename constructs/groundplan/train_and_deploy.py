@@ -27,15 +27,16 @@ from groundplan.workflow import (
 
 
 class TrainAndDeploy(Construct):
-    """A state machine that trains a model, registers it, and deploys it when it beats the one in service.
+    """A state machine that trains and registers a model, and deploys it if it beats the one in service.
 
-    :param training: the training and evaluation jobs.
-    :param endpoint: the endpoint of the better model.
-    :param metric: the metric that models are compared by.
-    :param bucket: the bucket for models, checkpoints and evaluations.
+    :param training: image and settings of the training and evaluation jobs.
+    :param endpoint: the endpoint that serves the better model.
+    :param metric: the metric by which models are compared.
+    :param bucket: the bucket for models, checkpoints and evaluations: its folders `training`, `checkpoints`
+        and `evaluation`.
     :param registry: the registry of all trained models.
     :param log_retention: retention of the state machine's log. Default: one month.
-    :param tags: tags of everything that the workflow creates. Default: none.
+    :param tags: tags of all resources that the workflow creates in SageMaker. Default: none.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TrainAndDeploy(Construct):
             tags=tags or {},
         ).definition()
         self.endpoint_name = endpoint.name
-        """The endpoint's name. The endpoint exists after the first model was deployed."""
+        """The endpoint's name. The endpoint does not exist until the first model is deployed."""
         self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         self._allow(endpoint.name, registry)
         # the role that registers a model must be able to read the model
@@ -122,11 +123,12 @@ class TrainAndDeploy(Construct):
         )
 
     def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
-        """Return the number of executions that failed or timed out."""
+        """Return the number of executions that failed or timed out in `period`, five minutes by default."""
         return not_succeeded(self.state_machine, period)
 
     def metric_server_errors(self, period: Duration | None = None) -> cloudwatch.IMetric:
-        """Return the number of invocations that failed in the model's container."""
+        """Return the number of invocations that the container answered with 5xx in `period`, five minutes by
+        default."""
         return cloudwatch.Metric(
             namespace="AWS/SageMaker",
             metric_name="Invocation5XXErrors",

@@ -14,9 +14,9 @@ from groundplan.users import Users
 class UserApi(HttpApi):
     """An HTTP API for signed-in users: every route requires a token of the user pool.
 
-    :param document: the OpenAPI document; its paths are the routes.
-    :param users: the users who may call it.
-    :param rate: rate limit in requests per second over all users, and burst limit. Default: 50.
+    :param document: a JSON file with an OpenAPI document. Its paths and methods are the routes.
+    :param users: the user pool whose tokens are accepted.
+    :param rate: requests per second by all users together, and the burst limit. Default: 50.
     :param log_retention: retention of the access log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """

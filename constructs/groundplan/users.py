@@ -9,7 +9,7 @@ from groundplan.removal import removal
 
 
 class Users(Construct):
-    """A Cognito user pool, with sign-in by e-mail address and a strong password, and its client.
+    """A Cognito user pool, with sign-in by e-mail address and a strong password, and its app client.
 
     :param self_sign_up: whether users may create accounts themselves. Default: False, an administrator
         invites them.
@@ -72,4 +72,4 @@ class Users(Construct):
             id_token_validity=Duration.hours(1),
             refresh_token_validity=Duration.days(7),
         )
-        """The web page's app client."""
+        """The app client of a web page, without a secret."""

@@ -39,62 +39,82 @@ EXECUTION_SUFFIX = rf"[0-9a-f]{{{UNIQUE}}}(-train|-evaluate)?"
 class TrainingJobs:
     """Image and settings of the training and evaluation jobs.
 
-    `inputs` and `hyperparameters` are defaults that an execution may override: inputs as fields of its input,
-    hyperparameters in its field `hyperparameters`. It cannot override the hyperparameters in `fixed`. The
-    container gets the hyperparameter `mode`: `train` or `evaluate`. `logged` are further metrics in the
-    training's log besides `Metric`, such as `rows:read` for `rows:read=12`. `channels` are folders of the
-    bucket that both kinds of job read, by channel name. `isolated` containers have no network access, except
-    to the other hosts of their job.
+    The container gets `inputs`, `hyperparameters` and `fixed` as hyperparameters, and the hyperparameter
+    `mode`: `train` or `evaluate`.
     """
 
     image: ContainerImage
+    """Image of the training and evaluation jobs."""
     role: SageMakerRole
+    """Role of the jobs. Grant it access to the bucket's folders, the image's repository and the data."""
     inputs: Mapping[str, str] = field(default_factory=dict)
+    """Hyperparameters that an execution may override with a field of the same name in its input. Default:
+    none."""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    """Hyperparameters that an execution may override in the field `hyperparameters` of its input. Default:
+    none."""
     fixed: Mapping[str, str] = field(default_factory=dict)
+    """Hyperparameters that an execution cannot override. Default: none."""
     logged: Sequence[str] = ()
+    """Further metrics that the training logs, such as `rows:read` for the line `rows:read=12`; SageMaker
+    records them with the job. Default: none."""
     channels: Mapping[str, str] = field(default_factory=dict)
+    """Folders of the bucket that training and evaluation jobs read, by channel name. Default: none."""
     isolated: bool = False
+    """Whether the containers have no network access, except to the other hosts of their job. Default:
+    False."""
     hosts: int = 1
+    """Number of instances of a training job; an execution may override it. Default: 1."""
     instance_type: str = "ml.m5.xlarge"
+    """Instance type of the jobs. Default: ml.m5.xlarge."""
     volume_gb: int = 30
+    """Size of each instance's volume in GB. Default: 30."""
     max_runtime: Duration = field(default_factory=lambda: Duration.hours(1))
+    """Time after which SageMaker stops a job. Default: 1 hour."""
     network: Network | None = None
+    """VPC of the jobs. Default: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerlessEndpoint:
-    """The endpoint of the better model. It is serverless: it costs nothing without requests.
-
-    `name` has at most 41 letters, digits and hyphens. It is the prefix of all names that the workflow creates
-    in SageMaker. `content_types` are the types that the container accepts and returns, such as `text/csv`.
-    `image` serves with the environment variables `environment`. Default: the training image.
-    """
+    """The serverless endpoint that serves the better model."""
 
     name: str
+    """Name of the endpoint and of the state machine, and prefix of the names of all jobs, models and
+    configurations; at most 41 letters, digits and hyphens."""
     role: SageMakerRole
+    """Role of the endpoint's container. Grant it access to the image's repository and to the bucket's folder
+    `training`."""
     content_types: Sequence[str]
+    """MIME types that the container accepts and returns, such as `text/csv`."""
     image: ContainerImage | None = None
+    """Image of the endpoint's container. Default: the image of the training jobs."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the endpoint's container. Default: none."""
     memory_mb: int = 2048
+    """Memory of the endpoint in MB. Default: 2048."""
     concurrency: int = 5
+    """Maximum number of concurrent invocations. Default: 5."""
     deployment: Duration = field(default_factory=lambda: Duration.minutes(30))
+    """Time that a deployment of the endpoint may take. Default: 30 minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """The metric that compares candidate and champion.
+    """The metric by which the candidate, the new model, is compared with the champion, the model in service.
 
-    The training logs `validation:NAME`, the evaluation `candidate:NAME` and `champion:NAME`.
-    `minimum_improvement` is a share of the champion's value. An evaluation that cannot compare the two models
-    logs `comparable:NAME=0` instead of the champion's value; `incomparable` is then the reason in the
-    execution's output.
+    The training job logs `validation:NAME`, the evaluation job `candidate:NAME` and `champion:NAME`.
     """
 
     name: str
+    """Name of the metric in the jobs' logs."""
     minimum_improvement: float = 0.0
+    """Improvement that a candidate needs, as a share of the champion's value. Default: 0, any improvement."""
     higher_is_better: bool = False
+    """Whether a higher value is better. Default: False."""
     incomparable: str = "It cannot be compared with the model in service"
+    """Reason in the execution's output if the evaluation job logs that the two models cannot be compared.
+    Default: "It cannot be compared with the model in service"."""
 
     @property
     def better(self) -> str:
