@@ -6,12 +6,13 @@ reads. The picture `NAME.svg` shows the resources that the page's usage creates.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,27 @@ def page(name: str) -> Path:
 # Usage
 
 
+@functools.cache
+def pictures() -> dict[str, str]:
+    """Return the diagrams of the resources that each construct creates in its page's usage, by name.
+
+    The usage of all pages runs in a process whose working directory has the files in `GIVEN`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for path, content in GIVEN.items():
+            (Path(folder) / path).parent.mkdir(exist_ok=True)
+            (Path(folder) / path).write_text(content)
+        done = subprocess.run(
+            [sys.executable, "-m", "tooling.construct_pages"],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    return json.loads(done.stdout)
+
+
 def used(name: str) -> tuple[dict[str, Any], set[str]]:
     """Run the Python blocks of a page.
 
@@ -79,30 +101,15 @@ def used(name: str) -> tuple[dict[str, Any], set[str]]:
     """
     app = App()
     stack = Stack(app, "shop", env=Environment(account="123456789012", region="eu-west-1"))
-    with _given_files():
-        values: dict[str, Any] = {"stack": stack}
-        for block in CODE.findall(page(name).read_text()):
-            exec(compile(block, str(page(name)), "exec"), values)  # noqa: S102 - an example of our own
-        found = next((each for each in stack.node.find_all() if type(each).__name__ == name), None)
-        if found is None:
-            raise ValueError(f"The usage in {page(name).relative_to(ROOT)} must create a {name}")
-        created = [each for each in found.node.find_all() if isinstance(each, CfnResource)]
-        resources = app.synth().get_stack_by_name("shop").template["Resources"]
-        return resources, {str(stack.resolve(each.logical_id)) for each in created} & set(resources)
-
-
-@contextlib.contextmanager
-def _given_files() -> Iterator[None]:
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        for path, content in GIVEN.items():
-            Path(path).parent.mkdir(exist_ok=True)
-            Path(path).write_text(content)
-        yield
-
-
-def picture(name: str) -> diagram.Drawing:
-    """Return the diagram of the resources that a construct creates in its page's usage."""
-    return diagram.resources(*used(name))
+    values: dict[str, Any] = {"stack": stack}
+    for block in CODE.findall(page(name).read_text()):
+        exec(compile(block, str(page(name)), "exec"), values)  # noqa: S102 - an example of our own
+    found = next((each for each in stack.node.find_all() if type(each).__name__ == name), None)
+    if found is None:
+        raise ValueError(f"The usage in {page(name).relative_to(ROOT)} must create a {name}")
+    created = [each for each in found.node.find_all() if isinstance(each, CfnResource)]
+    resources = app.synth().get_stack_by_name("shop").template["Resources"]
+    return resources, {str(stack.resolve(each.logical_id)) for each in created} & set(resources)
 
 
 # Reference
@@ -208,3 +215,7 @@ def _lines(rows: list[list[str]]) -> str:
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: diagram.resources(*used(name)).dot() for name in names()}))

@@ -63,9 +63,9 @@ def main() -> int:
         path.write_text(diagram.rendered(diagram.draw(template).dot()))
         print(f"  {path.relative_to(ROOT)}")
     OPERATIONS.write_text(operations)
-    for name in construct_pages.names():
+    for name, dot in construct_pages.pictures().items():
         page = construct_pages.page(name)
-        page.with_suffix(".svg").write_text(diagram.rendered(construct_pages.picture(name).dot()))
+        page.with_suffix(".svg").write_text(diagram.rendered(dot))
         page.write_text(construct_pages.with_reference(name, page.read_text()))
         print(f"  {page.relative_to(ROOT)}")
     return 0
