@@ -151,9 +151,11 @@ def resources(found: Mapping[str, Resource], own: set[str]) -> Drawing:
         targets = (references(properties) & shown) - sources
         drawing.arrows |= {(source, target) for source in sources for target in targets}
     for name in drawing.own | {end for arrow in drawing.arrows for end in arrow}:
-        kind = found[name]["Type"]
+        kind, properties = found[name]["Type"], found[name].get("Properties", {})
+        shown_name = properties.get("RouteKey") or properties.get("Endpoint") or title(name, kind)
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.rpartition("::")[2]).lower()
-        drawing.nodes[name] = (title(name, kind), *KINDS.get(kind, (words, "other")))
+        words = "custom resource" if kind.startswith("Custom::") else words
+        drawing.nodes[name] = (shown_name, *KINDS.get(kind, (words, "other")))
     return drawing
 
 

@@ -127,3 +127,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return linked(markdown, source, known, config.repo_url or "")
     except ValueError as error:
         raise PluginError(str(error)) from None
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Name the theme's search dialog, which has no name for screen readers."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
