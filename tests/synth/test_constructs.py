@@ -16,10 +16,11 @@ from constructs import Construct
 
 import architectures
 import groundplan
+from documentation import constructs as construct_pages
+from documentation import diagram
 from settings import load
 from tests.synth.conftest import CONTEXT, ROOT, stack_of, template
 from tests.synth.template import flat, listed, of_type
-from tooling import construct_pages, diagram
 
 PUBLIC = [getattr(groundplan, name) for name in groundplan.__all__]
 CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(item, Construct)]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import architectures
-from tooling import diagram, envs, pages
+from documentation import diagram, pages
+from tooling import envs
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)

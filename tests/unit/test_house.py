@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "stacks",
         "settings",
     },
+    "documentation": {"documentation", "architectures", "groundplan", "scenarios", "settings", "tooling"},
     "demo": {"demo", "architectures", "local", "scenarios", "tooling", "settings"},
 }
 # `import constructs` is the PyPI package: the room of that name holds `groundplan`.

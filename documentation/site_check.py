@@ -1,6 +1,6 @@
 """Open every page of the built site in headless Chromium: axe, pictures, width, errors.
 
-    make docs && .groundplan/envs/app/bin/python -m tooling.site_check [PAGE ...]
+    make docs && .groundplan/envs/app/bin/python -m documentation.site_check [PAGE ...]
 
 Each page is opened at a desktop's and a phone's width, with light and dark colors. Screenshots are written to
 `out/site/`. Exits with 1 if a page has a finding.

@@ -21,7 +21,7 @@ from aws_cdk import App, CfnResource, Environment, Stack
 from constructs import Construct
 
 import groundplan
-from tooling import diagram
+from documentation import diagram
 from tooling.envs import ROOT
 
 PAGES = ROOT / "docs" / "constructs"
@@ -76,7 +76,7 @@ def pictures() -> dict[str, str]:
             (Path(folder) / path).parent.mkdir(exist_ok=True)
             (Path(folder) / path).write_text(content)
         done = subprocess.run(
-            [sys.executable, "-m", "tooling.construct_pages"],
+            [sys.executable, "-m", "documentation.constructs"],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
