@@ -19,13 +19,13 @@ DEFAULTS: dict[str, Any] = {
     "training_spot_instances": 20,  # "<instance type> for spot training job usage"
     "training_instances_per_job": 20,  # "Maximum number of instances per training job"
     "create_training_job_per_second": 1.0,  # sustained rate of CreateTrainingJob calls
-    "create_training_job_burst": 5,  # size of their token bucket
+    "create_training_job_burst": 5,  # size of the token bucket of these calls
     "warm_pool_instances": 20,  # "<instance type> for training warm pool usage"
     "processing_instances": 20,  # "<instance type> for processing job usage"
     "processing_instances_per_job": 20,  # "Maximum number of instances per processing job"
     "transform_instances": 20,  # "<instance type> for transform job usage"
     "transform_instances_per_job": 20,  # "Maximum number of instances per transform job"
-    "labeling_tasks": 1000,  # objects of a labeling job that are with labelers; AWS Support can raise it
+    "labeling_tasks": 1000,  # objects of a job that labelers have at a time; AWS Support can raise it
     # "Maximum total concurrency that can be allocated across all serverless endpoints", of a new account
     "serverless_concurrency": 10,
     "pipelines": 500,  # "Maximum number of pipelines allowed per account"
@@ -60,7 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "serverless_idle": 300.0,  # without a request, until a serverless container is stopped
     "invocation_timeout": 60.0,  # of a request to a container
     "endpoint_volume_gb": 30.0,  # not seconds: size of an instance's volume for models; default of variants
-    "multi_model_busy": 4,  # not seconds: requests in flight, from which other instances load the model too
+    "multi_model_busy": 4,  # not seconds: requests in flight from which an instance counts as busy
     "pipeline_poll": 0.25,  # between two checks of the steps of an execution
     "pipeline_lambda_timeout": 600.0,  # timeout of the function of a Lambda step
     "pipeline_execution_timeout": 2_419_200.0,  # 28 days, after which an execution fails
@@ -82,7 +82,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tokens = math.inf  # full
+        self._tokens = math.inf  # starts full
         self._at = time.monotonic()
 
     def take(self, rate: float, burst: float) -> bool:

@@ -12,7 +12,7 @@ from local.sagemaker.pipelines.expressions import check_members, malformed
 
 _DATE = {"y": 365 * 86_400, "m": 30 * 86_400, "w": 7 * 86_400, "d": 86_400}
 _TIME = {"h": 3_600, "m": 60}
-"""Seconds of the units before and after the `T`."""
+"""Seconds in each unit of a duration: `_DATE` before its `T`, `_TIME` after it."""
 _DURATION = re.compile(r"p?((?:\d+[ymwd])*)(?:t((?:\d+[hm])+))?")
 
 

@@ -29,7 +29,9 @@ def model_location(job: Record) -> str:
 def groups_of(resources: dict[str, Any]) -> list[Group]:
     if given := resources.get("InstanceGroups"):
         if "InstanceType" in resources or "InstanceCount" in resources:
-            raise invalid("ResourceConfig has either InstanceGroups, or InstanceType and InstanceCount.")
+            raise invalid(
+                "ResourceConfig must have either InstanceGroups, or InstanceType and InstanceCount."
+            )
         groups = [Group(g["InstanceGroupName"], g["InstanceType"], g["InstanceCount"]) for g in given]
     else:
         if "InstanceType" not in resources or "InstanceCount" not in resources:
