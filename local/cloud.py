@@ -32,7 +32,7 @@ from tooling import envs, layers
 ACCOUNT = "000000000000"
 REGION = "eu-west-1"
 START_SECONDS = 120
-"""Timeout of a start, which takes a few seconds, or longer on a machine under load."""
+"""Timeout of the cloud's start, which takes a few seconds, or longer on a machine under load."""
 STOP_SECONDS = 90
 TAIL_LINES = 40
 
@@ -284,7 +284,7 @@ class LocalCloud:
                 | {
                     "PATH": f"{node}{os.pathsep}{os.environ['PATH']}",
                     "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
-                    # Validation takes most of the synthesis time. Deployments to AWS validate.
+                    # Validation takes most of the synthesis time. Deployments to AWS do it.
                     "CDK_VALIDATION": os.environ.get("CDK_VALIDATION", "false"),
                 },
                 stdin=subprocess.DEVNULL,
@@ -343,7 +343,7 @@ class LocalCloud:
         deadline = time.monotonic() + START_SECONDS
         while not self._file.exists():
             if process.poll() is not None:
-                raise CloudError(f"The local cloud exited before it was ready:\n{self._tail()}")
+                raise CloudError(f"The local cloud ended while it started:\n{self._tail()}")
             if time.monotonic() > deadline:
                 self._end(process.pid, signal.SIGKILL)
                 raise CloudError(f"The local cloud did not start in {START_SECONDS} s:\n{self._tail()}")

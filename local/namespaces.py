@@ -31,7 +31,7 @@ from local.images.store import PASSED_ON
 from local.namespaces_init import FOLDERS, layer
 
 KILL = signal.SIGUSR1
-"""Signal that makes a supervisor kill its whole container."""
+"""Signal that makes a container's supervisor process kill the whole container."""
 
 _NUMBERED = re.compile(r"\[Errno (\d+)\] (.*)", re.DOTALL)
 """Format in which the init process reports an error with its errno."""
@@ -43,7 +43,7 @@ _PYTHON = (
     *("lib/python3.[0-9]*", "lib64/python3.[0-9]*", "include/python3.[0-9]*"),
     *("lib/*.so", "lib/*.so.*", "ssl/cert.pem", "ssl/cacert.pem"),
 )
-"""Paths below an interpreter's prefix that a container needs. The whole prefix is not bound, because it may
+"""Paths below an interpreter's prefix that a container needs. The whole prefix is not mounted, because it may
 be a user's home."""
 
 _SYSTEM = "/sys/devices/system"

@@ -1,6 +1,6 @@
 """The response of a function that reports which items of its batch failed (`ReportBatchItemFailures`).
 
-The rules are those of the AWS Lambda developer guide, the same for streams and queues.
+The rules are from the AWS Lambda developer guide. They are the same for streams and queues.
 """
 
 from __future__ import annotations

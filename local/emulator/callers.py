@@ -367,10 +367,11 @@ class Gate:
     def _unsigned(self, request: Request, path: str) -> None:
         """Raise `RefusedError` for a request that AWS would not answer without a signature.
 
-        Allowed are: the secret addresses of custom resources and wait conditions, preflights, distributions,
-        routes of APIs (whose authorizers decide), function URLs without IAM, pages and public calls of user
-        pools, and requests that a bucket's policy or ACL makes public. The checks have MiniStack's order, so
-        that a request is routed to the target that it was allowed for.
+        Allowed are: URLs with a secret token, for custom resources and wait conditions; CORS preflights;
+        CloudFront distributions; routes of APIs (whose authorizers decide); function URLs without IAM; pages
+        and public calls of user pools; and requests that a bucket's policy or ACL makes public. The checks
+        have the order of MiniStack's routing, so that a request is routed to the target that it was allowed
+        for.
         """
         host = request.header("host")
         if path.startswith(EMULATOR) or reach("app._HEALTH_PATHS").count(path):

@@ -412,7 +412,7 @@ def coerced(operation: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def coerced_like(service: str, shape: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """Convert properties to the types of a shape in a service's model. Raises `ValueError` as `coerced`."""
+    """Convert properties to the types of a shape in a service's model. Raises `ValueError` like `coerced`."""
     return _coerced(api.service_model(service).shape_for(shape), properties)
 
 

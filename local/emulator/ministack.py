@@ -29,7 +29,7 @@ def enforce(on: bool) -> None:
 
 
 def scope(account: str, region: str) -> contextlib.AbstractContextManager:
-    """Return a context in which MiniStack's stores are those of this account and Region."""
+    """Return a context manager, within which MiniStack uses the data of this account and Region."""
     return touch("core.responses.request_scope", "account_id", "region")(account, region)
 
 

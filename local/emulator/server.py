@@ -411,7 +411,7 @@ def begin(server: Server) -> None:
 
 
 def alone(home: Path) -> int:
-    """Lock this home and return the lock's file descriptor. Exits if another server runs in the home.
+    """Lock this home folder and return the lock's file descriptor. Exits if another server runs in the home.
 
     Waits for the remaining processes of a cloud whose server was killed."""
     lock = os.open(home / "lock", os.O_WRONLY | os.O_CREAT, 0o600)

@@ -235,7 +235,8 @@ def _start(
     rolled: Fleet | None = None,
     policy: Record | None = None,
 ) -> tuple[Fleet, list[Record]]:
-    """Return a started fleet and its variants' specifications. Raises ServingError.
+    """Return a started fleet (the containers of all variants) and its variants' specifications. Raises
+    ServingError.
 
     :param before: specifications of the variants in service, by name
     :param keep: properties of these variants to keep, keys of `_RETAINED`

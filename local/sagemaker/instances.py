@@ -101,7 +101,7 @@ def reserve(count: int = 1) -> list[LoopbackAddress]:
     for host in hosts:
         host.release()
     raise NoAddressError(
-        f"no loopback address is free: port {_RESERVATION_PORT} is taken on all that were tried"
+        f"no loopback address is free: port {_RESERVATION_PORT} is taken on every address that was tried"
     )
 
 

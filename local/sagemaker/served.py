@@ -1,4 +1,4 @@
-"""The container definition and the role with which a model is served."""
+"""Lookup of the container definition and the role with which a model is served."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_command_runs_once_for_the_same_content(built: Build, said: list[str]) -
 def test_unsupported_result_of_a_command_is_refused_with_the_reason(
     built: Build, code: str, reason: str
 ) -> None:
-    with pytest.raises(BuildError, match=f"RUN python -m work: what the command leaves .*: {reason}"):
+    with pytest.raises(BuildError, match=f"RUN python -m work: could not keep the files .*: {reason}"):
         built(f"import os, shutil; {code}")
 
 

@@ -247,8 +247,8 @@ def test_push_is_refused_except_to_the_local_clouds_repositories(docker, ecr):
 
     assert "is not ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG" in wrong.stderr
     assert "RepositoryNotFoundException" in missing.stderr
-    assert "go to the local cloud only" in aws.stderr
-    assert "go to the local cloud only" in elsewhere.stderr
+    assert "can be pushed only to the local cloud" in aws.stderr
+    assert "can be pushed only to the local cloud" in elsewhere.stderr
     assert {each.returncode for each in (wrong, missing, aws, elsewhere)} == {1}
 
 

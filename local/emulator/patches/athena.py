@@ -1,4 +1,4 @@
-"""Athena: named queries, views, projected partitions, and permissions of queries."""
+"""Athena: named queries, views, partition projection, and permissions of queries."""
 
 from __future__ import annotations
 

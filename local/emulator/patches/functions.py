@@ -221,7 +221,7 @@ _CREDENTIAL = re.compile(rb"Credential=([^/]+)/\d+/[^/]*/([^/]+)/")
 _processes: dict[bytes, tuple[Any, Any]] = {}
 """Worker and process of a function by access key. Each process has a separate key."""
 most_writes: dict[str, int] = {}
-"""Maximum number of writes in one invocation, by function."""
+"""Highest number of writes in one invocation so far, by function."""
 
 
 @hook

@@ -37,7 +37,7 @@ class Outcome:
     members: dict[str, Any] = field(default_factory=dict)
     """Members to set on its record."""
     secondary: str = ""
-    """Secondary status of a training job, if it differs from the status."""
+    """Secondary status of a training job; empty: the same as the status."""
 
 
 class Job(abc.ABC):

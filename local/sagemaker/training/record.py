@@ -67,7 +67,7 @@ def transition(secondary: str, moment: float) -> dict[str, Any]:
 def advance(context: Context, name: str, status: str | None, secondary: str, **members: Any) -> bool:
     """Change the status of a job and publish the event. Return False if the job had already ended.
 
-    :param status: None: unchanged. Then a stopping job enters the stage Uploading, but no other stage
+    :param status: None: the status stays, and a stopping job gets only the secondary status Uploading
     :param members: set on the record, except those that are None
     """
 

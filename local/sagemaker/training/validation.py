@@ -18,7 +18,7 @@ DEFAULT_MAX_RUNTIME = 86_400  # seconds, the service's default
 
 
 def check(params: dict[str, Any]) -> None:
-    """Raise ApiError for values that match the service's model but that AWS or the local cloud refuses."""
+    """Raise ApiError for values that botocore's service model allows, but AWS or the local cloud refuses."""
     unbuilt = ("DebugRuleConfigurations", "ProfilerRuleConfigurations", "ServerlessJobConfig")
     refuse_unbuilt("CreateTrainingJob", params, *unbuilt, "ModelPackageConfig", "MlflowConfig")
     algorithm = params.get("AlgorithmSpecification")
