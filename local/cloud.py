@@ -84,8 +84,7 @@ class LocalCloud:
             self._end(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the server with SIGKILL. The reaper (`local/reaper.py`) then ends its containers and
-        functions."""
+        """Kill the server with SIGKILL. `local/reaper.py` then ends its containers and functions."""
         if pid := self._pid():
             self._end(pid, signal.SIGKILL)
 
@@ -236,8 +235,7 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Delete stacks with the unchanged CDK CLI, from the templates that `deploy` kept, if there are
-        any."""
+        """Delete stacks with the unchanged CDK CLI, from the templates that `deploy` kept, if any."""
         command, kept = ["destroy", *(stacks or ["--all"]), "--force"], self._kept(context, app)
         if (kept / "manifest.json").exists():
             return self._cdk(command, progress, "--app", str(kept))
@@ -284,7 +282,7 @@ class LocalCloud:
                 | {
                     "PATH": f"{node}{os.pathsep}{os.environ['PATH']}",
                     "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
-                    # Validation takes most of the synthesis time. Deployments to AWS do it.
+                    # Validation takes most of the synthesis time. Deployments to AWS validate.
                     "CDK_VALIDATION": os.environ.get("CDK_VALIDATION", "false"),
                 },
                 stdin=subprocess.DEVNULL,

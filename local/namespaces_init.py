@@ -7,9 +7,9 @@ process ID of another command's supervisor, it joins that supervisor's network n
 `namespaces.py` starts this program with a file descriptor as its argument, and the result of `layout` and the
 command as JSON on standard input. It becomes three processes:
 
-    supervisor   outside, known to the cloud: forwards SIGTERM, kills everything inside on SIGUSR1 init
-    process 1 inside: builds the file system, forwards SIGTERM, reaps; when it ends, so do all processes
-    inside command      the container's first process
+    supervisor   outside, known to the cloud: forwards SIGTERM, kills everything inside on SIGUSR1
+    init         process 1 inside: builds the file system, forwards SIGTERM, reaps; if it ends, all inside end
+    command      the container's first process
 
 The supervisor's exit code is the command's; for a signal it is 128 plus the signal's number. If the command
 cannot be started, the reason is written to the descriptor. If it can, the descriptor is closed without

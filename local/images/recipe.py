@@ -201,9 +201,7 @@ class _Reader:
         handler(self, instruction)
 
     def from_(self, instruction: Instruction) -> None:
-        _, rest = instruction.options(
-            {"platform"}
-        )  # ignored: packages are installed for this machine's platform
+        _, rest = instruction.options({"platform"})  # ignored: packages match this machine
         words = [instruction.expand(word, self.global_args) for word in instruction.raw_words(rest)]
         if len(words) not in (1, 3) or (len(words) == 3 and words[1].upper() != "AS"):
             raise instruction.error("it must read FROM image, or FROM image AS name")

@@ -208,9 +208,7 @@ def _constraints(shape: Any, value: Any, where: str) -> Iterator[str]:
 def _pattern(java: str) -> re.Pattern[str] | None:
     """Translate a Java pattern of the model to Python. Return None if that is not possible."""
     text = re.sub(r"\\p\{(\w+)\}", lambda match: _characters(match[1]), java)
-    text = re.sub(
-        r"\$\{\d+,\d+\}$", "", text
-    )  # an error in the model: a quantifier after the end-of-text anchor
+    text = re.sub(r"\$\{\d+,\d+\}$", "", text)  # an error in the model: `$` with a quantifier
     try:
         return re.compile(text, re.DOTALL)
     except re.error:
