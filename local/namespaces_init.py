@@ -8,7 +8,7 @@ process ID of another command's supervisor, it joins that supervisor's network n
 command as JSON on standard input. It becomes three processes:
 
     supervisor   outside, known to the cloud: forwards SIGTERM, kills everything inside on SIGUSR1
-    init         process 1 inside: builds the file system, forwards SIGTERM, reaps; its end ends all inside
+    init         process 1 inside: builds the file system, forwards SIGTERM, reaps; if it ends, all inside end
     command      the container's first process
 
 The supervisor's exit code is the command's; for a signal it is 128 plus the signal's number. If the command

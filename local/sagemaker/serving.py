@@ -124,7 +124,7 @@ class Variant:
         try:
             self.fill()
         except ServingError as error:  # the next request retries
-            logger.warning("Variant %s: %s", self.name, error)
+            logger.warning("Could not start all containers of variant %s: %s", self.name, error)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
@@ -165,7 +165,7 @@ class Variant:
         where it is loaded when instances are added or removed. Busy instances are skipped."""
         running = [server for server in self._servers if server.running]
         if not running:
-            raise ConnectionError("The container is not there.")
+            raise ConnectionError("The variant has no running container.")
         if target is None:
             return min(running, key=lambda server: server.busy)
         order = sorted(running, key=lambda server: hashlib.sha256(f"{server.id} {target}".encode()).digest())

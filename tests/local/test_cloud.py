@@ -403,9 +403,11 @@ def test_environment_of_the_user_is_hidden_from_functions(
 def test_settings_are_checked(cloud: LocalCloud) -> None:
     assert cloud.configure(training_instances=3)["training_instances"] == 3
     assert cloud.configure(training_instances=None)["training_instances"] > 3
-    with pytest.raises(CloudError, match="no_such_quota is no setting; there are training_instances"):
+    with pytest.raises(
+        CloudError, match="no_such_quota is not a setting; the settings are training_instances"
+    ):
         cloud.configure(no_such_quota=1)
-    with pytest.raises(CloudError, match="training_instances must be a number or null, not 'many'"):
+    with pytest.raises(CloudError, match="training_instances must be a number or null, got 'many'"):
         cloud.configure(training_instances="many")
 
 

@@ -515,7 +515,7 @@ def test_injected_fault_loses_object_events(
 
 
 def test_invalid_fault_setting_is_refused(cloud: LocalCloud) -> None:
-    with pytest.raises(Exception, match="fault_nonsense is no setting"):
+    with pytest.raises(Exception, match="fault_nonsense is not a setting"):
         cloud.configure(fault_nonsense=1)
     with pytest.raises(Exception, match="fault_kill_function must be a text or null"):
         cloud.configure(fault_kill_function=1)

@@ -194,7 +194,7 @@ def test_unsaved_state_is_saved_when_writing_is_possible_again(tmp_path: Path) -
         # when the limit is removed; then earlier confirmed writes are saved too
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         until(lambda: not refused("iam", "last"), "a write that is kept")
-        until(lambda: "is saved again" in (cloud.home / "cloud.log").read_text(), "the log says so")
+        until(lambda: "can be saved again" in (cloud.home / "cloud.log").read_text(), "the log says so")
         cloud.crash()
         cloud.start()
         assert {*answered, "last"} <= set(present(cloud))

@@ -421,7 +421,7 @@ def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path:
 
 
 def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) -> None:
-    assert cloud.status()["containers"] == "namespaces of their own"
+    assert cloud.status()["containers"] == "isolated in Linux namespaces"
     cloud.configure(container_isolation="plain")
     try:
         # when a container runs as on a kernel without namespaces

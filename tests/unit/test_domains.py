@@ -113,7 +113,7 @@ def test_settings_change_in_place(sagemaker: SageMaker) -> None:
         ({"SubnetIds": None}, "SubnetIds must be given"),
         ({"VpcId": None, "SubnetIds": None}, "VpcId and SubnetIds must be given"),
         ({"AuthMode": "PASSWORD"}, r"must be one of \[SSO, IAM\]"),
-        ({"AuthMode": "SSO"}, "AuthMode SSO is not built"),
+        ({"AuthMode": "SSO"}, "AuthMode SSO is not implemented"),
         ({"DefaultUserSettings": {"SecurityGroups": ["sg-1"]}}, "ExecutionRole must be given"),
         ({"DefaultUserSettings": {"ExecutionRole": ROLE}}, "SecurityGroups must be given"),
         ({"DefaultUserSettings": SETTINGS | idle(chosen=59)}, "59"),

@@ -147,7 +147,7 @@ def test_failed_command_prints_its_output_and_leaves_no_files(built: Build) -> N
     before = set(store.folder().iterdir())
     with pytest.raises(BuildError) as caught:
         built("import sys; print('the reason'); sys.exit(3)")
-    assert str(caught.value) == "Dockerfile:5: RUN python -m work: the command ended with 3:\nthe reason"
+    assert str(caught.value) == "Dockerfile:5: RUN python -m work: the command exited with 3:\nthe reason"
     assert set(store.folder().iterdir()) == before
 
 
@@ -191,7 +191,7 @@ def test_command_runs_once_for_the_same_content(built: Build, said: list[str]) -
 def test_unsupported_result_of_a_command_is_refused_with_the_reason(
     built: Build, code: str, reason: str
 ) -> None:
-    with pytest.raises(BuildError, match=f"RUN python -m work: what the command leaves .*: {reason}"):
+    with pytest.raises(BuildError, match=f"RUN python -m work: could not keep the files .*: {reason}"):
         built(f"import os, shutil; {code}")
 
 
@@ -211,7 +211,7 @@ def test_image_is_rebuilt_when_its_skipped_command_can_run(
         assert build.current(skipped)
     assert not (skipped.folder / "root/opt/told").exists()
     assert [line for line in said if "not run" in line] == [
-        "RUN python -m work: not run, as it needs namespaces and this machine has none: refused by the test"
+        "RUN python -m work: not run: it needs Linux namespaces, which are not available: refused by the test"
     ]
     # when the kernel allows namespaces
     assert not build.current(skipped)

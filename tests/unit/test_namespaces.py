@@ -242,8 +242,16 @@ os.write(int(sys.argv[1]), b"[Errno 1] unshare(): Operation not permitted")
     ("first", "seconds", "reason"),
     [
         ("os.write(int(sys.argv[1]), b'[Errno 11] fork: again'); sys.exit()", 60, "[Errno 11] fork: again"),
-        ("os.close(int(sys.argv[1])); import time; time.sleep(300)", 1, "[Errno 110] a trial took longer"),
-        ("os.close(int(sys.argv[1])); os.kill(os.getpid(), 9)", 60, "[Errno 12] a trial was killed"),
+        (
+            "os.close(int(sys.argv[1])); import time; time.sleep(300)",
+            1,
+            "[Errno 110] a trial container took longer",
+        ),
+        (
+            "os.close(int(sys.argv[1])); os.kill(os.getpid(), 9)",
+            60,
+            "[Errno 12] a trial container was killed",
+        ),
     ],
     ids=["no process", "no time", "no memory"],
 )

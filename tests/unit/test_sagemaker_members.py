@@ -143,7 +143,9 @@ def test_operation_refuses_before_any_effect(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setitem(api.OPERATIONS, "CreateModel", api.Operation(reached, None, ()))
     params = {"ModelName": "m", "InferenceExecutionConfig": {"Mode": "Serial"}}
-    with pytest.raises(ApiError, match="CreateModel with InferenceExecutionConfig is not built") as refused:
+    with pytest.raises(
+        ApiError, match="CreateModel with InferenceExecutionConfig is not implemented"
+    ) as refused:
         api.call(api.Context(None, None), "CreateModel", params)  # type: ignore[arg-type]
     assert (refused.value.code, refused.value.status) == ("NotImplementedByLocalCloud", 501)
 

@@ -328,7 +328,7 @@ def test_distributed_map_fails_above_its_tolerance(aws: Callable, bucket: str) -
 
 def test_result_writer_is_refused_by_name(aws: Callable, bucket: str) -> None:
     writer = {"Resource": "arn:aws:states:::s3:putObject", "Arguments": {"Bucket": bucket, "Prefix": "out"}}
-    with pytest.raises(ClientError, match="Many: ResultWriter is not built in the local cloud"):
+    with pytest.raises(ClientError, match="Many: ResultWriter is not implemented in the local cloud"):
         Blocks(aws, many(dataset(aws, bucket, []), "{% $row.n %}", results=writer))
 
 

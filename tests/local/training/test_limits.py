@@ -150,7 +150,7 @@ def test_unsupported_and_invalid_requests_are_refused_with_the_reason(
     for members, said in cases:
         with pytest.raises(ClientError, match=said):
             sagemaker.create_training_job(**request("", **members))
-    with pytest.raises(ClientError, match="sagemaker:ListAutoMLJobs is not built"):
+    with pytest.raises(ClientError, match="sagemaker:ListAutoMLJobs is not implemented"):
         client(cloud, "sagemaker", attempts=1).list_auto_ml_jobs()
     assert sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"] == []
 

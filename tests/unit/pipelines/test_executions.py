@@ -367,7 +367,7 @@ def test_retried_execution_repeats_unsuccessful_steps(world: PipelineWorld) -> N
     steps = [asked["TrainingJobName"].split("-")[2] for asked in world.asked]
     assert steps == ["A", "B", "B", "C"]
     # and an execution that succeeded is not retried
-    with pytest.raises(ApiError, match="is Succeeded: only one that failed or stopped") as error:
+    with pytest.raises(ApiError, match="is Succeeded: only a failed or stopped one") as error:
         world.call("RetryPipelineExecution", PipelineExecutionArn=arn)
     assert error.value.code == "ConflictException"
 

@@ -156,7 +156,7 @@ def test_offer_and_results_over_http(server):
         ("/clock", {"step": "far"}, "must be numbers"),
         ("/faults", {"feed": "news", "kind": "down"}, "feed must be one of"),
         ("/faults", {"feed": "load", "kind": "odd"}, "kind must be one of"),
-        ("/faults", {"feed": "load", "kind": "corrected", "from": NOW}, "a correction needs"),
+        ("/faults", {"feed": "load", "kind": "corrected", "from": NOW}, "must have series"),
     ],
 )
 def test_invalid_control_call_is_refused_with_the_reason(server, path, body, text):
