@@ -22,7 +22,7 @@ from scenarios import browser
 from tooling.envs import ROOT
 
 SITE, SCREENSHOTS = ROOT / "out" / "docs", ROOT / "out" / "site"
-WIDTHS = {"wide": 1280, "phone": 390}
+WIDTHS = {"wide": 1440, "phone": 390}
 COLORS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 LEAST_TEXT = 7
 """Smallest height of text in a diagram, in pixels of the desktop's page"""
