@@ -1,4 +1,4 @@
-"""Secrets Manager: a JSON secret, read once per container and again if its keys are rejected."""
+"""A JSON secret in Secrets Manager. It is read again if a source or the market rejects the keys in it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ class JsonSecret:
             except ValueError:
                 found = None
             if not isinstance(found, dict):
-                raise ValueError("the secret FEEDS_SECRET_ARN must be a JSON object") from None
+                raise ValueError("the secret that FEEDS_SECRET_ARN names must be a JSON object") from None
             self._known = found
         return self._known
