@@ -75,9 +75,7 @@ def _fault(desk: Inspection, serving: Serving, last_start: int | None, run: int)
     for name, asset in sorted(desk.assets.items()):
         ratio = loss_ratio(desk, name, asset.location, serving.version, run)
         if ratio is not None and ratio >= 1:
-            return (
-                f"the trailing loss of {name} is {ratio:.2f} of persistence's loss, must be less than 1"
-            )
+            return f"the trailing loss of {name} is {ratio:.2f} of persistence's loss, must be less than 1"
     return ""
 
 

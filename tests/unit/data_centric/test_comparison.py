@@ -150,7 +150,9 @@ def test_strategy_that_bills_more_than_full_is_not_recommended() -> None:
     rows = compared((FULL, runs(FULL, *same)), (TENTH, runs(TENTH, *same, billed=130)))
     found = recommended(rows, 0.01)
     assert (found.strategy, found.fraction) == ("full", 1.0)
-    assert found.reason.startswith("no strategy costs less than full and has a difference with a lower limit of")
+    assert found.reason.startswith(
+        "no strategy costs less than full and has a difference with a lower limit of"
+    )
 
 
 @pytest.mark.parametrize(

@@ -148,9 +148,9 @@ def test_search_is_a_tuning_job_over_the_fraction() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"strategies": ["glister", "infobatch"]}, "strategies must have exactly one strategy with a fraction"),
-        ({"strategies": ["infobatch"]}, "strategies must have exactly one strategy with a fraction"),
-        ({"strategies": ["full"]}, "strategies must have exactly one strategy with a fraction"),
+        ({"strategies": ["glister", "infobatch"]}, "for a search, strategies must have exactly one"),
+        ({"strategies": ["infobatch"]}, "for a search, strategies must have exactly one"),
+        ({"strategies": ["full"]}, "for a search, strategies must have exactly one"),
         ({"fractions": [0.5]}, "for a search, fractions must be the two ends of the range, got 0.5"),
         ({"search": {}}, "search: jobs must be a whole number from 1 to 20, got None"),
         ({"search": {"jobs": 2, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),

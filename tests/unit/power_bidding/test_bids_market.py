@@ -117,7 +117,7 @@ def test_refusal_is_final_and_has_its_reason(server: Server, answer: Answer, rea
     server.answers = [answer]
     with pytest.raises(MarketRefusedError) as raised:
         market(server).send(OFFER)
-    assert str(raised.value) == reason or (reason.startswith("answered") and reason in str(raised.value))
+    assert str(raised.value) == reason or (reason.startswith("returned") and reason in str(raised.value))
     assert len(server.asked) == 1
 
 
