@@ -26,7 +26,7 @@ def test_value_at_the_bound_is_reached(metric, value, reached):
     [
         ({"meaning": " "}, "must have a meaning"),
         ({"meaning": "m", "better": "smaller"}, "'higher', 'lower'"),
-        ({"meaning": "m", "bound": 1.0}, "say whether higher or lower is better"),
+        ({"meaning": "m", "bound": 1.0}, "better must be 'higher' or 'lower'"),
     ],
 )
 def test_metric_without_a_complete_description_is_refused(wrong, told):

@@ -1,13 +1,14 @@
 """Keys and content of a sweep's files in the bucket.
 
-datasets/DATASET/                     see `sweep_data` training/JOB/output/                  model and output
-of a job, as SageMaker stores them sweeps/EXPERIMENT/latest.json         measurements of the last sweep, for
-the next estimate sweeps/EXPERIMENT/RUN/plan.json       the sweep, its jobs and the estimate; written before
-the first job starts sweeps/EXPERIMENT/RUN/runs.csv        one line for each seed of each job
+datasets/DATASET/                     see `sweep_data`
+training/JOB/output/                  model and output of a job, as SageMaker stores them
+sweeps/EXPERIMENT/latest.json         measurements of the last sweep, for the next estimate
+sweeps/EXPERIMENT/RUN/plan.json       the sweep, its jobs and the estimate; written before the first job
+sweeps/EXPERIMENT/RUN/runs.csv        one line for each seed of each job
 sweeps/EXPERIMENT/RUN/table.csv       one line for each job, with intervals; table.json has the same
-sweeps/EXPERIMENT/RUN/chart.svg       accuracy against billed seconds sweeps/EXPERIMENT/RUN/report.json
-the recommendation, the failed jobs, the version of the labels sweeps/EXPERIMENT/RUN/epochs/CELL.parquet   one
-row for each epoch of each seed of a job
+sweeps/EXPERIMENT/RUN/chart.svg       accuracy against billed seconds
+sweeps/EXPERIMENT/RUN/report.json     the recommendation, the failed jobs, the version of the labels
+sweeps/EXPERIMENT/RUN/epochs/CELL.parquet   one row for each epoch of each seed of a job
 """
 
 from __future__ import annotations

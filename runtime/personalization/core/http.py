@@ -110,8 +110,10 @@ class Operation:
 
 @cache
 def operations() -> dict[str, Operation]:
-    """Return the operations of `openapi.json` by API Gateway's route key, such as `GET
-    /api/models/{model}`."""
+    """Return the operations of `openapi.json` by API Gateway's route key.
+
+    A route key is a text such as `GET /api/models/{model}`.
+    """
     document = json.loads(DOCUMENT.read_text())
     found = {}
     for path, methods in document["paths"].items():

@@ -57,11 +57,9 @@ def _meaning(error: ClientError) -> Exception:
         return EndpointThrottledError(f"{code}: {message}"[:LONGEST_TEXT])
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 500)
-        said = (
-            f"the model container returned status {status}: {error.response.get('OriginalMessage', message)}"[
-                :LONGEST_TEXT
-            ]
-        )
+        said = f"HTTP {status} from the model: {error.response.get('OriginalMessage', message)}"[
+            :LONGEST_TEXT
+        ]
         return EndpointThrottledError(said) if status in BUSY_STATUS else ModelAnswerError(said)
     return ModelAnswerError(f"{code}: {message}"[:LONGEST_TEXT])
 

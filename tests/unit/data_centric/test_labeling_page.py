@@ -36,7 +36,7 @@ def test_missing_browser_is_one_sentence_of_the_report(
     # then
     sentence = (
         "A screenshot of the labeling page is missing because there is no browser on this machine: none of"
-        " no-such-browser."
+        " no-such-browser is installed."
     )
     assert (page.figures, page.notes, told[-1]) == ([], [sentence], sentence)
 
