@@ -156,7 +156,7 @@ class HourlyRun:
             wait_until(
                 lambda: self._ended(execution, hour),
                 PREPARE_SECONDS,
-                f"{execution} still runs",
+                f"{execution} did not end",
                 LOOK_SECONDS,
             )
         except ScenarioError as error:

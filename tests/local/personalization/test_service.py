@@ -254,8 +254,8 @@ def test_model_that_is_not_ready_makes_no_pictures(make_world, state):
     [
         (None, "image/png", "has not been uploaded"),
         (b"x" * 900, "image/png", "is not a picture of the type image/png"),
-        (b"x" * 901, "image/png", "is 901 bytes of image/png, announced were 900 bytes of image/png"),
-        (b"x" * 900, "image/jpeg", "announced were 900 bytes of image/png"),
+        (b"x" * 901, "image/png", "is 901 bytes of image/png, must be the announced 900 bytes of image/png"),
+        (b"x" * 900, "image/jpeg", "must be the announced 900 bytes of image/png"),
     ],
 )
 def test_start_with_missing_pictures_names_them_and_trains_nothing(make_world, content, content_type, told):

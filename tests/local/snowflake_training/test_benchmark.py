@@ -102,8 +102,8 @@ def test_missed_bound_is_printed(done: tuple) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--hosts", "1"], "--hosts takes numbers from 2"),
-        (["--seeds", "1"], "--seeds takes a number from 2"),
+        (["--hosts", "1"], "--hosts must be whole numbers from 2"),
+        (["--seeds", "1"], "--seeds must be a whole number from 2"),
         (["--connection", "nowhere.json"], "there is no connection file nowhere.json"),
     ],
 )

@@ -36,7 +36,7 @@ def test_module_of_another_commit_is_refused(checkout: Path) -> None:
 
 
 def test_folder_without_the_modules_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="--published must be a checkout of CORDS, there is no glister"):
+    with pytest.raises(SystemExit, match="--published must be a checkout of CORDS, but there is no glister"):
         speed.published(tmp_path)
 
 

@@ -126,7 +126,7 @@ def test_gold_questions_keep_their_class() -> None:
     found = dawid_skene(given, 2, {"a": 1, "not answered": 0})
     assert (found.items["a"].choice, found.items["a"].confidence) == (1, 1.0)
     assert "not answered" not in found.items
-    with pytest.raises(ValueError, match="a known class must be from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="the known class of an item must be from 0 to 1, got 2"):
         dawid_skene(given, 2, {"a": 2})
 
 

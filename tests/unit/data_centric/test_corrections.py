@@ -81,7 +81,9 @@ def test_run_without_answers_changes_nothing() -> None:
 
 
 def test_items_absent_from_the_manifest_are_named() -> None:
-    with pytest.raises(ValueError, match=r"every item of manifest, lacks those in its lines 2, 3$"):
+    with pytest.raises(
+        ValueError, match=r"every item of the input's manifest, lacks the items of its lines 2, 3$"
+    ):
         merged(b"\n".join(FULL), [0, 8, 9], {})
     with pytest.raises(ValueError, match=r"lines 1, 2, .*, 10 and 2 more$"):
         merged(b"\n".join(FULL), [*range(10, 22)], {})
@@ -92,7 +94,7 @@ def test_items_absent_from_the_manifest_are_named() -> None:
     [
         (b'{"source": "text 9"}', "has no animal"),
         (line(9, 1, animal=3), "animal must be a whole number from 0 to 2, got 3"),
-        (line(9, 1, animal=0), "class-name must be 'cat', the class 0, got 'dog'"),
+        (line(9, 1, animal=0), "class-name must be 'cat', the name of class 0, got 'dog'"),
         (line(0, 1), "repeats the source of line 1"),
         (b"x", "is not JSON"),
     ],

@@ -132,7 +132,7 @@ def test_annotation_function_that_fails_is_named(steps: Steps) -> None:
 def test_manifest_changed_after_the_start_is_refused(steps: Steps) -> None:
     asked = completed(steps)
     steps.put("inputs/texts.manifest", LINES[1:])
-    problem = "there is another run texts, with other settings, items or gold questions"
+    problem = "another run texts exists, with other settings, items or gold questions"
     for step in (steps.check, steps.load, steps.consolidate):
         assert step(asked) == {"problem": problem}
 
@@ -141,7 +141,7 @@ def test_open_run_is_not_consolidated(steps: Steps) -> None:
     asked = given(steps)
     steps.check(asked)
     steps.load(asked)
-    with pytest.raises(NotClosedError, match="the run texts is open"):
+    with pytest.raises(NotClosedError, match="the run texts must be closed, got open"):
         steps.consolidate(asked)
 
 
@@ -244,7 +244,7 @@ def test_closed_run_corrects_a_manifest_without_new_labels(steps: Steps) -> None
 @pytest.mark.parametrize("estimate_only", [False, True])
 def test_item_absent_from_corrected_manifest_is_a_problem(steps: Steps, estimate_only: bool) -> None:
     checked = steps.check(given(steps, corrects=whole(steps, 4), estimate_only=estimate_only))
-    problem = "corrects: must have every item of manifest, lacks those in its lines 5"
+    problem = "corrects: must have every item of the input's manifest, lacks the items of its lines 5"
     assert (checked, steps.table.rows) == ({"problem": problem}, {})
 
 
@@ -261,6 +261,6 @@ def test_absent_manifest_is_a_problem(steps: Steps) -> None:
 def test_settings_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABELING", json.dumps({"labels": 3, "other": 1}))
     with pytest.raises(
-        ValueError, match=r"LABELING must have answer_dollars, .*unknown: answer_dollars.*other"
+        ValueError, match=r"LABELING must have the fields answer_dollars, .*unknown: answer_dollars.*other"
     ):
         environment.defaults()

@@ -198,9 +198,9 @@ ITEM = "0" * 24
 @pytest.mark.parametrize(
     ("body", "status", "field", "message"),
     [
-        ({"choice": 1}, 400, "item", "item is missing; it must be the item of a task"),
+        ({"choice": 1}, 400, "item", "item is missing; it must be the value of `item`"),
         ({"item": ITEM}, 400, "choice", "choice is missing; it must be the index of a class, or null"),
-        ({"item": 3, "choice": 1}, 400, "item", "item must be the item of a task"),
+        ({"item": 3, "choice": 1}, 400, "item", "item must be the value of `item`"),
         ({"item": ITEM, "choice": -1}, 400, "choice", "choice must be the index of a class, or null"),
         ({"item": ITEM, "choice": True}, 400, "choice", "choice must be the index of a class"),
         ({"item": ITEM, "choice": 1.5}, 400, "choice", "choice must be the index of a class"),

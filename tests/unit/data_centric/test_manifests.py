@@ -107,7 +107,7 @@ def test_every_invalid_line_is_counted() -> None:
         ({"sport": None}, "sport must be a whole number from 0 to 1, got None"),
         ({"sport": 2}, "from 0 to 1, got 2"),
         ({"sport": True}, "from 0 to 1, got True"),
-        ({"sport": 0}, "class-name must be 'baseball', the class 0, got 'football'"),
+        ({"sport": 0}, "class-name must be 'baseball', the name of class 0, got 'football'"),
         ({"sport-metadata": 1}, "sport-metadata must be a JSON object"),
         *(
             ({"sport-metadata": {key: METADATA[key] for key in METADATA if key != name}}, f"has no {name}")

@@ -85,7 +85,7 @@ def test_small_sample_has_one_item_if_any() -> None:
         (line(1, -0.1), "confidence must be a number from 0 to 1, got -0.1"),
         (line(1, "0.5"), "confidence must be a number from 0 to 1, got '0.5'"),
         (line(1, 0.5) | {ATTRIBUTE: 3}, f"{ATTRIBUTE} must be a whole number from 0 to 2, got 3"),
-        (line(1, 0.5) | {ATTRIBUTE: 0}, "class-name must be 'cat', the class 0, got 'dog'"),
+        (line(1, 0.5) | {ATTRIBUTE: 0}, "class-name must be 'cat', the name of class 0, got 'dog'"),
         (line(0, 0.5), "repeats the source of line 1"),
     ],
 )

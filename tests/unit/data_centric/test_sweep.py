@@ -104,7 +104,10 @@ def test_estimate_is_known_before_the_first_job() -> None:
 
 @pytest.mark.parametrize(
     ("hour", "sentence"),
-    [(0.5, "the sweep can cost 2.50 dollars, most_dollars is 2"), (None, "the price of the instance is")],
+    [
+        (0.5, "the sweep can cost 2.50 dollars, more than most_dollars, which is 2"),
+        (None, "the price of the instance is"),
+    ],
 )
 def test_sweep_above_its_limit_is_refused(hour: float | None, sentence: str) -> None:
     found = sweep(strategies=["full"], most_dollars=2)
@@ -145,10 +148,10 @@ def test_search_is_a_tuning_job_over_the_fraction() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"strategies": ["glister", "infobatch"]}, "strategies must name one strategy with a fraction"),
-        ({"strategies": ["infobatch"]}, "strategies must name one strategy with a fraction"),
-        ({"strategies": ["full"]}, "strategies must name one strategy with a fraction"),
-        ({"fractions": [0.5]}, "fractions must be the two ends of the range for a search, got 0.5"),
+        ({"strategies": ["glister", "infobatch"]}, "for a search, strategies must have exactly one"),
+        ({"strategies": ["infobatch"]}, "for a search, strategies must have exactly one"),
+        ({"strategies": ["full"]}, "for a search, strategies must have exactly one"),
+        ({"fractions": [0.5]}, "for a search, fractions must be the two ends of the range, got 0.5"),
         ({"search": {}}, "search: jobs must be a whole number from 1 to 20, got None"),
         ({"search": {"jobs": 2, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),
         ({"search": {"jobs": 8, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),

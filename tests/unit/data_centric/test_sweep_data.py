@@ -116,7 +116,7 @@ def test_invalid_lines_of_the_manifest_are_named(body: bytes, sentence: str) -> 
 
 
 def test_manifest_of_other_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be those of channel train, 0, 1, got left, middle, right"):
+    with pytest.raises(ValueError, match=r"must be those of channel train \(0, 1\), got left, middle, right"):
         sweep_data.labels_version(manifest(6, 0), "column", {"0", "1"})
 
 

@@ -149,7 +149,7 @@ def test_requests_fail_with_advice_while_the_quota_is_used_up():
         desk.clock.time += dispatch(desk.backend) or 60.0
     request = desk.request(name)
     assert request.status == Status.FAILED
-    assert "no room" in request.reason
+    assert "No instance" in request.reason
     assert "start it again" in request.reason
 
 
@@ -390,7 +390,7 @@ def test_interrupted_request_resumes_from_its_last_checkpoint():
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"), [("CapacityError: no ml.g5.xlarge", "no room"), ("AlgorithmError", "again and again")]
+    ("reason", "told"), [("CapacityError: no ml.g5.xlarge", "No instance"), ("AlgorithmError", "too often")]
 )
 def test_last_failure_is_reported_with_its_reason(reason, told):
     desk = Desk()

@@ -281,9 +281,9 @@ def test_benchmark_prints_tables_and_writes_figures_and_charts(
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--users", "5"], "--users takes a number from 100"),
-        (["--seeds", "0"], "--seeds takes a number from 1"),
-        (["--adapter-size-ratio", "0.5"], "--adapter-size-ratio takes a number from 1"),
+        (["--users", "5"], "--users must be a whole number from 100"),
+        (["--seeds", "0"], "--seeds must be a whole number from 1"),
+        (["--adapter-size-ratio", "0.5"], "--adapter-size-ratio must be a number from 1"),
     ],
 )
 def test_invalid_option_is_refused_with_one_sentence(

@@ -43,7 +43,7 @@ def test_file_of_another_commit_is_refused(checkout: Path) -> None:
 
 def test_folder_without_the_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        SystemExit, match="--published must be a checkout of snl-quest, there is no valuation/"
+        SystemExit, match="--published must be a checkout of snl-quest, but there is no valuation/"
     ):
         quest.published(tmp_path)
 

@@ -183,10 +183,10 @@ def test_rollback_swaps_the_two_versions() -> None:
 
 def test_rollback_without_a_former_version_is_refused() -> None:
     cloud = Cloud()
-    with pytest.raises(ValueError, match="no former version"):
+    with pytest.raises(ValueError, match="no previous version"):
         roll_back(cloud.stage, None)
     deployed(cloud, 1, 2)
-    with pytest.raises(ValueError, match="version must be the former one, 1, got 9"):
+    with pytest.raises(ValueError, match="version must be the previous one, 1, got 9"):
         roll_back(cloud.stage, "9")
     cloud.made[name(1)] = "Failed"
     with pytest.raises(ValueError, match="is Failed"):

@@ -158,7 +158,7 @@ def test_request_to_the_market_is_retried_until_the_deadline() -> None:
     row = world.row(TARGET)
     assert row
     assert row.status == "no_offer"
-    assert f"the market may have {before.digest}" in row.reason
+    assert f"the market may have the offer {before.digest}" in row.reason
 
 
 def test_lost_market_response_is_resolved_after_the_deadline() -> None:
