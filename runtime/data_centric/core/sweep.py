@@ -235,7 +235,7 @@ class _Reader:
 
     def refuse_unknown(self, known: Sequence[str]) -> None:
         unknown = sorted(str(name) for name in self.given if name not in known)
-        self.problems += [f"unknown field {name}, allowed are {', '.join(known)}" for name in unknown]
+        self.problems += [f"unknown field {name}, must be one of {', '.join(known)}" for name in unknown]
 
     def must(self, field: str, rule: str, value: Any) -> None:
         self.problems.append(f"{field} must be {rule}, got {value!r}")
@@ -364,7 +364,7 @@ def _hyperparameters(reader: _Reader, limits: Limits) -> dict[str, str]:
     for name, value in given.items():
         if name not in limits.hyperparameters:
             reader.problems.append(
-                f"unknown hyperparameter {name}, allowed are {', '.join(limits.hyperparameters)}"
+                f"unknown hyperparameter {name}, must be one of {', '.join(limits.hyperparameters)}"
             )
         elif isinstance(value, bool):
             found[name] = str(value).lower()

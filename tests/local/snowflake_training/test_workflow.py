@@ -143,7 +143,7 @@ def test_execution_fails_with_the_tables_name_when_it_is_missing(run: Callable, 
 def test_a_wrong_input_is_refused_before_anything_starts(run: Callable, aws: Callable) -> None:
     before = len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"])
     done = run(host=2)
-    assert done["cause"].startswith("Accept: unknown field host, allowed are table, target, hosts")
+    assert done["cause"].startswith("Accept: unknown field host, must be one of table, target, hosts")
     assert len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"]) == before
 
 
