@@ -433,7 +433,7 @@ def test_variables_of_every_function_fit_the_limit_of_lambda(variant: str, reque
     template_ = request.getfixturevalue(variant)
     for id in FUNCTIONS:
         given = function(template_, id)["Environment"]["Variables"]
-        # a reference counts as 100 characters, about the length of an ARN
+        # each reference is replaced by 100 characters, about the length of an ARN
         size = sum(
             len(name) + len(re.sub(r"<[^>]*>", "x" * 100, flat(value))) for name, value in given.items()
         )
