@@ -27,8 +27,8 @@ def job_settings(
 ) -> dict[str, Any]:
     """Return the value of the environment variable `JOB_SETTINGS`.
 
-    ARNs, subnets and the image may be CDK tokens. `vpc` is SageMaker's VpcConfig, `key` the ARN of the key for
-    the output. `volume_key` is the ARN of the key for volumes, or "" if the instance type accepts none.
+    ARNs, subnets and the image may be CDK tokens. `vpc` is SageMaker's VpcConfig, `key` the ARN of the key
+    for the output. `volume_key` is the ARN of the key for volumes, or "" if the instance type accepts none.
     """
     return {
         "image": image,
