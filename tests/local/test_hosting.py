@@ -99,7 +99,7 @@ def test_logs_and_metrics_reach_cloudwatch(bench: Bench) -> None:
         found = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])
         return [event["message"] for event in found["events"]]
 
-    until(lambda: lines() == ["started with ['serve']", "asked for /invocations", "asked for /invocations"])
+    until(lambda: lines() == ["started with ['serve']", "request /invocations", "request /invocations"])
 
     def total(name: str) -> float:
         now = datetime.now(UTC)

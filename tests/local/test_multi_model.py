@@ -304,7 +304,7 @@ def test_refused_model_is_a_model_error_and_is_loaded_again(bench: Many) -> None
 
     answer = refused(bench, endpoint, TargetModel="bad.tar.gz")
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 400)
-    assert "no model of mine" in answer["OriginalMessage"]
+    assert "has a file named broken" in answer["OriginalMessage"]
     answer = refused(bench, endpoint, {"status": 503}, TargetModel="fine.tar.gz")
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 503)
 

@@ -293,7 +293,7 @@ def test_failed_job_is_reported_with_its_own_reason():
     done = run(sagemaker)
     assert done.error == "TrainFailed"
     assert done.cause == "Train: AlgorithmError: table HOUSES does not exist, exit code: 1"
-    assert verbs(done) == ["createTrainingJob"]  # the deployed model is unchanged
+    assert verbs(done) == ["createTrainingJob"]  # no request changes the deployed model
 
 
 def test_failed_job_whose_reason_mentions_throttling_is_not_retried():
@@ -410,8 +410,8 @@ def test_any_other_error_ends_the_execution_with_its_reason(task):
 def test_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
-        {"EndpointStatus": "InService"},  # to find the champion
-        {"EndpointStatus": "InService"},  # and once more before the update
+        {"EndpointStatus": "InService"},  # the champion is looked up
+        {"EndpointStatus": "InService"},  # and looked up again before the update
         {"EndpointStatus": "Updating"},
         {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},
     ]

@@ -31,9 +31,9 @@ def idle(**minutes: int) -> dict[str, Any]:
 
 
 class Cloud:
-    """The parts of a cloud that records use."""
+    """The parts of a local cloud that the operations of domains use."""
 
-    settings: dict[str, Any] = {}  # noqa: RUF012 - nothing is set
+    settings: dict[str, Any] = {}  # noqa: RUF012 - no test changes it
 
     def authorize(self, *asked: Any) -> None: ...
 

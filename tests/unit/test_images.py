@@ -21,7 +21,7 @@ ROOT = envs.ROOT
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
-    """A separate store for this module that shares the installer."""
+    """A separate image store for this module, with the project's installation of uv."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "images").mkdir()
@@ -55,7 +55,7 @@ def built(context, text, **options):
 
 
 def run(image, *args, entrypoint=None, **environment):
-    """Run the image's example program; return its report about its start."""
+    """Run the image's example program; return the arguments, environment and paths that it reports."""
     command, own, folder = image.launch(list(args), entrypoint)
     done = subprocess.run(command, env=own | environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -181,7 +181,7 @@ def test_same_content_is_the_same_image_built_once(context, capfd):
 
     assert again == first
     assert "installing" not in capfd.readouterr().err
-    # And the id is the digest of the configuration, as in any registry
+    # And the id is the digest of the image's configuration, as in any registry
     assert hashlib.sha256((first.folder / "image.json").read_bytes()).hexdigest() == first.id
 
 
@@ -246,13 +246,13 @@ def test_failed_installation_names_its_line_and_leaves_no_files(context, home, c
 
     assert str(caught.value).startswith("Dockerfile:10: RUN pip install six==0.0.0.nowhere$TOKEN: ")
     assert "hidden" not in str(caught.value)
-    assert "six" in capfd.readouterr().err  # the installer's reason
+    assert "six" in capfd.readouterr().err  # the installer's message names the package
     assert {path.name for path in [*store.folder().iterdir(), *(home / "envs").iterdir()]} == before
 
 
 def test_index_of_the_dockerfile_is_used_without_showing_its_password(context, monkeypatch, capfd):
-    # Given a Dockerfile with an unreachable index, and the machine's own index, which is reachable and served
-    # the base
+    # Given a base image that was installed from the machine's package index, and a Dockerfile that names an
+    # unreachable index
     built(context, FROM)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     text = FROM + "ARG PASSWORD\nRUN pip install --index-url http://me:$PASSWORD@127.0.0.1:1/simple six\n"

@@ -38,7 +38,7 @@ REQUEST: dict[str, Any] = {
 
 
 class Cloud:
-    """The part of a cloud that operations use: its settings."""
+    """The part of a local cloud that the operations use: its settings."""
 
     settings: Mapping[str, Any] = {}
 

@@ -275,7 +275,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0])
 def test_scaling_continues_after_a_clock_moved_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    # given a change of the instance count that was recorded with a clock that was ahead
+    # a change of the instance count whose recorded time is in the future counts as long ago
     assert scaling.elapsed(time.time() + jump) == float("inf")
     assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
 

@@ -14,7 +14,7 @@ CONTENT = {name: f"# {name}\n".encode() for name in speed.FILES}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with the files of the commit."""
+    """A checkout of CORDS whose files have the expected hashes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(speed, "FILES", hashes)
     folder = tmp_path / "checkout" / speed.FOLDER
@@ -41,7 +41,7 @@ def test_folder_without_the_modules_is_refused(tmp_path: Path) -> None:
 
 
 def test_modules_are_downloaded_once(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server with the files
+    # given a server with CORDS's files
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(speed, "URL", (checkout / speed.FOLDER).as_uri())
     # when the files are requested, and requested again after the server has ended

@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 30, 4, 0, tzinfo=UTC)
 
 def line(number: int, choice: int, **more: Any) -> bytes:
     metadata = {"class-name": RUN.classes[choice], "confidence": 1, "by": "hand"}
-    # Lines in another form than this project writes: other spaces, another order of fields, and escapes
+    # Unlike the lines that this project writes: with other spaces, another order of fields, and escapes
     fields = {"animal": choice, "animal-metadata": metadata, "note": "ü", "source": f"text {number}", **more}
     return json.dumps(fields, indent=None, separators=(" ,", ": ")).encode()
 
@@ -27,7 +27,7 @@ FULL = [line(0, 0), line(1, 1), b"", line(2, 2), b'{"source": "no label"}', line
 
 
 def merged(body: bytes, run: list[int], answers: dict[int, int]) -> Corrected:
-    """Merge the answers to the numbered texts of a run."""
+    """Merge the answers of a run, by the number of their text, into the manifest `body`."""
     lines = b"\n".join(json.dumps({"source": f"text {number}", "review": {}}).encode() for number in run)
     labels = {
         item_of("source", f"text {number}"): Label(choice, RUN.classes[choice], 0.8, "animals", NOW)

@@ -36,7 +36,7 @@ def given(steps: Steps, **more: Any) -> dict[str, Any]:
 
 
 def completed(steps: Steps) -> dict[str, Any]:
-    """Run the steps to a closed run; return the input."""
+    """Run the steps until the run is closed; return its input."""
     asked = given(steps)
     steps.check(asked)
     steps.load(asked)
@@ -81,7 +81,7 @@ def test_every_step_may_be_repeated(steps: Steps) -> None:
     first = steps.consolidate(asked)
     written = {name: steps.stored[f"labels/texts/{name}"] for name in RESULTS}
     steps.time += 1000
-    # all steps again, as in another execution with the same input
+    # all steps run again, as in another execution with the same input
     assert steps.check(asked)["items"] == 5
     assert steps.load(asked)["loaded"]
     assert steps.watch("texts")["closed"]
@@ -164,7 +164,7 @@ PREDICTIONS = {"attribute": "model", "at_most_confidence": 0.25, "sample_share":
 
 
 def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
-    # given a run with the predictions of low confidence and a sample of the others
+    # given a run with the predictions of low confidence and a sample of the other predictions
     asked = given(steps, predictions=PREDICTIONS)
     steps.put("inputs/texts.manifest", PREDICTED)
     checked = steps.check(asked)

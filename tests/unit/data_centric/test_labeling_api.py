@@ -147,7 +147,7 @@ def test_run_of_a_group_exists_for_its_members_only() -> None:
 
 def test_refusals_have_their_codes() -> None:
     site = Site()
-    for name in ("none", "x" * 3000, "a b"):  # DynamoDB refuses longer keys
+    for name in ("none", "x" * 3000, "a b"):  # DynamoDB refuses a key of 3,000 bytes
         assert code(site("POST", f"/api/runs/{name}/task")) == (404, "not_found", "")
     body = {"item": site.world.item, "choice": 0}
     assert code(site("POST", "/api/runs/animals/answers", body=body)) == (409, "no_lease", "")

@@ -1,4 +1,4 @@
-"""Figures of the labeling page in a report, when there is no browser, or when the browser fails."""
+"""Pictures of the labeling page in a report, also when there is no browser, or the browser fails."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ METADATA = {
     "creation-date": "2018-10-18T22:18:13.527256",
 }
 LINE = {"source-ref": PICTURE, "sport": 1, "sport-metadata": METADATA}
-"""The example of AWS's documentation."""
+"""A line of an output manifest, from AWS's documentation."""
 LABEL = Label(1, "football", 0.8, "identify-sport", datetime(2018, 10, 18, 22, 18, 13, 527256, UTC))
 
 

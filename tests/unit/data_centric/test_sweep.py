@@ -93,7 +93,7 @@ def test_estimate_is_known_before_the_first_job() -> None:
     jobs = cells(found, LIMITS)
     # when no earlier sweep has measured job durations
     first = estimate(found, jobs, Rates(3600, 0.5))
-    # then the estimate has the maximum
+    # then the estimate has only the maximum time and cost
     assert (first["jobs"], first["runs"], first["full_runs"]) == (5, 15, 6.6)
     assert (first["most_seconds"], first["most_dollars"]) == (18_000, 2.5)
     assert (first["expected_seconds"], first["expected_dollars"]) == (None, None)

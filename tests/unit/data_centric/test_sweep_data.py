@@ -132,7 +132,7 @@ def test_labels_are_read_without_the_pictures() -> None:
 
     whole = arrays(3000, 0)
     stream = Counting(whole)
-    # when the labels are read
+    # when
     assert sweep_data.npz_labels(stream, "part.npz") == {"0", "1", "2"}
     # then the pictures were not read
     assert stream.count < len(whole) / 4

@@ -36,7 +36,7 @@ def test_each_item_goes_to_the_configured_number_of_labelers() -> None:
 
 
 def test_items_with_fewer_labels_come_first() -> None:
-    # when labelers do tasks while enough items without a label remain
+    # when 36 tasks are done, and there are 60 items
     world = World(60)
     for name in ("a", "b", "c"):
         for _ in range(12):
@@ -285,7 +285,7 @@ def test_closed_run_refuses_answers() -> None:
     for refused in (lambda: world.next("a"), lambda: world.submit("a", held, 1)):
         with pytest.raises(NoRunError):
             refused()
-    # the repetition of an answer that was stored before is acknowledged
+    # an answer that was stored before the run closed is acknowledged when it is repeated
     assert world.submit("a", done, 1) == "already"
     assert (workflow.progress(world.desk).answers, [*world.table.open_runs()]) == (1, [])
 
@@ -299,7 +299,7 @@ def test_run_keeps_its_settings() -> None:
 
 
 def test_answers_to_gold_questions_count_as_submitted() -> None:
-    # counted, because otherwise labelers would recognize gold questions by the count
+    # otherwise labelers would recognize gold questions, after which the count would not grow
     world = with_gold()
     for number in range(1, 30):
         item = world.next("a")

@@ -196,8 +196,8 @@ def test_full_job_is_claimed_in_one_transaction(monkeypatch):
     claimed = [replace(one, status=Status.LAUNCHED, job="job") for one in asked]
     # when a job claims all of them
     assert store.claim(job(asked), list(zip(asked, claimed, strict=True)))
-    # then the transaction has at most 100 items, DynamoDB's limit, although each request adds a row of its
-    # user
+    # then the transaction has at most 100 items, DynamoDB's limit, although each request also writes
+    # its user's row
     [call] = client.calls
     assert len(call["TransactItems"]) == 1 + 2 * REQUESTS_PER_JOB <= 100
     assert 1 + 3 * REQUESTS_PER_JOB <= 100

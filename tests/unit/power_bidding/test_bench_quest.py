@@ -14,7 +14,7 @@ CONTENT = {name: f"# {name}\n".encode() for name in quest.FILES}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with the files of the commit."""
+    """A checkout of snl-quest whose files have the expected hashes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(quest, "FILES", hashes)
     for name, content in CONTENT.items():
@@ -49,7 +49,7 @@ def test_folder_without_the_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_are_downloaded_once(checkout: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server with the files
+    # given a server with snl-quest's files
     monkeypatch.setattr(quest, "URL", (checkout / quest.FOLDER).as_uri())
     # when the files are requested, and requested again after the server has ended
     root = quest.published(None)

@@ -227,7 +227,7 @@ def test_own_awards_carry_the_state_of_charge() -> None:
         row(NIGHT - 3, ((-4.0, -150.0), (0.0, 30.0))),  # charges 4 MW
         row(NIGHT - 1, ((0.0, -150.0), (5.0, 45.0))),  # sells 5 MW
         row(NIGHT, ((3.0, -150.0),), "DA"),  # sells 3 MW
-        row(NIGHT + 1, ((1.0, -150.0),)),  # at any price
+        row(NIGHT + 1, ((1.0, -150.0),)),  # sells 1 MW at any price
         row(NIGHT + 4, ((2.0, -150.0),), "DA"),
     ]
     # when

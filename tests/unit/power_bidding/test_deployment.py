@@ -176,7 +176,7 @@ def test_rollback_swaps_the_two_versions() -> None:
     assert roll_back(cloud.stage, None).version == "1"
     assert cloud.value.former
     assert cloud.value.former.version == "2"
-    # the name of the version in the request makes a rollback idempotent
+    # a repeated rollback has no effect, because the request names the version to return to
     assert roll_back(cloud.stage, "1").version == "1"
     assert roll_back(cloud.stage, "2").version == "2"
 

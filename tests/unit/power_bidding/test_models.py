@@ -109,7 +109,7 @@ def test_days_of_23_and_25_hours_are_judged(day: str) -> None:
     prices = dict.fromkeys(before, 30.0) | dict.fromkeys(whole, 40.0)
     forecast = Forecast(ASSET, day, whole[0], [45.0] * len(whole), "7", 0, "x")
     assert day_ratio(forecast, prices, ZONE) == 0.5
-    # an hour without a price has no loss
+    # a day that lacks the price of an hour has no ratio
     del prices[whole[3]]
     assert day_ratio(forecast, prices, ZONE) is None
 

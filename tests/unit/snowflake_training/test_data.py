@@ -27,7 +27,7 @@ SCIKIT_LEARN = [
 
 @pytest.fixture
 def nothing_fetched(monkeypatch):
-    """Make scikit-learn's origin unreachable."""
+    """Make the server unreachable from which scikit-learn downloads the table."""
     monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)
 
     def refuse(url):
