@@ -204,7 +204,7 @@ def _interpreter(
     if str(base) in (prefix, "/usr/local"):  # the container has other files there
         inside = Path(_BASE)
         for library in (base / "lib").glob("libpython*.so*") if str(base) == "/usr/local" else ():
-            links[str(library)] = f"{_BASE}/lib/{library.name}"  # the system's linker searches here
+            links[str(library)] = f"{_BASE}/lib/{library.name}"  # where the dynamic linker searches
     elif base == Path("/") or (base.is_relative_to("/usr") and not base.is_relative_to("/usr/local")):
         return here  # visible as part of this machine's /usr
     for path in sorted({here, *(each for pattern in _PYTHON for each in base.glob(pattern))}):

@@ -131,7 +131,7 @@ class HourlyRun:
             time.sleep(-behind)
 
     def _await_all(self) -> None:
-        self.clock.release()  # some runs wait for a time of the market
+        self.clock.release()  # some runs wait for a later market time, which a held clock never reaches
         for flight in self._open():
             if flight.done:
                 flight.done.result()

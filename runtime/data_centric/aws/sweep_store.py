@@ -37,7 +37,7 @@ class JobFiles:
 
 
 class SweepBucket:
-    """The folders of the bucket that sweeps use."""
+    """The bucket in which sweeps keep their files."""
 
     def __init__(self, s3: S3Client, name: str) -> None:
         self.s3, self.name = s3, name

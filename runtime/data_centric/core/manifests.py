@@ -197,7 +197,7 @@ def _entry(number: int, line: bytes) -> Entry:
         raise ValueError(f"must be a JSON object, got {type(fields).__name__}")
     present = [name for name in (REFERENCE, TEXT) if name in fields]
     if len(present) != 1:
-        raise ValueError(f"must have {REFERENCE} or {TEXT}, got {' and '.join(present) or 'neither'}")
+        raise ValueError(f"must have either {REFERENCE} or {TEXT}, got {'both' if present else 'neither'}")
     name = REFERENCE if REFERENCE in fields else TEXT
     source = fields[name]
     if not isinstance(source, str) or not source.strip():

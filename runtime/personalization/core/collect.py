@@ -25,7 +25,10 @@ _CAPACITY = re.compile(r"capacity|ResourceLimitExceeded|InsufficientInstance", r
 
 
 def collect(backend: Backend, job: Job) -> None:
-    """Update the job's requests from its state in SageMaker. Raises `ExceptionGroup` after trying all."""
+    """Update the job's requests from its state in SageMaker.
+
+    If some of them fail, tries the others, then raises an `ExceptionGroup` of the errors.
+    """
     if job.status == JobStatus.ENDED:
         return
     described = backend.training.describe(job.job)

@@ -43,7 +43,7 @@ class Sweeper:
     sleep: Callable[[float], None] = time.sleep
 
     def sweep(self) -> None:
-        """Do every chore. Raises `ExceptionGroup` after trying all."""
+        """Do every chore. If some fail, raises an `ExceptionGroup` of their errors at the end."""
         chores = (self.jobs, self.queue, self.deletions, self.notifications)
         if failures := [failure for chore in chores for failure in chore()]:
             raise ExceptionGroup("the sweeper could not do all chores", failures)

@@ -150,7 +150,7 @@ def test_input_that_is_no_object_is_refused() -> None:
     [
         ([], {}, "manifest must have 1 to 4 items, got 0"),
         ([*LINES, *({"source": str(n)} for n in range(2))], {}, "manifest must have 1 to 4 items, got 5"),
-        ([*LINES, {}], {}, "manifest: invalid manifest: line 4: must have source-ref or source"),
+        ([*LINES, {}], {}, "manifest: invalid manifest: line 4: must have either source-ref or source"),
         ([{"source-ref": "s3://other/a.png"}], {}, "line 1: source-ref must be in s3://data/inputs/"),
         (LINES, {"kind": "review"}, "line 1: review must be a JSON object with given, suggested and reason"),
         (

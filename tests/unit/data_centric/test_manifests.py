@@ -74,7 +74,7 @@ def test_items_without_a_label_can_be_sent_back() -> None:
         ("[" * 100_000, "is not JSON"),
         ('{"source": NaN}', "NaN is not a JSON number"),
         ("[1]", "must be a JSON object, got list"),
-        ({"label": 1}, "must have source-ref or source, got neither"),
+        ({"label": 1}, "must have either source-ref or source, got neither"),
         ({"source": "a", "source-ref": PICTURE}, "got source-ref and source"),
         ({"source": " "}, "source must be a text that is not empty"),
         ({"source-ref": 7}, "source-ref must be a text"),
