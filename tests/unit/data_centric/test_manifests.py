@@ -75,7 +75,7 @@ def test_items_without_a_label_can_be_sent_back() -> None:
         ('{"source": NaN}', "NaN is not a JSON number"),
         ("[1]", "must be a JSON object, got list"),
         ({"label": 1}, "must have either source-ref or source, got neither"),
-        ({"source": "a", "source-ref": PICTURE}, "got source-ref and source"),
+        ({"source": "a", "source-ref": PICTURE}, "got both"),
         ({"source": " "}, "source must be a text that is not empty"),
         ({"source-ref": 7}, "source-ref must be a text"),
         ({"source-ref": "pictures/a.png"}, "source-ref must be s3://BUCKET/KEY"),
