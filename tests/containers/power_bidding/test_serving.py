@@ -16,9 +16,9 @@ from tests.support.power_bidding.images import Job, Server
 
 ROWS = prices.rows()
 LAST = prices.DAYS - 1
-"""Days whose prices a request has. The model's history has one more"""
+"""Number of days whose prices a request has. The history of the model's training has one day more."""
 DAY = ROWS[prices.begin(LAST) :][:24]
-"""Hours of the requested day"""
+"""Rows of the requested day"""
 
 
 def asked(server: Server, **change: Any) -> Any:

@@ -93,7 +93,7 @@ def test_worse_candidate_is_not_accepted(
     (worse / "model/model.json").write_text(json.dumps(card))
     # when the candidate is compared with the unchanged model
     job = compared(tmp_path / "job", server_python, Job(worse, 0, ""), trained, "--floor", "0.5")
-    # then the candidate is rejected because of its loss
+    # then the candidate is rejected, because its loss is above the champion's
     found = job.json("processing/output/evaluation.json")
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]

@@ -102,7 +102,7 @@ def test_external_forecast_is_used_when_available() -> None:
 
 
 def quick(panel: Panel) -> list[day_ahead.Family]:
-    """Return the families that need no training."""
+    """Return the model families that need no training."""
     slow = (day_ahead.BOOSTED, day_ahead.RECURRENT)
     return [family for family in day_ahead.families(0, panel) if family.name not in slow]
 
