@@ -303,7 +303,7 @@ def test_an_answer_over_6_mb_fails_the_function(aws: Callable, function: str) ->
     def ask(size: int) -> dict[str, Any]:
         return aws("lambda").invoke(FunctionName=function, Payload=json.dumps({"size": size}))
 
-    assert "FunctionError" not in ask(limit - 2)  # the quotes count
+    assert "FunctionError" not in ask(limit - 2)  # two quotes are part of the response
     answer = ask(limit - 1)
     assert answer["FunctionError"] == "Unhandled"
     assert json.load(answer["Payload"])["errorType"] == "Function.ResponseSizeTooLarge"
