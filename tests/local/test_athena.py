@@ -83,7 +83,7 @@ def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
 
 
 def ask(athena: Any, query: str) -> tuple[str, list[list[str | None]] | str]:
-    """Return the status of a query, and its rows, the column names first, or the reason of its failure."""
+    """Return the status of a query, and its rows after the column names, or the reason for its failure."""
     started = athena.start_query_execution(
         QueryString=query,
         QueryExecutionContext={"Database": "queries_test"},

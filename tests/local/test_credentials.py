@@ -1,4 +1,4 @@
-"""Callers of the local cloud with IAM off: requests must be signed with a key that it issued."""
+"""Callers of the local cloud with IAM off: requests must be signed with a key that the cloud issued."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def fetch(
 
 @pytest.fixture(scope="module")
 def function(aws: Callable) -> str:
-    """A function that returns its identity."""
+    """The name of a Lambda function that returns the identity with which it calls AWS."""
     name = f"credentials-{uuid.uuid4().hex[:8]}"
     return make_function(aws, name)
 

@@ -326,7 +326,7 @@ def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Sta
 def test_filter_passes_matching_records_only(stack: Stack) -> None:
     for status in ("QUEUED", "TRAINING", "READY"):
         stack.put("Filtered", "f", status=status)
-    # inserted with this status; the filter passes changed items only
+    # the filter passes only items that change to READY; g is inserted with this status
     stack.put("Filtered", "g", status="READY")
     stack.put("Filtered", "h", status="OTHER")
     stack.put("Filtered", "h", status="READY")

@@ -183,8 +183,8 @@ def test_second_stack_cannot_use_an_existing_name(stacks: Stacks, kind: str) -> 
     assert status == "ROLLBACK_COMPLETE"
     assert "already exists" in stacks.reasons(second)
 
-    # and its deletion keeps the resource of the first stack: the name is free only after the first stack is
-    # deleted
+    # and deleting the second stack keeps the resource of the first stack: the name is free only after the
+    # first stack is deleted
     assert stacks.delete(second) == "DELETE_COMPLETE"
     assert stacks.create(named(kind, name))[1] == "ROLLBACK_COMPLETE"
     assert stacks.delete(first) == "DELETE_COMPLETE"

@@ -252,7 +252,7 @@ def test_model_that_is_in_use_is_unloaded_afterwards(container: Container, made:
     with ThreadPoolExecutor(1) as pool:
         before = container.seconds
         drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
-        until(lambda: container.seconds > before + 0.1, "the drawing's begin")
+        until(lambda: container.seconds > before + 0.1, "the start of drawing")
         assert not drawing.done()
         assert container.unload("alice") == 200
         assert drawing.result(PATIENCE)[0].shape == (64, 64, 3)
@@ -364,7 +364,7 @@ def test_full_pipeline_is_served_and_sigterm_completes_its_requests(
     with ThreadPoolExecutor(1) as pool:
         used = container.seconds
         drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
-        until(lambda: container.seconds > used + 0.1, "the drawing's begin")
+        until(lambda: container.seconds > used + 0.1, "the start of drawing")
         assert not drawing.done()
         container.process.terminate()
         assert len(drawing.result()) == 1
@@ -375,7 +375,7 @@ def test_full_pipeline_is_served_and_sigterm_completes_its_requests(
 
 def test_triton_ends_when_its_parent_is_killed(built: BuiltImage, made: Path, tmp_path: Path):
     with Container(built, tmp_path / "home", GROUNDPLAN_BASE=str(made / "base")) as container:
-        until(lambda: len(container.children) > 1, "Triton")
+        until(lambda: len(container.children) > 1, "the start of Triton")
         assert container.ping() in (0, 503)
         container.process.kill()
         until(lambda: not container.children, "the end of all processes")

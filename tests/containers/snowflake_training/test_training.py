@@ -347,7 +347,7 @@ def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
     assert join(first, third).recv(100) == f"{second}\n".encode()
     # and when all other hosts have disconnected, the first host knows that it is alone
     staying.close()
-    until(lambda: first.alone, "the end of the others")
+    until(lambda: first.alone, "the disconnection of all other hosts")
 
 
 def test_connections_between_hosts_use_tcp_keepalive(first: Watch):

@@ -154,7 +154,7 @@ def test_results_of_an_experiment_are_one_table(
     best = runs["best_validation_accuracy"].to_pylist()
     assert best == sorted(best, reverse=True)
     assert set(ours["labels"].to_pylist()) == {swept["output"]["labels"]}
-    # and each epoch of these runs, with losses and seconds
+    # and the results contain each epoch of these runs, with losses and seconds
     assert {"train_loss", "validation_accuracy", "training_seconds", "selection_seconds"} <= set(
         epochs.column_names
     )

@@ -76,7 +76,7 @@ def make_world(
         "LIMITS",
         *(f"{name.upper()}_TABLE" for name in TABLES),
     ):
-        monkeypatch.setenv(name, "")  # the world's variables, restored at the end
+        monkeypatch.setenv(name, "")  # `World` sets these variables
 
     @functools.cache
     def killing_client(service: str) -> Any:

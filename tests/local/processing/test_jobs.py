@@ -59,7 +59,7 @@ print("to standard error", file=sys.stderr)
     assert job["ExitMessage"] == "three rows"
     assert "FailureReason" not in job
     assert job["CreationTime"] <= job["ProcessingStartTime"] < job["ProcessingEndTime"]
-    # and its configuration was as SageMaker documents it
+    # and the container got the configuration file that SageMaker documents
     config = json.loads(objects(s3, f"{name}/")["deep/config.json"])
     assert (config["ProcessingJobName"], config["ProcessingJobArn"]) == (name, job["ProcessingJobArn"])
     assert config["AppSpecification"] == application
@@ -187,7 +187,7 @@ while True:
     # when the job runs, then the first file is in S3 before the job ends
     until(lambda: object_text(s3, f"{name}/now/sub/first", BUCKET) == "1", "the first upload")
     assert sagemaker.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == "InProgress"
-    # when it is stopped
+    # when the job is stopped
     sagemaker.stop_processing_job(ProcessingJobName=name)
     job = ended(sagemaker, name)
     # then the last file is uploaded too, links are not followed, and the EndOfJob output is not uploaded
@@ -196,7 +196,7 @@ while True:
 
 
 def test_stopped_job_that_ignores_sigterm_is_killed(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # given a job that ignores SIGTERM, as its child does
+    # given a job that ignores SIGTERM, like its child process
     script = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 import subprocess
@@ -216,7 +216,7 @@ while True:
     job = ended(sagemaker, name)
     assert (job["ProcessingJobStatus"], job["ExitMessage"]) == ("Stopped", "I stay")
     assert not processes("TEST_JOB", name)
-    # and it cannot be stopped again
+    # and the stopped job cannot be stopped again
     with pytest.raises(ClientError, match=r"ValidationException.*processing job is in status Stopped"):
         sagemaker.stop_processing_job(ProcessingJobName=name)
 

@@ -212,7 +212,7 @@ def test_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, d
 
 def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
     """Return the resources whose name contains the stack's name or `names`, by kind. Ended jobs are left out,
-    because they remain."""
+    because SageMaker keeps them."""
     sagemaker = aws("sagemaker")
     found = {
         "endpoints": [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]],

@@ -201,7 +201,7 @@ while True:
 def test_stopped_job_that_ignores_sigterm_is_killed_with_children(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given a job that ignores SIGTERM, as its child does
+    # Given a job that ignores SIGTERM, like its child process
     script = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 import subprocess
@@ -213,9 +213,9 @@ while True:
     name = params["TrainingJobName"]
     sagemaker.create_training_job(**params)
     until(lambda: len(processes("TRAINING_JOB_NAME", name)) == 2, "the start of both processes")
-    # When it is stopped
+    # When the job is stopped
     sagemaker.stop_training_job(TrainingJobName=name)
-    # Then its status is Stopping, and after the grace period Stopped, and no process is left
+    # Then the job's status is Stopping, and after the grace period Stopped, and no process is left
     assert sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -223,7 +223,7 @@ while True:
         "Stopping", "Uploading", "Stopped"
     ]  # fmt: skip
     assert not processes("TRAINING_JOB_NAME", name)
-    # and it cannot be stopped again
+    # and the stopped job cannot be stopped again
     with pytest.raises(ClientError, match=r"ValidationException.*is in status Stopped"):
         sagemaker.stop_training_job(TrainingJobName=name)
 
@@ -329,7 +329,7 @@ seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir(
         OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"},
         ResourceConfig={"InstanceGroups": groups, "VolumeSizeInGB": 1},
     )
-    # Then each group got its channels
+    # Then the instances of each group got the channels of this group
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     place = job["ModelArtifacts"]["S3ModelArtifacts"]
     assert place == f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/model/"

@@ -218,7 +218,7 @@ def test_stopped_job_stores_nothing_and_leaves_no_process(bench: Transforms) -> 
     job = bench.ended(name)
     assert (job["TransformJobStatus"], bench.outputs(job)) == ("Stopped", {})
     assert not busy(f"{bench.name}-waits")
-    # and it cannot be stopped again
+    # and the stopped job cannot be stopped again
     with pytest.raises(ClientError, match=r"ValidationException.*transform job is in status Stopped"):
         bench.sagemaker.stop_transform_job(TransformJobName=name)
 
