@@ -1,4 +1,4 @@
-"""The benchmark from the command line, with a Snowflake that it starts itself, at a small size."""
+"""The benchmark, run from the command line with few rows and seeds. It starts its own Snowflake."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """Figures and output of a short run."""
+    """Figures and output of a short benchmark run."""
     figures = tmp_path_factory.mktemp("benchmark") / "new" / "figures.json"
     sizes = ["--seeds", "2", "--rounds", "60", "--rows-memory", "120000", "--collective-rounds", "5"]
     sizes += ["--memory-repeats", "1"]
