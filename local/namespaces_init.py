@@ -200,9 +200,9 @@ def _run(space: dict[str, Any], before: Iterable[int]) -> NoReturn:
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606
     except FileNotFoundError:
-        raise FileNotFoundError(f"the program {command[0]} does not exist") from None
+        raise FileNotFoundError(f"no program {command[0]}") from None
     except OSError as error:
-        raise OSError(f"the program {command[0]} cannot be run: {error.strerror}") from None
+        raise OSError(f"a program {command[0]} that cannot be run: {error.strerror}") from None
 
 
 def _drop_capabilities() -> None:
