@@ -27,6 +27,7 @@ from tooling.envs import ROOT
 PAGES = ROOT / "docs" / "constructs"
 WRITTEN = "<!-- written by `make pages` -->"
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DEFINITION = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DEFAULT = re.compile(r"\s*Default: (.*?)\.(?=\s|$)", re.DOTALL)
 FACTORY = re.compile(r"field\(default_factory=(?:lambda: )?(.*)\)$", re.DOTALL)
 EMPTY = {"dict": "none", "list": "none", "()": "none", "None": "none"}
@@ -37,18 +38,6 @@ GIVEN = {
             "openapi": "3.0.3",
             "info": {"title": "shop", "version": "1"},
             "paths": {"/api/orders": {"get": {"responses": {"200": {"description": "the orders"}}}}},
-        }
-    ),
-    "definition.json": json.dumps(
-        {
-            "Version": "2020-12-01",
-            "Metadata": {},
-            "Parameters": [],
-            "PipelineExperimentConfig": {
-                "ExperimentName": {"Get": "Execution.PipelineName"},
-                "TrialName": {"Get": "Execution.PipelineExecutionId"},
-            },
-            "Steps": [],
         }
     ),
     "page/index.html": "<!doctype html><title>Shop</title>",
@@ -77,10 +66,13 @@ def page(name: str) -> Path:
 def pictures() -> dict[str, str]:
     """Return the diagrams of the resources that each construct creates in its page's usage, by name.
 
-    The usage of all pages runs in a process whose working directory has the files in `GIVEN`.
+    The usage of all pages runs in a process whose working directory has the files in `GIVEN`, and the
+    definition of a pipeline that the page of `ModelPipeline` shows.
     """
+    (definition,) = DEFINITION.findall(page("ModelPipeline").read_text())
+    given = GIVEN | {"definition.json": definition}
     with tempfile.TemporaryDirectory() as folder:
-        for path, content in GIVEN.items():
+        for path, content in given.items():
             (Path(folder) / path).parent.mkdir(exist_ok=True)
             (Path(folder) / path).write_text(content)
         done = subprocess.run(
@@ -174,7 +166,7 @@ def _data_classes(types: list[str]) -> list[str]:
 def members(name: str) -> str:
     """Return the table of a construct's public attributes and methods."""
     rows = []
-    for each in _source()[name].members.values():
+    for each in _source()[name].all_members.values():
         if each.name.startswith("_") or not each.docstring:
             continue
         signature = each.name

@@ -1,4 +1,4 @@
-"""Safe unpacking of a model's archive: only files and folders, inside the target, limited in size."""
+"""Safe unpacking of a model archive: only files and folders, inside the target folder, limited in size."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from typing import Any
 
 MOST_MEMBERS = 10_000
 MOST_BYTES = 4 * 2**30
-"""Maximum size of the unpacked files. Models are far smaller, in the order of megabytes."""
+"""Maximum total size of the unpacked files. Models are far smaller, usually megabytes."""
 
 LONGEST_PATH, LONGEST_NAME = 1024, 255
-"""Bytes. The second is the limit of Linux's file systems."""
+"""Maximum length in bytes of a member's path, and of a name in it. Linux's file systems allow 255."""
 
 _METADATA_BYTES = 64 * 2**10
 
 
 class ArchiveError(Exception):
-    """The archive is damaged or has a member that is not unpacked. The message names it."""
+    """The archive is damaged, or one of its members is not allowed. The message has the reason."""
 
 
 class _Member(tarfile.TarInfo):
-    """A member with metadata of bounded size. tarfile reads metadata of any declared size into memory."""
+    """A member whose metadata is limited in size. tarfile would read metadata of any size into memory."""
 
     def _proc_member(self, tar: Any) -> Any:
         plain = self.type in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
         if not plain and self.size > _METADATA_BYTES:
-            raise ArchiveError(f"a header of {self.size} bytes")
+            raise ArchiveError(f"a header of {self.size} bytes is above the limit of {_METADATA_BYTES}")
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
 def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members: int = MOST_MEMBERS) -> None:
     """Unpack a tar archive, compressed or not, into a folder that no other process writes to.
 
-    Before Python 3.11.13, tarfile's filters let members leave the folder through links (CVE-2025-4517), and
-    they limit neither number nor size. Raises `ArchiveError`; members that were unpacked before stay.
+    tarfile's extraction filters are not enough: before Python 3.11.13 they let members leave the folder
+    through links (CVE-2025-4517), and they limit neither the number nor the size of members.
+
+    Raises `ArchiveError`. Members that were unpacked before the error stay in the folder.
     """
     left = most_bytes
     try:
@@ -44,7 +46,7 @@ def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members:
             for number, member in enumerate(tar, start=1):
                 target = folder / _inside(member)
                 if number > most_members:
-                    raise ArchiveError(f"more than {most_members} members")
+                    raise ArchiveError(f"it has more than {most_members} members")
                 if member.isdir():
                     target.mkdir(parents=True, exist_ok=True)
                     continue
@@ -53,7 +55,7 @@ def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members:
                     raise ArchiveError(f"it unpacks to more than {most_bytes} bytes")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(member)
-                assert content is not None  # noqa: S101 - it is a file
+                assert content is not None  # noqa: S101 - the member is a file
                 with content, target.open("wb") as file:
                     shutil.copyfileobj(content, file)
                 target.chmod(member.mode & 0o755 | 0o600)
@@ -62,7 +64,7 @@ def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members:
 
 
 def _inside(member: tarfile.TarInfo) -> PurePosixPath:
-    """Return the relative path of a member that is a file or folder. Raises `ArchiveError`."""
+    """Return a member's relative path. Raises `ArchiveError` unless it is a file or folder in the archive."""
     name = member.name if len(member.name) <= 80 else f"{member.name[:80]}…"
     if not (member.isfile() or member.isdir()):
         raise ArchiveError(f"{name!r} is neither a file nor a folder")

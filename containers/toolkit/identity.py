@@ -13,29 +13,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 APART = "safety_checker"
-"""Component that only classifies pictures. It does not count: adapters fit a base with or without it."""
+"""Component that only classifies pictures. The id ignores it: adapters fit a base with or without it."""
 
 _FILE = re.compile(r"[^.]+\.safetensors")
-"""Name of a file of weights that is loaded by default. `name.fp16.safetensors` is a variant."""
+"""Name of a weights file that diffusers loads by default. `name.fp16.safetensors` is a variant."""
 
 
 def identity(folder: Path) -> str:
-    """Return `weights:` and 32 hexadecimal digits for a pipeline's folder in diffusers' format.
+    """Return the id of the pipeline in a folder in diffusers' format: `weights:` and 32 hexadecimal digits.
 
-    A SHA-256 over the name, type, shape and bytes of each tensor of the components in `model_index.json`. It
-    does not depend on READMEs, settings or the number of files of the weights. Raises ValueError if there are
-    no weights or a file is not safetensors, OSError if a file cannot be read.
+    The digits are from a SHA-256 over the name, type, shape and bytes of each tensor of the components in
+    `model_index.json`. They do not depend on READMEs, settings or the number of weights files. Raises
+    ValueError if there are no weights or a file is not safetensors, OSError if a file cannot be read.
     """
     index = json.loads((folder / "model_index.json").read_bytes())
     if not isinstance(index, dict):
-        raise ValueError("model_index.json is no object")
+        raise ValueError("model_index.json must be a JSON object")
     tensors = [
         (name, *tensor)
         for name in sorted(name for name, value in index.items() if isinstance(value, list) and name != APART)
         for tensor in sorted(tensor for path in _files(folder / name) for tensor in _tensors(path))
     ]
     if not tensors:
-        raise ValueError("there are no weights as safetensors")
+        raise ValueError("the components have no weights in safetensors files")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(pool.map(lambda tensor: _digest(*tensor[-3:]), tensors))
     lines = [[*tensor[:4], digest] for tensor, digest in zip(tensors, digests, strict=True)]
@@ -43,9 +43,9 @@ def identity(folder: Path) -> str:
 
 
 def files_identity(folder: Path) -> str:
-    """Return the id in adapters of earlier versions.
+    """Return the base model's id in the format that adapters of earlier versions store.
 
-    16 hexadecimal digits of a SHA-256 over the names, sizes and bytes of all files in the folder.
+    It has 16 hexadecimal digits, from a SHA-256 over the names, sizes and bytes of all files in the folder.
     """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -65,7 +65,7 @@ def _tensors(path: Path) -> list[tuple[str, str, list[int], Path, int, int]]:
     with path.open("rb") as content:
         length = int.from_bytes(content.read(8), "little")
         if length > path.stat().st_size:
-            raise ValueError(f"{path.name} is not safetensors")
+            raise ValueError(f"{path.name} is not a safetensors file")
         header = json.loads(content.read(length))
     try:
         return [
@@ -75,7 +75,7 @@ def _tensors(path: Path) -> list[tuple[str, str, list[int], Path, int, int]]:
             for begin, end in [about["data_offsets"]]
         ]
     except (AttributeError, KeyError, TypeError):
-        raise ValueError(f"{path.name} is not safetensors") from None
+        raise ValueError(f"{path.name} is not a safetensors file") from None
 
 
 def _digest(path: Path, begin: int, size: int) -> str:
@@ -85,7 +85,7 @@ def _digest(path: Path, begin: int, size: int) -> str:
         while size:
             block = content.read(min(size, 1 << 20))
             if not block:
-                raise ValueError(f"{path.name} is cut short")
+                raise ValueError(f"{path.name} is truncated")
             digest.update(block)
             size -= len(block)
     return digest.hexdigest()

@@ -80,7 +80,7 @@ class Options:
     """Base class for the hyperparameters of an image."""
 
     NOUN: ClassVar[str] = "hyperparameter"
-    """Name of a value in errors."""
+    """What error messages call an option: `hyperparameter rounds must be ...`."""
 
     @classmethod
     def read(cls, given: Mapping[str, str]) -> Self:
@@ -94,7 +94,7 @@ class Options:
             if name.startswith(("sagemaker_", "_")):
                 continue
             if name not in known:
-                raise FatalError(f"there is no {cls.NOUN} {name}; there are {', '.join(sorted(known))}")
+                raise FatalError(f"{cls.NOUN} {name} is unknown, must be one of {', '.join(sorted(known))}")
             values[known[name].name] = _parsed(f"{cls.NOUN} {name}", str(text), known[name].metadata)
         for name, each in known.items():
             if each.name not in values and each.default is MISSING:

@@ -26,7 +26,7 @@ CHANNELS = BASE / "input" / "data"
 CONFIG = BASE / "input" / "config"
 
 LONGEST_REASON = 1024
-"""Maximum length of a FailureReason or ExitMessage; SageMaker truncates the files to it."""
+"""Maximum length of a FailureReason or ExitMessage. SageMaker truncates longer texts."""
 
 MARKERS = (".sagemaker-uploading", ".sagemaker-uploaded")
 """Suffixes of the marker files that SageMaker creates next to each checkpoint file: one while it uploads the
@@ -56,8 +56,7 @@ class Cluster:
 
 
 def cluster() -> Cluster:
-    """Read `resourceconfig.json`. Without the file, as in a run outside of SageMaker, the cluster has one
-    host."""
+    """Read `resourceconfig.json`. Without the file (outside of SageMaker), the cluster has one host."""
     path = CONFIG / "resourceconfig.json"
     if not path.exists():
         return Cluster(("algo-1",), "algo-1")
@@ -91,7 +90,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_failure(reason: object) -> None:
-    """Write the job's failure file, unless it exists: the first reason is the cause."""
+    """Write the job's failure file, unless it exists: the first reason is the cause of later ones."""
     if not FAILURE.exists():
         FAILURE.parent.mkdir(parents=True, exist_ok=True)
         FAILURE.write_text(scrub(reason)[:LONGEST_REASON])

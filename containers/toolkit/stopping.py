@@ -1,4 +1,7 @@
-"""SIGTERM: SageMaker reclaims a spot instance or stops the job. SIGKILL follows after 120 seconds."""
+"""Handling of SIGTERM, which SageMaker sends when it reclaims a spot instance or stops a job.
+
+SIGKILL follows after 120 seconds.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Detect lost hosts of a job, and tell the other hosts which one was lost and why.
 
-The collectives of libraries do not detect this reliably. In XGBoost, if a connection breaks at the end of an
-operation, the network thread stops and the next operation blocks forever, despite its timeout (`Loop::Block`
-in XGBoost 3.2; after killing the first of three hosts 80 times on a busy machine, another host hung in 9
-runs). NCCL waits for its timeout, then exits the process without a reason. Therefore each host keeps a
-separate connection to the first host. A host is lost if its connection closes without a shutdown message. A
-host that fails sends its reason first, and all hosts report that reason.
+The collective operations of libraries do not detect lost hosts reliably. In XGBoost, if a connection breaks
+at the end of an operation, the network thread stops and the next operation blocks forever, despite its
+timeout (`Loop::Block` in XGBoost 3.2; when the first of three hosts was killed on a busy machine, another
+host hung in 9 of 80 trials). NCCL waits for its timeout, then exits the process without a reason.
+
+Therefore each host keeps a separate connection to the first host. A host is lost if its connection closes
+without a shutdown message. A host that fails sends its reason first, and all hosts report that reason.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class Watch:
         self.reason: str | None = None
         """Failure reason that the lost host sent; None if it sent none"""
         self.joined: set[str] = set()
-        """Hosts with a connection to this one: on the first host the others, on the others only the first"""
+        """Hosts connected to this host: on the first host all other hosts, elsewhere only the first host"""
         self._lost_at = math.inf
         self.cluster, self._on_loss = cluster, on_loss
-        self._lines: list[socket.socket] = []  # of the first host: to all others; of another: to the first
+        self._lines: list[socket.socket] = []  # on the first host to all others, elsewhere to the first host
         self._last_words = b""
         self._ended: set[str] = set()
         self._guard = threading.Lock()
@@ -69,7 +70,7 @@ class Watch:
         return time.monotonic() - self._lost_at
 
     def shut_down(self) -> None:
-        """Tell the other hosts that this host is done, so that its closed connection is not a loss."""
+        """Tell the other hosts that this host is done, so that they do not consider it lost."""
         self._end(SHUTDOWN)
 
     def fail(self, reason: str) -> None:
@@ -114,7 +115,7 @@ class Watch:
         elif words != SHUTDOWN:
             self._miss(host)
 
-    # --- the first host ---
+    # --- on the first host ---
 
     def _listen(self) -> Callable[[], None]:
         watch = self
@@ -140,7 +141,7 @@ class Watch:
             raise FatalError(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
         return server.serve_forever
 
-    # --- the others ---
+    # --- on the other hosts ---
 
     def _call(self) -> None:
         first = self.cluster.hosts[0]

@@ -23,6 +23,9 @@ from local.feeds.market import Market
 from local.feeds.server import SHAPES, FeedServer
 from local.feeds.world import World
 
+PRICES = {"caiso": (-150.0, 2_000.0), "ercot": (-250.0, 5_000.0)}
+"""Lowest and highest price of an offer, in $/MWh, by `--shape`"""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="local.feeds", description=(__doc__ or "").partition("\n")[0])
@@ -38,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--assets", type=Path, help="JSON: a list of objects with name, location, power, energy, ..."
     )
-    parser.add_argument("--floor", type=float, default=-150)
-    parser.add_argument("--cap", type=float, default=2_000)
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--floor", type=float, help="lowest price of an offer, in $/MWh")
+    parser.add_argument("--cap", type=float, help="highest price of an offer, in $/MWh")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
     return parser
 
 
@@ -51,7 +54,9 @@ def main() -> None:
         world = World(history.read(given.history), given.zone, clock, given.load == "metered")
         listed = json.loads(given.assets.read_text()) if given.assets else []
         assets = {asset.name: asset for asset in map(asset_of, listed)}
-        server = FeedServer(world, Market(world, assets, given.floor, given.cap), given.shape, given.port)
+        floor, cap = PRICES[given.shape]
+        floor, cap = floor if given.floor is None else given.floor, cap if given.cap is None else given.cap
+        server = FeedServer(world, Market(world, assets, floor, cap), given.shape, given.port)
     except (OSError, ValueError, TypeError) as error:
         sys.exit(f"local.feeds: {error}")
     ended = threading.Event()

@@ -61,7 +61,7 @@ def replaying(
     command = [
         *(sys.executable, "-m", "local.feeds", "--history", str(replay.path), "--zone", replay.zone),
         *("--start", start, "--rate", f"{rate:g}", "--paused", "--assets", str(listed)),
-        *("--floor", "-250", "--cap", "5000", "--load", "published"),
+        *("--load", "published"),
     ]
     process = subprocess.Popen(command, cwd=envs.ROOT, stdout=subprocess.PIPE, text=True)
     try:

@@ -31,8 +31,10 @@ STREAM_VERBS = ("DeleteLogStream", "DescribeLogStreams", "GetLogEvents", "PutLog
 
 
 @hook
-def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
-    """MiniStack authorizes actions on a log stream for its log group, so grants for a stream never match."""
+def streams_and_repositories_are_resources(cloud: Cloud) -> None:
+    """MiniStack authorizes actions on a log stream for its log group, and `ecr:DescribeRepositories` for all
+    repositories. Grants for a stream or for one repository, as of the CDK's role that publishes images, would
+    never match."""
 
     @replace(
         "core.iam_actions.extract_resource_arn",
@@ -41,10 +43,14 @@ def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
     def resource(original: Callable, service: str, *request: Any) -> str:
         arn = original(service, *request)
         headers, body = request[2:4]
+        region, account = request[-2:]
         verb = headers.get("x-amz-target", "").rpartition(".")[2]
         if service == "logs" and verb in STREAM_VERBS:
             stream = json.loads(body or b"{}").get("logStreamName", "")
             return f"{arn}:log-stream:{stream}"
+        if service == "ecr" and verb == "DescribeRepositories":
+            for name in json.loads(body or b"{}").get("repositoryNames", [])[:1]:
+                return f"arn:aws:ecr:{region}:{account}:repository/{name}"
         return arn
 
 

@@ -425,7 +425,7 @@ def test_adapter_loaded_by_diffusers_reproduces_its_preview(elsewhere, way):
 @pytest.mark.parametrize(
     ("tasks", "hyperparameters", "reason"),
     [
-        ([], {"rnak": "8"}, "there is no hyperparameter rnak; there are alpha, base,"),
+        ([], {"rnak": "8"}, "hyperparameter rnak is unknown, must be one of alpha, base,"),
         ([], {"rank": "many"}, "hyperparameter rank must be a whole number from 1 to 256"),
         ([], {"method": "magic"}, "hyperparameter method must be lora or full"),
         ([], {"base": "../../etc"}, "hyperparameter base must be a Hugging Face id as"),

@@ -74,16 +74,22 @@ def test_accounts_of_one_request_do_not_affect_each_other(server: Server) -> Non
         ),
         (
             {"mask": {name: [False] * 11 for name in "123"}},
-            "the policy refuses the account's state or its mask",
+            "the policy has no order for these holdings, cash, prices, step and mask",
         ),
         ({"cash": "much"}, "cash must be a finite number, got 'much'"),
         ({"cash": True}, "cash must be a finite number, got True"),
-        ({"cash": -5}, "the policy refuses the account's state or its mask"),
-        ({"step": 19}, "the policy refuses the account's state or its mask"),
-        ({"step": 2.5}, "the policy refuses the account's state or its mask"),
-        ({"holdings": {"1": 5, "2": 0, "3": 0}}, "the policy refuses the account's state or its mask"),
+        ({"cash": -5}, "the policy has no order for these holdings, cash, prices, step and mask"),
+        ({"step": 19}, "the policy has no order for these holdings, cash, prices, step and mask"),
+        ({"step": 2.5}, "the policy has no order for these holdings, cash, prices, step and mask"),
+        (
+            {"holdings": {"1": 5, "2": 0, "3": 0}},
+            "the policy has no order for these holdings, cash, prices, step and mask",
+        ),
         ({"holdings": {"1": 0}}, "holdings must have a number for each of 1, 2, 3"),
-        ({"prices": {"1": 40, "2": 35, "3": 0}}, "the policy refuses the account's state or its mask"),
+        (
+            {"prices": {"1": 40, "2": 35, "3": 0}},
+            "the policy has no order for these holdings, cash, prices, step and mask",
+        ),
         ({"cash": 10**400}, "cash must be a finite number, got "),
         ({"step": 10**400}, "step must be a finite number, got "),
         ({"prices": {"1": 10**400, "2": 35, "3": 47}}, "prices.1 must be a finite number, got "),
@@ -161,7 +167,7 @@ def test_mask_is_obeyed(server: Server) -> None:
 
 def test_order_warns_of_prices_outside_the_training_range(server: Server) -> None:
     order = server.order(ACCOUNT | {"prices": {"1": 400.0, "2": 35.0, "3": 47.0}})
-    assert order["warning"] == "prices outside of those trained on: 1"
+    assert order["warning"] == "prices outside of the range of the training data: 1"
     assert "warning" not in server.order(ACCOUNT)
 
 
@@ -207,10 +213,10 @@ def test_audit_log_has_each_account_shortened_and_redacted(
     [
         (b"{", {}, 400, "the body must be JSON"),
         (b"[]", {}, 400, "accounts must be a list of 1 to 10000 accounts"),
-        (b"[" * 100_000, {}, 400, "the body must be JSON of a few levels, got too many"),
+        (b"[" * 100_000, {}, 400, "the body must be JSON with fewer levels of nesting"),
         (json.dumps({"accounts": []}).encode(), {}, 400, "accounts must be a list"),
         (b"x", {"Content-Type": "text/csv"}, 415, "content type must be application/json, got text/csv"),
-        (b"{}", {"Origin": "https://example.com"}, 403, "web pages are not answered"),
+        (b"{}", {"Origin": "https://example.com"}, 403, "requests from web pages are not allowed"),
         (b" " * (4 * 2**20 + 1), {}, 413, "the body must have at most 4194304 bytes"),
     ],
 )
@@ -265,7 +271,7 @@ def test_more_joint_orders_mean_fewer_accounts_in_a_request(trained: Job, server
         1331,
         10_000,
         400,
-        "accounts must be a list of 1 to 1145 accounts, for each of which the policy computes 14641 choices",
+        "accounts must be a list of 1 to 1145 accounts, because the policy computes 14641 choices for each",
     ]
 
 
@@ -320,7 +326,7 @@ def test_serving_computes_the_signals_that_training_used(
         # and an account whose history does not end with the current prices gets no order
         for wrong in ([*last["B"][1:], 2 * last["B"][-1]], [last["B"][0], *last["B"][:-1]]):
             reason = server.order(account | {"history": last | {"B": wrong}})["reason"]
-            assert reason == "history.B must end with prices.B, the present price"
+            assert reason == "history.B must end with prices.B, the current price"
     # and an order has a warning when its signals are outside of the range in the model card
     card = job.json("model/card.json") | {"signal_range": [[-9.0, -9, -9, -9], [9.0, 9, 9, 9]]}
     (job.base / "model" / "card.json").write_text(json.dumps(card))
@@ -328,4 +334,4 @@ def test_serving_computes_the_signals_that_training_used(
     with served(job.base, server_python) as server:
         assert "warning" not in server.order(account | {"history": last})
         warning = server.order(account | {"history": jump})["warning"]
-        assert warning == "signals outside of those trained on: B"
+        assert warning == "signals outside of the range of the training data: B"

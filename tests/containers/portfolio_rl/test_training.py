@@ -24,7 +24,7 @@ def test_job_leaves_a_policy_its_card_and_its_comparison(trained: Job) -> None:
     assert (trained.base / "model" / "policy.onnx").stat().st_size > 1000
     assert card["variant"] == "strict"
     assert card["episodes_seen"] == int(QUICK["observed"])
-    assert "no investment advice" in card["advice"]
+    assert "not investment advice" in card["advice"]
     table = results["table"]
     assert {"policy", "hold", "random", "1/N", "greedy on estimated moments", "greedy on known means"} <= set(
         table
@@ -110,12 +110,12 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
             "method must be ppo or rllib for 6 assets with largest_order 5, which have 1771561 joint orders;",
         ),
         ({"observed": "9"}, {}, "hyperparameter observed must be a whole number from 10 to 1000000"),
-        ({"metod": "ppo"}, {}, "there is no hyperparameter metod; "),
+        ({"metod": "ppo"}, {}, "hyperparameter metod is unknown, must be one of "),
         ({}, {"rules": {"rules.json": "{}"}}, "rules.assets is missing"),
         (
             {},
             {"rules": {"rules.json": RULES}},
-            "rules.json has 2 assets and variant corrected has prices of 3",
+            "rules.json has 2 assets, but variant corrected has prices of 3: add a channel",
         ),
         (
             {},
@@ -125,7 +125,7 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
         (
             {},
             {"prices": {"prices.csv": history(200)}, "rules": {"rules.json": RULES}},
-            "prices.csv: the held-out share must have at least 59 of its 200 rows, got 40: ",
+            "prices.csv: the held-out part must have at least 59 of the 200 rows, got 40, ",
         ),
     ],
 )

@@ -198,15 +198,18 @@ HISTORY = prices.request(ROWS, LAST)["history"]
         ),
         (
             {"history": HISTORY | {"load": [math.nan]}},
-            "history.load[0], in MW, or null, must be a number from 0",
+            "history.load[0] (MW, or null) must be a number from 0",
         ),
         (
             {"history": HISTORY | {"temperature": [288.0]}},
-            "history.temperature[0], in °C, or null, must be a",
+            "history.temperature[0] (°C, or null) must be a",
         ),
         ({"state_of_charge": 33}, "state_of_charge must be a number from 0 to 32, got 33"),
         ({"state_of_charge": None}, "state_of_charge must be a number from 0 to 32, got None"),
-        ({"awards": {"soon": 1}}, "awards must be a whole hour such as 2022-01-31T05:00Z, got 'soon'"),
+        (
+            {"awards": {"soon": 1}},
+            "each hour in awards must be a whole hour such as 2022-01-31T05:00Z, got 'soon'",
+        ),
         ({"day_ahead": "2022-04-18"}, "day_ahead must be a market day that begins after now"),
         ({"day_ahead": "tomorrow"}, "day_ahead must be a day such as 2022-02-01 or null, got 'tomorrow'"),
         ({"extra": 1}, "'extra' is unknown, must be one of hour, now, "),
@@ -225,7 +228,7 @@ def test_day_whose_prices_are_known_is_not_forecast(server: Server) -> None:
     status, answer = server.ask(body)
     assert (status, answer["error"]) == (
         400,
-        "day_ahead must be a market day whose prices history.price does not have",
+        "day_ahead must be a market day without prices in history.price",
     )
 
 
@@ -234,7 +237,7 @@ def test_infeasible_schedule_makes_no_offer(server: Server) -> None:
         prices.request(ROWS, LAST, asset={"power": 0.1, "final": 30}, state_of_charge=1)
     )
     assert status == 422
-    assert answer["error"].startswith("no offers: the schedule has no optimum")
+    assert answer["error"].startswith("could not make offers: the linear program has no optimum")
 
 
 @pytest.mark.parametrize(
@@ -242,9 +245,9 @@ def test_infeasible_schedule_makes_no_offer(server: Server) -> None:
     [
         (b"{", {}, 400, "the body must be JSON"),
         (b"[]", {}, 400, "the body must be an object, got a list"),
-        (b"[" * 100_000, {}, 400, "the body must be JSON of a few levels, got too many"),
+        (b"[" * 100_000, {}, 400, "the body must be JSON with fewer levels of nesting"),
         (b"x", {"Content-Type": "text/csv"}, 415, "content type must be application/json, got text/csv"),
-        (b"{}", {"Origin": "https://example.com"}, 403, "web pages are not answered"),
+        (b"{}", {"Origin": "https://example.com"}, 403, "requests from web pages are not allowed"),
         (b" " * (4 * 2**20 + 1), {}, 413, "the body must have at most 4194304 bytes"),
     ],
 )
@@ -259,7 +262,7 @@ def test_wrong_request_is_refused_with_a_reason(
 def test_folder_without_a_model_is_not_served(server_python: Path, tmp_path: Path) -> None:
     job = images.run(tmp_path, server_python, "serve")
     assert job.code == 1
-    assert "the model must be a folder with model.json of this image" in job.log
+    assert "could not read the model from model.json and its other files" in job.log
 
 
 def test_serving_imports_no_training_package(trained: Job, trainer: Path) -> None:

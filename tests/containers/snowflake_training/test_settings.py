@@ -58,7 +58,7 @@ def test_missing_required_hyperparameter_is_refused(name: str):
 
 
 def test_unknown_hyperparameter_is_refused_unless_it_is_sagemakers():
-    with pytest.raises(FatalError, match="there is no hyperparameter max_dept; there are alpha, "):
+    with pytest.raises(FatalError, match="hyperparameter max_dept is unknown, must be one of alpha, "):
         Settings.read(NEEDED | {"max_dept": "3"})
     Settings.read(NEEDED | {"sagemaker_region": "x", "_tuning_objective_metric": "validation:rmse"})
 

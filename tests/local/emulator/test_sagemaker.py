@@ -102,3 +102,20 @@ def test_grant_is_limited_to_log_streams(cloud: LocalCloud, aws: Callable) -> No
             acting.delete_log_stream(logGroupName=group, logStreamName="other-1")
     finally:
         cloud.enforce_iam(False)
+
+
+def test_grant_is_limited_to_one_repository(cloud: LocalCloud, aws: Callable) -> None:
+    # given two repositories, and a role that may describe one of them, as the CDK's role for images
+    mine, other = next(names), next(names)
+    for name in (mine, other):
+        aws("ecr").create_repository(repositoryName=name)
+    arn = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{mine}"
+    acting = aws("ecr", **assumed(aws, ("ecr:DescribeRepositories", arn)))
+    cloud.enforce_iam(True)
+    try:
+        # then the role can describe this repository, and not the other one
+        assert acting.describe_repositories(repositoryNames=[mine])["repositories"][0]["repositoryArn"] == arn
+        with pytest.raises(ClientError, match="ecr:DescribeRepositories"):
+            acting.describe_repositories(repositoryNames=[other])
+    finally:
+        cloud.enforce_iam(False)

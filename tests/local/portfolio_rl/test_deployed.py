@@ -114,7 +114,7 @@ def test_stop_switch_stops_all_trades(
     assert service.ask([account])[0]["valid"]
     aws("ssm").put_parameter(Name=switch, Value="stop", Overwrite=True)
     stopped = until(lambda: [o for o in service.ask([account]) if not o["valid"]], "the end of all trades")
-    assert stopped[0]["reason"] == f"the stop switch {switch} says stop"
+    assert stopped[0]["reason"] == f"no trades: the stop switch {switch} must be go, got stop"
     aws("ssm").put_parameter(Name=switch, Value="go", Overwrite=True)
     until(lambda: service.ask([account])[0]["valid"], "trades again")
 
@@ -163,7 +163,7 @@ def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
     # then the host rejoins, the job completes, and both hosts have sampled episodes
     job = until(ended, "the end of the job", 600)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
-    assert "algo-2 lost its node and joins again" in said(cloud, name, "algo-2")
+    assert "algo-2 lost its Ray node and joins again" in said(cloud, name, "algo-2")
     found = finished(name)
     assert len(found.card["samplers"]) == 2
     assert found.mean() > 2 * found.mean("hold")

@@ -1,1 +1,1 @@
-"""Serve orders of an exported policy."""
+"""An HTTP server that returns the orders of an exported policy."""

@@ -1,18 +1,18 @@
-"""The HTTP API of SageMaker hosting, `/ping` and `/invocations`: accounts in, orders out.
+"""The HTTP API of SageMaker hosting, `/ping` and `/invocations`: returns an order for each account.
 
-In: `application/json`,
+Request, `application/json`:
 
     {"accounts": [{"holdings": {"A": 20, "B": 0}, "cash": 512.5, "prices": {"A": 41.2, "B": 35.0}, "step": 3,
                    "mask": "all"}]}
 
-`holdings` are in units, money in dollars, `step` from 0. `mask` is required. It has the choices that the
-caller allows: `"all"`, or for each asset a list of 2K + 1 booleans, from selling K lots to buying K. A policy
-that was trained on a price history also needs `history`: for each asset its last prices, from the oldest to
-the current one.
+`holdings` are in units, `cash` in dollars, `prices` in dollars per unit; `step` counts from 0. `mask` has the
+choices that the caller allows: `"all"`, or for each asset a list of 2K + 1 booleans, from selling K lots to
+buying K lots. A policy that was trained on a price history also needs `history`: for each asset its last
+prices, from the oldest to the current one.
 
-Out: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A rejected account has no
-trade, `valid` false and a `reason`. An account outside of the range of the training data has a `warning`.
-Each answer is a line of the audit log.
+Response: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A rejected account
+has no trade, `valid` false and a `reason`. An order has a `warning` if the account is outside of the range of
+the training data. Each order is written to the audit log.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def application(predictor: Predictor, switch: Switch) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests of web pages. Browsers add these headers to them; SageMaker forwards neither."""
+        """Reject requests from web pages, to which browsers add these headers. SageMaker forwards neither."""
         if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
-            return _answer(403, {"error": "web pages are not answered"})
+            return _answer(403, {"error": "requests from web pages are not allowed"})
         return None
 
     @app.get("/ping")
@@ -58,7 +58,7 @@ def application(predictor: Predictor, switch: Switch) -> Flask:
             return _answer(400, {"error": str(error)})
         orders = answer(predictor, accounts, switch.reason())
         lines = [audit.line(predictor, *each) for each in zip(accounts, orders, strict=True)]
-        sys.stdout.write("".join(lines))  # one write, after all lines are made: threads do not mix lines
+        sys.stdout.write("".join(lines))  # a single write, so that lines of several threads do not mix
         sys.stdout.flush()
         return _answer(200, {"orders": orders, "policy": predictor.name})
 
@@ -88,7 +88,9 @@ def answer(predictor: Predictor, accounts: list[Any], stopped: str) -> list[dict
             units = {name: int(k) * lot for name, k, lot in zip(names, lots, predictor.lots, strict=True)}
             orders[index] = {"units": units, "valid": bool(good)}
             if not good:
-                orders[index]["reason"] = "the policy refuses the account's state or its mask"
+                orders[index]["reason"] = (
+                    "the policy has no order for these holdings, cash, prices, step and mask"
+                )
             elif warning := predictor.warning(observation):
                 orders[index]["warning"] = warning
     return orders
@@ -100,11 +102,11 @@ def _accounts(body: bytes, predictor: Predictor) -> list[Any]:
     except ValueError as error:
         raise RequestError(f"the body must be JSON: {error}") from None
     except RecursionError:
-        raise RequestError("the body must be JSON of a few levels, got too many") from None
+        raise RequestError("the body must be JSON with fewer levels of nesting") from None
     accounts = asked.get("accounts") if isinstance(asked, dict) else None
     most = predictor.most_accounts
     if not isinstance(accounts, list) or not 1 <= len(accounts) <= most:
-        each = f", for each of which the policy computes {predictor.choices} choices"
+        each = f", because the policy computes {predictor.choices} choices for each"
         raise RequestError(
             f"accounts must be a list of 1 to {most} accounts{each if most < MOST_ACCOUNTS else ''}"
         )
@@ -112,7 +114,7 @@ def _accounts(body: bytes, predictor: Predictor) -> list[Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """Return an integer; infinity if it exceeds a double, so that only its account is rejected."""
+    """Return an integer, or infinity if it exceeds a double, so that only the account with it is rejected."""
     return int(digits) if len(digits) < 300 else float(digits)
 
 

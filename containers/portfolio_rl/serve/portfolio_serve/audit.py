@@ -1,7 +1,7 @@
-"""The audit log: one line with a JSON object for each answer, with the account of the request.
+"""The audit log: for each order one line with a JSON object, which includes the account from the request.
 
 Only the allowed fields of an account are written, and their entries are shortened, so that neither the length
-nor the content of a request can hide an order. Alarms count the fields `valid` and `outside`.
+nor the content of a request can hide an order. Alarms count lines by their fields `valid` and `outside`.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from toolkit.failure import FatalError
 POLICY, CARD = "policy.onnx", "card.json"
 MOST_ACCOUNTS = 10_000
 CHOICES_IN_A_RUN, CHOICES_IN_A_REQUEST = 2**16, 2**24
-"""Maximum number of choices of all accounts, in one run of the session and in one request. For each account,
-a policy of values computes the value of every joint order, and a network the scores of its legs. A run must
-fit into a processor's cache, and a request must finish within SageMaker's 60 seconds."""
+"""Maximum number of choices that the policy computes for all accounts, in one run of the ONNX session and in
+one request. The choices for an account are all its joint orders, or for a network the sizes of all its legs.
+A run must fit into a processor's cache, and a request must finish within SageMaker's 60 seconds."""
 SAME = 1e-6
-"""Maximum relative difference of a price from the last one of its history. Rounding to single precision
-causes a smaller difference."""
+"""Maximum relative difference between an asset's price and the last price of its history. Rounding to single
+precision causes a smaller one."""
 LONGEST = 20
-"""Maximum number of characters of a caller's text in reasons and the audit log."""
+"""Maximum number of characters of a text from a request, in reasons and in the audit log."""
 
 
 FIELDS = ("holdings", "cash", "prices", "step", "mask")
@@ -34,7 +34,10 @@ class RequestError(Exception):
 
 
 class Predictor:
-    """A policy file and its card, from a model's folder. Raises `FatalError` if they are invalid."""
+    """A policy file and its card, from a model's folder. Raises `FatalError` if they are invalid.
+
+    The methods' arrays have B accounts, N assets, Z signals and orders of at most K lots.
+    """
 
     def __init__(self, folder: Path, threads: int = 1):
         self._one_run = threading.Lock()  # limits memory: each run allocates its arrays
@@ -116,16 +119,16 @@ class Predictor:
         """
         n = len(self.names)
         found = {"prices": self._outside(self.card["price_range"], observation[n + 1 : 2 * n + 1])}
-        if known := self.card.get("signal_range"):  # two for each asset
+        if known := self.card.get("signal_range"):  # two signals for each asset
             found["signals"] = self._outside(known, observation[2 * n + 2 :])
         return "; ".join(
-            f"{kind} outside of those trained on: {', '.join(names)}"
+            f"{kind} outside of the range of the training data: {', '.join(names)}"
             for kind, names in found.items()
             if names
         )
 
     def _outside(self, known: Any, values: Any) -> list[str]:
-        """Return the assets with a value outside of its range; `values` has one or more for each asset."""
+        """Return the assets with a value outside of its range; `values` has one or more values per asset."""
         low, high = known
         wrong = ((values < low) | (values > high)).reshape(-1, len(self.names)).any(0)
         return [name for name, out in zip(self.names, wrong, strict=True) if out]
@@ -166,7 +169,7 @@ class Predictor:
             if min(column) <= 0:
                 raise RequestError(f"history.{name} must be prices above 0")
             if not math.isclose(column[-1], account["prices"][name], rel_tol=SAME):
-                raise RequestError(f"history.{name} must end with prices.{name}, the present price")
+                raise RequestError(f"history.{name} must end with prices.{name}, the current price")
             columns.append(column)
         logs = np.log(np.array(columns, np.float64))  # [N, look_back + 1]
         raw = np.concatenate([logs[:, -1] - logs[:, -2], logs[:, -1] - logs[:, :-1].mean(1)])

@@ -1,7 +1,7 @@
 """The stop switch: a parameter in Systems Manager that allows trades only while its value is `go`.
 
-It is read at most every few seconds. If it cannot be read, all trades are forbidden, because it is unknown
-whether trading is allowed.
+It is read at most once in `FRESH_SECONDS`. If it cannot be read, all trades are forbidden, because it is
+unknown whether trading is allowed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Switch:
         self._lock = threading.Lock()
         self._read_at, self._reason = -FRESH_SECONDS, ""
         if name:
-            import boto3  # takes half a second; not needed without a switch
+            import boto3  # the import takes half a second, and is not needed without a switch
             from botocore.config import Config
 
             config = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 2})
@@ -45,4 +45,4 @@ class Switch:
         except Exception as error:  # after any error, trading must stop
             log.error("the stop switch %s cannot be read: %s", self.name, error)
             return f"the stop switch {self.name} cannot be read"
-        return "" if value == GO else f"the stop switch {self.name} says {value[:20]}"
+        return "" if value == GO else f"no trades: the stop switch {self.name} must be {GO}, got {value[:20]}"

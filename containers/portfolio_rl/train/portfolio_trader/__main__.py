@@ -1,4 +1,4 @@
-"""`python -m portfolio_trader train`, as SageMaker starts the container; `compile` in the image's build."""
+"""`python -m portfolio_trader train`, which SageMaker runs; `compile`, which the build of the image runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ log = logging.getLogger(__package__)
 
 
 def main() -> int:
-    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
+    """Run a command and return its exit code.
+
+    A failure's reason is in SageMaker's failure file and in the last line of the log.
+    """
     log_to_stdout("portfolio_trader")
     if sys.argv[1:] == ["compile"]:
         from .precompile import precompile
@@ -28,7 +31,8 @@ def main() -> int:
             raise FatalError(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
         settings = Settings.read(sagemaker.hyperparameters())
         threads = str(settings.threads or os.cpu_count() or 1)
-        # before the libraries are imported; sums on one thread are the same on every instance
+        # set before numerical libraries are imported; OpenBLAS has one thread, so that its sums are the same
+        # on every instance
         for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ.setdefault(name, threads)
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""Policies without learning, for comparison. They give admissible orders only."""
+"""Policies without learning, for comparison. They return admissible orders only."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Random:
 
 
 class Rebalance:
-    """Trade towards equal shares of all assets at every step, or only at the first steps (buy and hold)."""
+    """Trade towards equal shares of all assets at every step, or only before step `until` (buy and hold)."""
 
     def __init__(self, rules: Compiled, until: int | None = None):
         self.rules, self.until = rules, until

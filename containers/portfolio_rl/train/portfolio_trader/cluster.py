@@ -1,6 +1,6 @@
 """The instances of a job as one Ray cluster.
 
-The first host starts the head and runs the learner. Every other host starts a node, restarts it if it is
+The first host starts Ray's head and runs the learner. Every other host starts a node, restarts it if it is
 lost, and ends when the head has ended.
 
 Ray's processes listen on every address of the container; this cannot be configured. Run the job with network
@@ -34,7 +34,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
-import ray  # noqa: E402 - it reads these variables when it is imported
+import ray  # noqa: E402 - Ray reads these variables when it is imported
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ PATIENCE = 600.0
 """Maximum seconds to wait for all hosts to join, and for a lost node to join again."""
 POLL = 1.0
 OBJECT_STORE = 256 * 2**20
-"""Bytes. Batches of episodes are small."""
+"""Size of a node's object store in bytes. Batches of episodes are small."""
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def join(cluster: Cluster, processors: int) -> None:
         time.sleep(POLL)
     for attempt in range(10):
         if attempt:
-            log.info("%s lost its node and joins again", cluster.host)
+            log.info("%s lost its Ray node and joins again", cluster.host)
         with _node([f"--address={first}:{PORT}"], own, processors) as process:
             while process.poll() is None:
                 stop.check()
@@ -91,11 +91,11 @@ def join(cluster: Cluster, processors: int) -> None:
                 time.sleep(POLL)
         if not _listens(first):
             return
-    raise FatalError(f"the Ray node of {cluster.host} ends again and again")
+    raise FatalError(f"could not keep the Ray node of {cluster.host} running: it ended 10 times")
 
 
 def lost(cluster: Cluster) -> list[str]:
-    """Return the hosts without a running node."""
+    """Return the hosts without a running Ray node."""
     alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     return [host for host in cluster.hosts if _address(host) not in alive]
 
@@ -148,7 +148,7 @@ def _require_own_network(address: str) -> None:
     if address.startswith("127.") and any(map(_is_up, interfaces() - {"lo"})):
         raise FatalError(
             "Ray's processes listen on every address of this machine: run the job with network isolation"
-            " (EnableNetworkIsolation), in a container with namespaces of its own"
+            " (EnableNetworkIsolation), in a container with its own network namespace"
         )
 
 
@@ -158,7 +158,7 @@ def interfaces() -> set[str]:
 
 
 def _is_up(interface: str) -> bool:
-    """Return whether an interface is in use. A new network also has tunnels that are not."""
+    """Return whether an interface is up. A new network namespace also has tunnel interfaces that are down."""
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16sH22x", interface.encode(), 0))
         return bool(struct.unpack("16sH22x", answer)[1] & _IFF_UP)
@@ -168,7 +168,7 @@ def _is_up(interface: str) -> bool:
 def _address(host: str) -> str:
     with suppress(OSError):
         found = socket.gethostbyname(host)
-        # Ray takes 127.0.0.1 for the local machine on any host
+        # every host would take 127.0.0.1 as its own address
         return "127.0.0.2" if found == "127.0.0.1" else found
     return "127.0.0.2"
 

@@ -1,19 +1,19 @@
-"""The problem as Gymnasium environments: one for a single episode, and a vector environment in lockstep.
+"""The trading problem as Gymnasium environments: for a single episode, and for many episodes in lockstep.
 
-Both use `Accounts`, which has the state of many accounts and advances their time. The variant `published`
-with an action for each leg uses `published.Core` instead, which does the same in one compiled pass. An
-observation is a dictionary with RLlib's names:
+Both use `Accounts`, which has the state of many accounts and advances them step by step. The variant
+`published` with an action for each leg uses `published.Core` instead, which does the same in one compiled
+pass. An observation is a dictionary with RLlib's names, for N assets and Z signals:
 
 - `observations`: float32 [2N + 2 + Z]: units held, cash in dollars, prices in dollars, step, signals. The
   variant `published` does not observe the step.
 - `action_mask`: int8, 1 for each action that is admissible now.
 
-Actions are joint orders by their index in `every_order` (`Discrete`, an exact mask), or a leg for each
-asset (`MultiDiscrete`, 2K+1 choices). A mask for each asset cannot express which legs are admissible
-together. It allows each leg of any admissible order, so an order whose legs are all allowed may be refused. A
-refused order is not executed (`info["refused"]`).
+An action is the index of a joint order in `every_order` (`Discrete`, with an exact mask), or a leg for each
+asset (`MultiDiscrete`, 2K+1 choices for at most K lots). Masks for each asset cannot express which legs are
+admissible together. They allow each leg of any admissible order, so an order whose legs are all allowed may
+be refused. A refused order is not executed (`info["refused"]`).
 
-The reward is the total value in dollars at the end of the episode, else 0.
+The reward is the account's total value in dollars at the last step of an episode, and 0 at the other steps.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Accounts:
         self.reset_on(self.market.draw(generator, self.count))
 
     def reset_on(self, episodes: Episodes) -> None:
-        """Start new episodes, E of them, on given prices."""
+        """Start E new episodes on given prices."""
         self.episodes, self.step = episodes, 0
         self.lots[:], self.cash[:], self.fees[:], self.traded[:] = 0, self.start, 0, 0
         self.refused[:] = False
@@ -75,7 +75,7 @@ class Accounts:
         return self.step == self.episodes.prices.shape[1] - 1
 
     def trade(self, orders: Any) -> None:
-        """Execute int8 [E, N] at the prices of this step and go on to the next one."""
+        """Execute `orders`, int8 [E, N], at the prices of this step, then advance to the next step."""
         settle(orders, self.lots, self.cash, self.prices, self.rules, self.fees, self.traded, self.refused)
         self.step += 1
 
@@ -85,7 +85,7 @@ class Accounts:
         return self.value
 
     def observations(self) -> Any:
-        """Return float32 [E, 2N + 2 + Z]."""
+        """Return the observations, float32 [E, 2N + 2 + Z]."""
         step = np.full((self.count, 1), self.step)
         signals = self.episodes.signals[:, self.step]
         columns = [self.lots * self.rules.lot, self.cash[:, None], self.prices, step, signals]
@@ -112,7 +112,7 @@ class Codec:
         return (np.asarray(actions) - self.choices // 2).astype(np.int8)
 
     def masks(self, accounts: Accounts) -> Any:
-        """Return int8 [E, actions]."""
+        """Return the action masks, int8 [E, actions]."""
         joint = np.empty((accounts.count, len(self.orders)), np.bool_)
         joint_masks(accounts.lots, accounts.cash, accounts.prices, accounts.rules, joint)
         if self.kind == "joint":
@@ -146,7 +146,7 @@ def seen(accounts: Accounts, codec: Codec, faithful: bool) -> dict[str, Any]:
 
 
 class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
-    """`num_envs` episodes in lockstep. All end at the same step, and the next step starts new ones."""
+    """`num_envs` episodes in lockstep. All end at the same step; the next call of `step` starts new ones."""
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
@@ -160,7 +160,8 @@ class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
         copy: bool = True,
     ):
         """
-        :param copy: whether `published` with legs returns new arrays; otherwise the next step overwrites them
+        :param copy: whether the variant `published` with legs returns new arrays; otherwise the next step
+            overwrites them
         """
         chosen = variants.variant(variant)
         rules, market = rules or chosen.rules, market or chosen.market
@@ -183,7 +184,7 @@ class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
         return (self.core or self.accounts).ended
 
     def masks(self) -> Any:
-        """Return int8 [E, actions]."""
+        """Return the action masks, int8 [E, actions]."""
         return self.core.masks if self.core else self.codec.masks(self.accounts)
 
     def seen(self) -> dict[str, Any]:
@@ -219,7 +220,7 @@ class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
 
 
 class PortfolioEnv(gymnasium.Env[Any, Any]):
-    """One episode at a time."""
+    """An environment of one episode at a time."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
 

@@ -1,16 +1,17 @@
 """Policies as self-contained ONNX files that apply the rules and reject invalid input.
 
-Inputs, for B accounts: `observation` float64 [B, 2N + 2 + Z] (units held, cash in dollars, prices in
-dollars, step, signals) and `mask` bool [B, N, 2K + 1], which has the choices that the caller allows for each
-asset, from selling K lots to buying K. Outputs: `actions` int64 [B, N] in lots, and `valid` bool [B].
+Inputs, for B accounts, N assets, Z signals and at most K lots in a leg: `observation` float64 [B, 2N + 2 + Z]
+(units held, cash in dollars, prices in dollars, step, signals) and `mask` bool [B, N, 2K + 1], which has the
+choices that the caller allows for each asset, from selling K lots to buying K lots. Outputs: `actions` int64
+[B, N] in lots, and `valid` bool [B].
 
 A file contains the rules: with any mask, the order is admissible as a whole. An account gets no trade, and
-`valid` is false, if its observation is not finite, its holdings are negative or not whole lots, its prices
-are not above zero, its step is not a decision, or its mask allows no choice for an asset. ONNX Runtime
-rejects a wrong shape or type.
+`valid` is false, if its observation is not finite, its cash or holdings are negative, its holdings are not
+whole lots, its prices are not above zero, its step has no decision, or its mask allows no choice for an
+asset. ONNX Runtime rejects a wrong shape or type.
 
-Comparisons with a limit are stricter than those of `orders.py` by one part in 10^9, so that rounding never
-allows an inadmissible order.
+Limits are stricter than in `orders.py` by one part in 10^9, so that rounding never allows an inadmissible
+order.
 
 The files are written with ndonnx. Each of its array operations adds operators to the file.
 """
@@ -31,23 +32,23 @@ from .rules import Compiled
 from .values import CASH_UNIT, LOTS_UNIT, Maximiser, monomials
 
 if TYPE_CHECKING:
-    from .ppo import Policy  # imports PyTorch, which a fitted policy does not need
+    from .ppo import Policy  # imports PyTorch, which value iteration does not need
 
 STRICTER = 1e-9
 MOST = 1e12
 """Upper bound of an account's units, dollars and signals, so that no product of them overflows."""
 CHOICES = "choices"
-"""Key in the file's metadata: number of values computed for each account, one for each joint order or each
-choice of a leg. Memory and time of a run are proportional to it."""
+"""Key of a number in the file's metadata: how many values are computed for each account, one for each joint
+order or each choice of a leg. Memory and time of a run are proportional to it."""
 
 
 def _some(array: nd.Array) -> nd.Array:
-    """Return whether any of the last dimension is true, bool [..., 1]."""
+    """Return whether any element along the last dimension is true, bool [..., 1]."""
     return nd.max(nd.astype(array, nd.int8), axis=-1, keepdims=True) > 0
 
 
 def _every(array: nd.Array) -> nd.Array:
-    """Return whether all of the last dimension are true, bool [..., 1]."""
+    """Return whether all elements along the last dimension are true, bool [..., 1]."""
     return nd.min(nd.astype(array, nd.int8), axis=-1, keepdims=True) > 0
 
 
@@ -97,7 +98,7 @@ def account(given: nd.Array, mask: nd.Array, rules: Compiled, decisions: int) ->
 
 
 class Limits:
-    """What the rules allow an account. Limits for computed values are stricter by `STRICTER`."""
+    """The orders that the rules allow an account. Limits of computed values are stricter by `STRICTER`."""
 
     def __init__(self, rules: Compiled, found: Account):
         self.rules, self.found = rules, found
@@ -124,7 +125,7 @@ class Limits:
         return nd.asarray(np.array(self.rules.sell_allowed[i])) & (self.gains[i] > 0)
 
     def purchasable(self, i: int) -> nd.Array:
-        """Return whether the asset may be bought by the constraints on the state before, bool [B, 1]."""
+        """Return whether constraints on the state before the order allow buying the asset, bool [B, 1]."""
         rules, found = self.rules, self.found
         allowed = nd.asarray(np.array(rules.buy_allowed[i])) & (found.cash >= float(rules.cash_before))
         for members, share in zip(rules.before, _numbers(rules.before_share), strict=True):
@@ -136,8 +137,8 @@ class Limits:
     def within_caps(self, held: list[nd.Array], bought: list[nd.Array], fees: nd.Array) -> list[nd.Array]:
         """Return for each group whether it has no purchase or is within its cap after the order.
 
-        :param held: lots of each asset after the order, [B, M] each
-        :param bought: whether there is a purchase of each asset
+        :param held: lots of each asset after each of M orders, [B, M]
+        :param bought: whether each asset is bought
         :param fees: dollars, [B, M]
         """
         left, found = self.whole - fees, []
@@ -150,7 +151,7 @@ class Limits:
 
 
 def exact_maximum(policy: Maximiser, observation: nd.Array, mask: nd.Array) -> tuple[nd.Array, nd.Array, int]:
-    """Return the admissible orders of the highest value, over all joint orders (`values.Maximiser`).
+    """Return for each account the admissible order with the highest value (`values.Maximiser`).
 
     :return: actions, validity [B, 1], and M, the number of joint orders
     """
@@ -190,8 +191,8 @@ def _polynomial(
     polynomial in holdings and cash.
 
     :param held: lots of each asset after the order, [B, M] each
-    :param cash: after the order, [B, M]
-    :param values: of one lot of each asset, columns
+    :param cash: dollars after the order, [B, M]
+    :param values: value of one lot of each asset, columns
     """
     given, own = policy.values, len(held) + 1
     left = monomials(own, given.degree)
@@ -228,10 +229,10 @@ def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[
     """Return the most likely orders of a network, one leg after the other (`ppo.Policy`).
 
     If the caller's mask excludes zero lots of an asset, a leg of the asset does not choose zero lots while
-    another choice of the leg is admissible. Its sale may choose zero if its purchase is admissible at that
-    point. A later leg can then use up the cash, turnover or cap that the purchase needs. Such an account is
-    rejected although another order may be admissible. Without such a mask, every admissible order can be
-    chosen.
+    another choice of the leg is admissible. The leg that sells the asset may choose zero if buying the asset
+    is admissible at that point. A later leg can then use up the cash, turnover or cap that the purchase
+    needs; the account is then rejected, although another order may be admissible. Without such a mask, every
+    admissible order can be chosen.
 
     :return: actions, validity [B, 1], and the number of choices of all legs
     """
@@ -249,13 +250,13 @@ def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[
     some, none = nd.asarray(np.arange(k + 1) > 0), nd.asarray(np.arange(k + 1) == 0)
 
     def tradable(i: int) -> list[nd.Array]:
-        """Return how many lots of asset i are within the turnover after the order so far, bool [B, K+1]."""
+        """Return which numbers of lots of asset i the turnover allows after the legs so far, [B, K+1]."""
         if limits.most_traded is None:
             return []
         return [traded + values[i] * options <= limits.most_traded]
 
     def purchasable(i: int) -> nd.Array:
-        """Return how many lots of asset i, except 0, may be bought after the order so far, bool [B, K+1]."""
+        """Return which numbers of lots of asset i, except 0, may be bought after these legs, [B, K+1]."""
         after = [options + held[j] if i == j else held[j] for j in limits.assets]
         bought = [some if i == j else orders[j] > 0 for j in limits.assets]
         caps = limits.within_caps(after, bought, fees + options * (costs[i] - values[i]))
@@ -303,7 +304,7 @@ def _logits(policy: Policy, found: Account) -> nd.Array:
 def export(policy: Maximiser | Policy, signals: int, path: Path) -> None:
     """Write a policy as an ONNX file.
 
-    :param signals: number of signals per time, Z
+    :param signals: number of signals per step, Z
     """
     rules = policy.rules
     assets = len(rules.lot)

@@ -1,4 +1,4 @@
-"""An exported policy as a function, for evaluations."""
+"""An exported policy as a function, for the comparison of candidate and champion."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .values import in_parts
 
 POLICY, CARD = "policy.onnx", "card.json"
 CHOICES_IN_A_RUN = 2**16
-"""Maximum number of joint orders, or choices of legs, of all accounts in a run of the session. More do not
-fit into a processor's cache."""
+"""Maximum number of joint orders, or choices of legs, of all accounts in one run of the ONNX session. More of
+them do not fit into a processor's cache."""
 
 
 class Exported:
-    """The policy in a model's folder, for `values.run`; `card` is its card."""
+    """The policy in a model's folder, as `values.run` calls it; `card` is its model card."""
 
     def __init__(self, folder: Path):
         options = onnxruntime.SessionOptions()

@@ -1,7 +1,7 @@
 """Prices: the price model of the AWS sample that this architecture follows, and a user's price history.
 
-Both are a `Market`, which draws episodes of T times. A trader decides at the first T-1 times; the holdings
-are valued at the last one.
+Both are a `Market`, which draws episodes of T time steps. A trader decides at the first T-1 steps; the
+holdings are valued at the last step.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ HIGHEST_PRICE = 1e9
 
 
 class Episodes(NamedTuple):
-    """E episodes."""
+    """E episodes of T time steps, for N assets."""
 
     prices: Prices
     """[E, T, N] dollars per unit"""
     signals: Prices
-    """[E, T, Z] signals that a trader knows at each time in addition to the prices; Z may be 0"""
+    """[E, T, Z] signals that a trader knows at each step in addition to the prices; Z may be 0"""
 
 
 class Market(Protocol):
@@ -36,7 +36,7 @@ class Market(Protocol):
 
     @property
     def steps(self) -> int:
-        """Number of times in an episode, T."""
+        """Number of time steps in an episode, T."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Market(Protocol):
 
     @property
     def signals(self) -> int:
-        """Number of signals per time, Z."""
+        """Number of signals per step, Z."""
         ...
 
     def draw(self, generator: np.random.Generator, count: int) -> Episodes:
@@ -85,9 +85,10 @@ def source_curves(first_is_on_the_curve: bool = True) -> Curves:
     """Return the price model of aws-samples/amazon-sagemaker-rl-action-masking (src/trading.py).
 
     The sample uses its variances 4, 2 and 7 as standard deviations, and so does this model. The sample's
-    `reset` draws the first prices around other means, 40, 35 and 48 dollars.
+    `reset` draws the first prices around 40, 35 and 48 dollars, which are not on its mean curves.
 
-    :param first_is_on_the_curve: False: use the sample's means for the first prices
+    :param first_is_on_the_curve: whether the first prices are drawn around the mean curves; False: around the
+        means in the sample's `reset`
     """
     t = np.arange(20)
     means = np.stack(
@@ -116,11 +117,11 @@ LOOK_BACK = 20
 
 
 def raw_signals(prices: Any) -> Any:
-    """Return two signals for each asset from the second dimension's last prices.
+    """Return two signals for each asset from its last prices.
 
-    :param prices: [..., LOOK_BACK + 1, N] dollars, the price of the decision last
-    :return: float64 [..., 2N]: the last return, and the distance from the mean of the look-back; of
-        logarithms
+    :param prices: [..., LOOK_BACK + 1, N] dollars; the last one is the price at the decision
+    :return: float64 [..., 2N]: the logarithm of the last price minus the previous logarithm, and minus the
+        mean of all earlier logarithms
     """
     logs = np.log(np.asarray(prices, np.float64))
     last = logs[..., -1, :] - logs[..., -2, :]
@@ -129,7 +130,7 @@ def raw_signals(prices: Any) -> Any:
 
 @dataclass(frozen=True)
 class History:
-    """Episodes that are windows of observed prices, drawn with equal probability.
+    """A source of episodes that are windows of observed prices, drawn with equal probability.
 
     The first `LOOK_BACK` prices are only used for signals.
     """
@@ -175,8 +176,8 @@ def _windows(rows: Any, length: int) -> Any:
 def read_prices(path: Path, names: tuple[str, ...], least: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Read a CSV file with one row for each time, oldest first, and a column for each of `names`.
 
-    Other columns, such as the date, are ignored. Returns float64 [rows, N]. Raises `FatalError` that names
-    the file's line and column.
+    Other columns, such as a date, are ignored. Returns float64 [rows, N]. Raises `FatalError` that names the
+    invalid line and column.
 
     :param least: minimum number of rows
     """

@@ -1,7 +1,7 @@
-"""Value and risk of a run, and paired comparisons of two runs on the same prices.
+"""Value and risk of a policy on some episodes, and paired comparisons of two policies on the same episodes.
 
-Windows of a price history overlap: `overlap` consecutive windows have prices in common and count as one
-episode. So an interval is as wide as if only every `overlap`th window had been traded.
+The episodes of a price history are overlapping windows: `overlap` consecutive windows have prices in common
+and count as one episode. So an interval is as wide as if only every `overlap`th window had been traded.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def _interval(value: float, deviations: Any, overlap: int) -> Ratio:
 
 
 def summary(run: Run, start: float, overlap: int = 1, tail: float = 0.05) -> dict[str, float]:
-    """Return value, risk and cost of a run.
+    """Return value, risk and cost of a policy's run.
 
-    `sharpe`: mean gain of an episode over its standard deviation, not annualized.
+    `sharpe`: mean gain of an episode divided by its standard deviation, not annualized.
     `cvar_5`: mean of the lowest twentieth of the final values, in dollars.
     `drawdown`: mean over episodes of the largest fall from a previous peak, as a share of that peak.
     `turnover`: mean over episodes of the value traded, divided by the mean total value of the episode.

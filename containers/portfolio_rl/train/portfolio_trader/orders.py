@@ -6,9 +6,9 @@ money in double precision and in the same order of operations, so that their res
 
 Two masks describe the same set of orders:
 
-- joint: one flag for each of the (2K+1)^N orders, `every_order` lists them. Few assets only.
-- sequential: 2N legs, first a sale for each asset, then a purchase for each; each leg takes 0 to K lots.
-  The mask of a leg depends on the legs before it. Any number of assets.
+- joint: one flag for each of the (2K+1)^N orders that `every_order` lists, for few assets only.
+- sequential: 2N legs, first a sale for each asset, then a purchase for each; each leg has 0 to K lots.
+  The mask of a leg depends on the legs before it. This works for any number of assets.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from . import published
 from .rules import Compiled
 
 MOST_JOINT_ORDERS = 200_000
-"""Four assets of eleven choices have 14,641 orders, five have 161,051; more need the sequential mask."""
+"""Maximum number of joint orders. With eleven choices per asset, four assets have 14,641 joint orders, five
+have 161,051, and more assets need the sequential mask."""
 
 
 def every_order(assets: int, largest: int) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Return all orders as int8 [(2K+1)^N, N]. The index of an order is the number with its legs as digits.
+    """Return all orders as int8 [(2K+1)^N, N]. An order's index has the digits `leg + K` in base 2K+1.
 
     Raises `FatalError` if there are too many.
     """
@@ -53,7 +54,7 @@ def total(lots, cash, prices, rules: Compiled) -> float:
 
 @njit(cache=True, nogil=True)
 def share_exceeded(members, limit, lots, prices, whole, rules: Compiled) -> bool:
-    """Return whether a group's share of the total exceeds its cap."""
+    """Return whether the share of a group of assets in the total `whole` exceeds its cap `limit`."""
     value = 0.0
     for i in range(len(lots)):
         if members[i]:
@@ -90,9 +91,9 @@ def cost(i, price, rules: Compiled) -> float:
 
 @njit(cache=True, nogil=True)
 def trade(order, lots, cash, prices, rules: Compiled):
-    """Try one order on one account.
+    """Return whether an account may give an order, the cash after it, its fees and the value that it trades.
 
-    Returns whether it is admissible, the cash after it, its fees and the value it trades, in dollars.
+    Cash, fees and value are in dollars.
     """
     assets = len(lots)
     whole = total(lots, cash, prices, rules)
@@ -139,7 +140,7 @@ def trade(order, lots, cash, prices, rules: Compiled):
 
 @njit(cache=True, nogil=True)
 def sale_mask(i, lots, prices, whole, traded, rules: Compiled, mask) -> None:
-    """Write into `mask` [K+1] how many lots of asset i the order may sell, after sales worth `traded`."""
+    """Write into `mask` [K+1] which numbers of lots of asset i may be sold, after sales worth `traded`."""
     price = float(prices[i])
     possible = rules.faithful or (rules.sell_allowed[i] and proceeds(i, price, rules) > 0)
     mask[0] = True
@@ -149,7 +150,7 @@ def sale_mask(i, lots, prices, whole, traded, rules: Compiled, mask) -> None:
 
 @njit(cache=True, nogil=True)
 def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, rules: Compiled, mask) -> None:
-    """Write into `mask` [K+1] how many lots of asset i may be bought after the legs in `order` [N] so far.
+    """Write into `mask` [K+1] which numbers of lots of asset i may be bought, after the legs in `order` [N].
 
     `held` are the lots, `cash` and `fees` the dollars after these legs; `allowed` comes from `purchasable`.
     """
@@ -166,7 +167,7 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
             mask[k] = True
             continue
         if cash - k * one < rules.cash_after or traded + k * (rules.lot[i] * price) > rules.turnover * whole:
-            possible = False  # for more lots too
+            possible = False  # also for larger numbers of lots
             continue
         held[i] += k
         good = True
@@ -199,13 +200,13 @@ def _executed(order, lots, cash, prices, lots_after, cash_after, row) -> bool:
 def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_after, distinct=False) -> int:
     """Write all admissible orders of one account, and its lots and cash after each of them.
 
-    Traverses the tree of legs without the branches after an inadmissible prefix. Returns the count.
+    Searches the tree of legs depth first, without the branches after an inadmissible prefix. Returns the
+    number of orders.
 
-    :param distinct: whether to omit orders that the sample reduces; each has the result of a smaller order
-
-    :param orders: int8 [at least as many as there are, N]
-    :param lots_after: int32, of the same shape
-    :param cash_after: float64 [as many]
+    :param orders: int8 [M, N], written; M is at least the number of admissible orders
+    :param lots_after: int32 [M, N], written
+    :param cash_after: float64 [M], written
+    :param distinct: whether to omit orders that the AWS sample would reduce to a smaller order
     """
     # local copies of the rules' arrays: passing all rules to a function costs more than its computation
     assets, legs = len(lots), 2 * len(lots)
@@ -245,7 +246,8 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
                 more = k + 1
                 left = money[leg] - more * purchase[i]
                 if faithful:
-                    possible = not distinct or left >= -5  # the sample charges the selling fee
+                    # $5 of slack, because the sample charges the selling fee, which is lower
+                    possible = not distinct or left >= -5
                 else:
                     possible = left >= floor and traded[leg] + more * value[i] <= limit
                     for h in range(len(after)):
@@ -261,7 +263,7 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
                 if possible:
                     k = more
             most[leg] = k
-        if leg + 1 == legs:  # each choice of the last leg ends an order
+        if leg + 1 == legs:  # each choice of the last leg completes an order
             for k in range(most[leg] + 1):
                 for j in range(assets):
                     orders[count, j], lots_after[count, j] = order[j], held[j]
@@ -335,10 +337,10 @@ def settle(actions, lots, cash, prices, rules: Compiled, fees, traded, refused) 
 def choose(
     scores, noise, lots, cash, prices, rules: Compiled, actions, chosen, masks, log_likelihood
 ) -> None:
-    """Choose an order for each account, one leg after the other, and write the masks of the choices.
+    """Choose an order for each account, one leg after the other, and write the masks of the legs.
 
     :param scores: [E, 2N, K+1] logits; legs 0 to N-1 sell, legs N to 2N-1 buy
-    :param noise: [E, 2N] from 0 to 1, or [E, 0] for the most likely choice
+    :param noise: [E, 2N] random numbers from 0 to 1, or [E, 0] for the most likely choices
     :param actions: [E, N] the orders, written
     :param chosen: [E, 2N] the lots of each leg, written
     :param masks: [E, 2N, K+1] admissible choices of each leg, written

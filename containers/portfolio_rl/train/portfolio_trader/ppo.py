@@ -1,14 +1,16 @@
-"""Proximal policy optimization with masks, in one file that reads from top to bottom.
+"""Proximal policy optimization (PPO) with masks, in one file that reads from top to bottom.
 
-Schulman et al., 2017, with masks as in Huang and Ontañón, 2022. Differences from the textbook algorithm:
+PPO as in Schulman et al., 2017, masks as in Huang and Ontañón, 2022. Differences from the textbook algorithm:
 
 - An order is drawn one leg after the other, sales first, each from the choices that are admissible after the
   legs before it. One pass of the network gives the logits of all legs; only the masks depend on earlier legs
   (`orders.choose`).
-- Rewards are the gain of each step, valued at the mean price of the next time as observed so far. They have
-  the same expectation as the total at the end, with less noise. Discount 1, lambda 0.6.
-- Prices enter as deviations from the mean of their time, in standard deviations, by running statistics.
-  Shares of the total enter as well, because they determine what the caps allow next.
+- The reward of a step is the gain in total value, with holdings valued at the mean price of the next step in
+  the episodes so far. The sum of the rewards has the same expectation as the gain of the whole episode, with
+  less variance. The discount is 1, lambda is 0.6.
+- The network's inputs have each price as its deviation from the mean price of its step, in standard
+  deviations, with running statistics. They also have each asset's share of the total value, because the
+  shares determine which purchases the caps allow.
 - The gradient of the loss with respect to the logits is hand-written compiled code (`clipped_objective`).
 - A high learning rate, decayed to zero, and small minibatches.
 """
@@ -34,17 +36,17 @@ from .rules import Compiled, Rules
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Hyperparameters."""
+    """Hyperparameters of `Learner`."""
 
     episodes: int = 600_000
     """Episodes to train on."""
     cpu_seconds: float = 0.0
-    """Stop after this CPU time, even before `episodes` are reached; 0: no limit. The rate ends at zero in
-    both cases."""
+    """Stop after this CPU time, even before `episodes` are reached; 0: no limit. The learning rate falls to
+    zero in both cases."""
     batch: int = 1200
     """Episodes between two updates."""
     minibatch: int = 2400
-    """Decisions in a gradient step."""
+    """Number of decisions in a gradient step."""
     epochs: int = 4
     rate: float = 3e-3
     clip: float = 0.2
@@ -54,7 +56,7 @@ class Hyperparameters:
     max_norm: float = 0.5
     width: int = 64
     objective: Literal["mean", "log", "cvar"] = "mean"
-    """Mean final value, mean logarithm of it, or the mean of its worst share `tail`."""
+    """Mean of the final values, of their logarithms, or of the lowest share `tail` of the final values."""
     tail: float = 0.1
     seed: int = 0
 
@@ -63,7 +65,7 @@ class Hyperparameters:
 
 
 class PriceStatistics:
-    """Mean and standard deviation of the prices of each time, over the episodes seen so far."""
+    """Mean and standard deviation of the prices of each step, over the episodes so far."""
 
     def __init__(self, steps: int, assets: int):
         self.count = 0
@@ -85,7 +87,7 @@ class PriceStatistics:
 
 
 AHEAD = (1, 2, 4)
-"""Steps ahead whose mean price the network sees, relative to the price now."""
+"""The network sees the mean prices this many steps ahead, relative to the current price."""
 
 
 def inputs(
@@ -101,8 +103,8 @@ def inputs(
 ) -> Any:
     """Return the inputs of the network, float32 [E, inputs].
 
-    :param step: one step or that of each account, int64 [E]
-    :param arrays: the module of the given arrays: numpy, or one with its functions
+    :param step: the step of all accounts, or int64 [E], the step of each account
+    :param arrays: the module of the given arrays: numpy, or a module with the same functions
     """
     steps, mean = len(statistics.sum), arrays.asarray(statistics.mean)
 
@@ -125,7 +127,7 @@ def input_size(assets: int, signals: int) -> int:
 
 
 class Tanh(nn.Module):
-    """The hyperbolic tangent by the sigmoid, which PyTorch computes five times faster on a CPU."""
+    """The hyperbolic tangent, computed from the sigmoid, which is five times faster in PyTorch on a CPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 2 * torch.sigmoid(2 * x) - 1
@@ -160,15 +162,15 @@ class Network(nn.Module):
 
 @njit(cache=True, nogil=True, fastmath=True)
 def clipped_objective(logits, masks, chosen, before, advantage, clip, entropy_weight, gradient):
-    """Write the gradient of the loss with respect to the logits; return the mean gain and entropy.
+    """Write the gradient of the loss with respect to the logits; return the mean clipped gain and entropy.
 
-    The loss is minus the clipped gain, minus `entropy_weight` times the entropy of all legs under their
-    masks. It is compiled code, because as tensor operations it takes as long as the network.
+    The loss is minus PPO's clipped gain, minus `entropy_weight` times the entropy of all legs under their
+    masks. It is compiled code, because as tensor operations it would take as long as the network.
 
     :param logits: [B, 2N, K+1]
     :param masks: of the same shape
     :param chosen: [B, 2N] the lots of each leg
-    :param before: [B] log-likelihood of the order when it was given
+    :param before: [B] log-likelihood of the order when it was drawn
     :param gradient: of the shape of the logits, written
     """
     count, legs, options = logits.shape
@@ -211,7 +213,7 @@ def clipped_objective(logits, masks, chosen, before, advantage, clip, entropy_we
 
 @dataclass
 class Batch:
-    """The decisions of one batch of episodes; the first dimension of each tensor is S x E."""
+    """The S decisions of each of E episodes. The first dimension of each tensor is S x E."""
 
     seen: torch.Tensor
     masks: torch.Tensor
@@ -222,7 +224,7 @@ class Batch:
 
 
 class Learner:
-    """Training of a policy, with the whole state of a checkpoint."""
+    """Training of a policy; holds all state that a checkpoint needs."""
 
     def __init__(self, rules: Rules, market: Market, settings: Hyperparameters, faithful: bool = False):
         torch.manual_seed(settings.seed)
@@ -237,7 +239,7 @@ class Learner:
 
     @property
     def progress(self) -> float:
-        """Used share of the budget, 0 to 1."""
+        """Share of the budget, in episodes or CPU time, that is used: 0 to 1."""
         shares = [self.done / self.settings.episodes]
         if self.settings.cpu_seconds:
             shares.append(self.cpu_seconds / self.settings.cpu_seconds)
@@ -249,7 +251,7 @@ class Learner:
     # --- collect ---
 
     def collect(self) -> tuple[Batch, Any]:
-        """Trade a batch of episodes; return it with the final values in dollars, [E]."""
+        """Trade a batch of episodes; return its decisions, and the final values in dollars, [E]."""
         count, assets = self.settings.batch, self.market.assets
         episodes, signals = self.market.draw(self.generator, count)
         self.statistics.add(episodes)
@@ -321,7 +323,7 @@ class Learner:
     # --- learn ---
 
     def learn(self, batch: Batch) -> dict[str, float]:
-        """Take the gradient steps of one batch."""
+        """Take the gradient steps of one batch; return the means of their metrics."""
         how, sums, steps = self.settings, np.zeros(3), 0
         for group in self.optimizer.param_groups:
             group["lr"] = how.rate * (1 - self.progress)
@@ -399,7 +401,7 @@ class Learner:
 
 
 class Policy:
-    """The most likely admissible order of a trained network."""
+    """The policy that gives the most likely admissible order of a trained network."""
 
     def __init__(self, network: Network, statistics: PriceStatistics, rules: Compiled, start: float):
         self.network, self.statistics, self.rules, self.start = network, statistics, rules, start

@@ -1,8 +1,9 @@
-"""`python -m portfolio_trader compile`: compile, in the image's build, the functions that jobs would compile
-at their start.
+"""`python -m portfolio_trader compile`: when the image is built, compile the functions that jobs would
+otherwise compile at their start.
 
-numba compiles a function for the types of its arguments, including the layout of arrays. So this calls the
-same functions as a job, with small inputs. The compiled code is stored next to the modules, in `__pycache__`.
+numba compiles a function for the types of its arguments, including the layout of arrays. So this module calls
+the same functions as a job, with small inputs. The compiled code is stored next to the modules, in
+`__pycache__`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def precompile() -> None:
     here = binding.get_host_cpu_features()
     wanted = [name[1:] for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+")]
     if missing := [name for name in wanted if not here.get(name)]:
-        log.warning("not compiled, as this processor has no %s: jobs compile at their start", missing[0])
+        log.warning("not compiled, because this processor lacks %s; jobs compile at their start", missing[0])
         return
     for task in tasks():
         settings = Settings(observed=EPISODES)

@@ -4,10 +4,11 @@ aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py. These properties
 purchases are checked with the buying fee and charged the selling fee; legs are executed in the order of the
 assets, so a sale of asset 3 does not pay for a purchase of asset 1; purchases are reduced to the affordable
 number of lots; a sale is reduced if its fee exceeds the cash before it; with less than a dollar, assets 2 and
-3 may still be bought (C2 and C3 overwrite C4); the time is not observed.
+3 may still be bought (the sample's constraints C2 and C3 overwrite its constraint C4); the step is not
+observed.
 
-Its mask has one row for each asset and does not cover combinations of legs. N = 3 assets, lots of 10 units,
-at most 5 lots in a leg.
+The sample's mask has one row for each asset and does not cover combinations of legs. There are N = 3 assets,
+lots of 10 units, and at most 5 lots in a leg.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def execute(order, lots, cash, prices):
 
 @njit(cache=True, nogil=True)
 def purchasable(lots, cash, prices, allowed) -> None:
-    """Write into `allowed` [3] which assets may be bought, by C2, C3 and, only for asset 1, C4."""
+    """Write into `allowed` [3] which assets may be bought: asset 1 by constraint C4, 2 by C3, 3 by C2."""
     second, third = 10 * lots[1] * prices[1], 10 * lots[2] * prices[2]
     whole = cash + 10 * lots[0] * prices[0] + second + third
     allowed[0] = cash >= 1
@@ -57,7 +58,7 @@ def purchasable(lots, cash, prices, allowed) -> None:
 class Core:
     """E accounts with their observations and masks, in arrays that are updated in place.
 
-    One compiled pass over the accounts for each step, which also turns normal numbers into the next prices.
+    A step is one compiled pass over the accounts, which also computes the next prices from normal numbers.
     """
 
     def __init__(self, count: int, market: Curves, cash: float):
@@ -68,7 +69,7 @@ class Core:
         self.observations = np.empty((count, 7), np.float32)
         """float32 [E, 7]: units held, cash, prices"""
         self.masks = np.empty((count, 33), np.int8)
-        """int8 [E, 33]: for each asset, whether it may be traded from five lots sold to five bought"""
+        """int8 [E, 33]: for each asset 11 flags, from selling five lots to buying five, 1 if allowed"""
 
     @property
     def ended(self) -> bool:
@@ -113,10 +114,10 @@ def step(actions, lots, cash, observations, masks, means, deviations, normals) -
     :param actions: integers [E, 3] from 0 (sell five lots) to 10 (buy five)
     :param lots: int32 [E, 3], updated
     :param cash: float32 [E], updated
-    :param observations: float32 [E, 7] of units, cash and prices; the prices to trade at, then the next ones
+    :param observations: float32 [E, 7] of units, cash and the prices to trade at, updated
     :param masks: int8 [E, 33] of the next state, written
     :param means: float32 [3] of the next prices
-    :param normals: float32 [E, 3]
+    :param normals: float32 [E, 3] standard normal numbers
     """
     for e in range(len(cash)):
         row, mask = observations[e], masks[e]

@@ -1,13 +1,13 @@
 """Training of the policy of `ppo.py` by Ray RLlib, on one or several instances.
 
-The network, its inputs and the resulting policy are those of `ppo.py`, so the policy is compared and exported
-in the same way. RLlib samples in env runners, one actor each, from vectorized environments, and learns in one
-process.
+The network, its inputs and the class of the resulting policy come from `ppo.py`, so the policy is compared
+and exported in the same way. RLlib samples from vectorized environments in env runners, which are one actor
+each, and learns in one process.
 
-The mask is part of the module. It draws an order one leg after the other, each from the choices that are
-admissible after the legs before it, and masks the same legs again when it learns. RLlib passes observations
-in single precision, so the module computes with a millionth less cash: orders that it considers affordable
-are affordable.
+The mask is part of the RLModule. The module draws an order one leg after the other, each from the choices
+that are admissible after the legs before it, and masks the same legs again when it learns. RLlib passes
+observations in single precision, so the module reduces cash by a millionth: orders that it considers
+affordable are affordable.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .rules import Rules
 log = logging.getLogger(__name__)
 
 LESS_CASH = 1e-6
-"""Share by which the module reduces cash, because of single precision."""
+"""Share by which the RLModule reduces cash, because of single precision."""
 STATISTICS_EPISODES = 1000
 """Number of episodes from which the statistics of the inputs are computed."""
 
@@ -65,8 +65,8 @@ class Problem:
 class Trading(VectorEnv[Any, Any, Any]):
     """Episodes in lockstep. An action has 2N legs of 0 to K lots: sales, then purchases.
 
-    Observations are float64 [E, 2N + 2 + Z] as in `Accounts.observations`; rewards are each step's gain at
-    the prices of the next time, in shares of the cash at the start.
+    Observations are float32 [E, 2N + 2 + Z] as in `Accounts.observations`. The reward of a step is the gain
+    at the prices of the next step, divided by the cash at the start.
 
     :param config: `problem` and `num_envs`
     """
@@ -136,7 +136,7 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
         """Return the masked logits, [B, 2N (K+1)], the legs, [B, 2N], and their log-likelihood, [B].
 
         :param chosen: [B, 2N] legs that were drawn before; None: draw them
-        :param noise: as in `orders.choose`
+        :param noise: random numbers, as in `orders.choose`
         """
         account = self._account(batch[Columns.OBS])
         logits = self.network.logits(self._inputs(account))
@@ -201,7 +201,7 @@ class RllibHyperparameters:
     epochs: int = 4
     rate: float = 3e-3
     rate_falls: bool = True
-    """Whether the rate falls to a hundredth of itself at the end."""
+    """Whether the learning rate falls from `rate` to a hundredth of it."""
     gamma: float = 1.0
     lambda_: float = 0.6
     clip: float = 0.2
@@ -209,7 +209,7 @@ class RllibHyperparameters:
     entropy: float = 0.003
     width: int = 64
     runners: int = 0
-    """Number of env runners; 0: the learner's process samples."""
+    """Number of env runners; 0: episodes are sampled in the learner's process."""
     envs: int = 64
     """Number of episodes that a runner steps together."""
     seed: int = 0
@@ -228,11 +228,12 @@ SOURCE = RllibHyperparameters(
     entropy=0.0,
     width=256,
 )
-"""Hyperparameters of the AWS sample (batches of 25,000 decisions), with RLlib's defaults for the others.
+"""Hyperparameters of the AWS sample (batches of 25,000 decisions), with RLlib's defaults for those that the
+sample does not set.
 
-The training differs from the sample in four ways. Every step has a reward instead of only the last one, in
-shares of the cash at the start. Prices are normalised. The observation has the time and the mask of the whole
-order. The value error is not clipped.
+The training differs from the sample in four ways. Every step has a reward instead of only the last one,
+divided by the cash at the start. Prices are normalised. The observation includes the step, and the mask
+covers the whole order. The value error is not clipped.
 """
 RECIPES = {"ours": RllibHyperparameters(), "source": SOURCE}
 
@@ -265,7 +266,7 @@ def configuration(problem: Problem, how: RllibHyperparameters) -> PPOConfig:
             minibatch_size=how.minibatch,
             num_epochs=how.epochs,
             clip_param=how.clip,
-            vf_clip_param=float("inf"),  # RLlib's default 10 would clip most of the error
+            vf_clip_param=float("inf"),  # RLlib's default 10 would clip most value errors
             vf_loss_coeff=0.5,
             entropy_coeff=how.entropy,
             use_kl_loss=how.kl > 0,
@@ -287,14 +288,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def problem_of(rules: Rules, market: Market, seed: int, faithful: bool = False) -> Problem:
-    """Return the problem with statistics of `STATISTICS_EPISODES` drawn episodes."""
+    """Return the problem with price statistics of `STATISTICS_EPISODES` drawn episodes."""
     statistics = PriceStatistics(market.steps, market.assets)
     statistics.add(market.draw(np.random.default_rng(seed), STATISTICS_EPISODES).prices)
     return Problem(rules, market, statistics, faithful)
 
 
 class RllibLearner:
-    """RLlib's PPO on a problem. Ray must be running."""
+    """Training by RLlib's PPO. Ray must be running."""
 
     def __init__(self, problem: Problem, how: RllibHyperparameters):
         self.problem, self.how = problem, how
@@ -302,7 +303,7 @@ class RllibLearner:
         self.done = 0
 
     def train(self) -> Iterator[dict[str, float]]:
-        """Train until the episodes are used; yield metrics after each batch."""
+        """Train for `how.episodes` episodes; yield metrics after each batch."""
         steps, started = self.problem.market.steps - 1, time.monotonic()
         while self.done < self.how.episodes:
             found = self.algorithm.train()
@@ -330,14 +331,14 @@ class RllibLearner:
         for path in reversed(checkpoints(folder)):
             try:
                 self.algorithm.restore_from_path(str(path.resolve()))
-            except Exception as error:  # its upload was interrupted
-                log.warning("the checkpoint %s cannot be read: %s", path.name, error)
+            except Exception as error:  # for example because its upload was interrupted
+                log.warning("could not read the checkpoint %s: %s", path.name, error)
                 continue
             return True
         return False
 
     def policy(self) -> Policy:
-        """Return the learned policy as one of `ppo.py`."""
+        """Return the learned policy."""
         module: Any = self.algorithm.get_module()
         problem = self.problem
         return Policy(module.network, problem.statistics, module.rules, problem.rules.cash)

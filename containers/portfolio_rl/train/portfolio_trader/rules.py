@@ -13,14 +13,14 @@
     }
 
 An order has one leg for each asset: a number of lots from `-largest_order` (sell) to `largest_order` (buy).
-Sales are executed before purchases, in the order of the assets, so sales can pay for purchases. Always
-required: no leg sells more than the account has, a sale's proceeds exceed its fee, and cash covers the
-purchases.
-No constraint forces a trade. The order without a trade is therefore always admissible.
+Sales are executed before purchases, each in the order of the assets, so sales can pay for purchases. It is
+always required that no leg sells more than the account has, that the value of a sale exceeds its fee, and
+that cash covers the purchases. No constraint forces a trade. The order without a trade is therefore always
+admissible.
 
-An order is admissible if and only if each of its prefixes is admissible. A prefix is the sales and the
-first purchases. Sales only add cash and free no cap. Each purchase adds to turnover and to the
-shares of its groups, and reduces cash and, by its fee, the total value. Masks for one leg after the other are
+An order is admissible if and only if each of its prefixes is admissible. A prefix has the order's sales and
+its first purchases. Sales only add cash and free no cap. Each purchase adds to the turnover and to the shares
+of its groups, and reduces cash and, by its fee, the total value. Masks for one leg after the other are
 therefore exact, for any number of assets.
 """
 
@@ -61,7 +61,10 @@ class Asset:
 
 @dataclass(frozen=True)
 class Cap:
-    """No purchase of these assets while (`before`) or if (`after`) their share of the total is above it."""
+    """These assets are not bought if their share of the total value is above `share`.
+
+    The share is checked before the order (`before`), after it (`after`), or at both times (`both`).
+    """
 
     assets: tuple[str, ...]
     share: float
@@ -77,7 +80,10 @@ class Turnover:
 
 @dataclass(frozen=True)
 class CashFloor:
-    """No purchase if cash is less than `dollars` before it (`before`), after it (`after`) or either."""
+    """Nothing is bought if cash is less than `dollars`.
+
+    Cash is checked before the order (`before`), after it (`after`), or at both times (`both`).
+    """
 
     dollars: float
     checked: Checked = "both"
@@ -85,7 +91,7 @@ class CashFloor:
 
 @dataclass(frozen=True)
 class NoTrade:
-    """These assets are not bought, not sold, or neither."""
+    """These assets are not traded on the given sides."""
 
     assets: tuple[str, ...]
     sides: tuple[Literal["buy", "sell"], ...] = ("buy", "sell")
@@ -105,7 +111,10 @@ LONGEST_NAME = 100
 
 
 class Compiled(NamedTuple):
-    """The rules as arrays, for compiled code. N assets, G groups checked before, H groups checked after."""
+    """The rules as arrays, for compiled code.
+
+    There are N assets, G groups of assets with a cap before the order, and H groups with a cap after it.
+    """
 
     largest: int
     lot: Floats
@@ -115,7 +124,7 @@ class Compiled(NamedTuple):
     buy_rate: Floats
     sell_rate: Floats
     buy_allowed: Flags
-    """[N]"""
+    """[N] whether no constraint forbids buying the asset in general."""
     sell_allowed: Flags
     before: Flags
     """[G, N] members of each group with a cap checked before the order."""
@@ -124,9 +133,9 @@ class Compiled(NamedTuple):
     """[H, N] members of each group with a cap checked after the order."""
     after_share: Floats
     cash_before: float
-    """Purchases need this much cash before the order."""
+    """Minimum cash in dollars before an order with purchases."""
     cash_after: float
-    """Purchases leave this much cash."""
+    """Minimum cash in dollars after an order with purchases."""
     turnover: float
     faithful: bool
     """Whether orders are masked and executed as in the AWS sample (`published.py`)."""
@@ -167,7 +176,7 @@ class Rules:
             return np.array([name not in banned for name in self.names], np.bool_)
 
         def floor(moment: str, least: float) -> float:
-            # always a float, because compiled code is specific to one type
+            # always a float, because compiled code is specific to the types of its arguments
             return float(max([least, *(each.dollars for each in floors if each.checked in (moment, "both"))]))
 
         turnovers = [each.share for each in self.constraints if isinstance(each, Turnover)]
@@ -218,7 +227,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the field {shortened(name)!r} is given twice in one object")
+            raise ValueError(f"the field {shortened(name)!r} occurs twice in an object")
         found[name] = value
     return found
 
@@ -236,7 +245,7 @@ def parse(given: Any) -> Rules:
             raise FatalError(f"assets[{index}].name must differ from the other names, got {name!r}")
     listed = _list(given.get("constraints", []), "constraints")
     if len(listed) > MOST_CONSTRAINTS:
-        raise FatalError(f"constraints must be a list of up to {MOST_CONSTRAINTS}, got {len(listed)}")
+        raise FatalError(f"there must be at most {MOST_CONSTRAINTS} constraints, got {len(listed)}")
     return Rules(
         assets,
         tuple(_constraint(row, f"constraints[{index}]", names) for index, row in enumerate(listed)),
@@ -252,8 +261,8 @@ def _asset(row: Any, where: str) -> Asset:
         raise FatalError(f"{where}.name must be a non-empty string, got {_shown(name)}")
     if name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise FatalError(
-            f"{where}.name must have up to {LONGEST_NAME} printable characters and no blank at its ends,"
-            f" got {_shown(name)}"
+            f"{where}.name must have up to {LONGEST_NAME} printable characters and no space at its start or"
+            f" end, got {_shown(name)}"
         )
     return Asset(
         name,
@@ -304,7 +313,7 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def _number(value: Any, where: str, least: float, most: float, above: bool = False) -> float:
-    good = isinstance(value, int | float) and not isinstance(value, bool)  # nan is in no interval
+    good = isinstance(value, int | float) and not isinstance(value, bool)  # NaN is in no interval
     if not good or not (least < value <= most or (value == least and not above)):
         start = "above" if above else "from"
         raise FatalError(
@@ -332,7 +341,7 @@ def _some(value: Any, where: str, allowed: Iterable[str]) -> tuple[Any, ...]:
     for index, each in enumerate(chosen):
         _one(each, f"{where}[{index}]", allowed)
         if each in chosen[:index]:
-            raise FatalError(f"{where}[{index}] must differ from the others, got {_shown(each)}")
+            raise FatalError(f"{where}[{index}] must differ from earlier entries, got {_shown(each)}")
     return tuple(chosen)
 
 

@@ -21,7 +21,7 @@ class Settings(Options):
     variant: str = choice(
         *(name for name, each in VARIANTS.items() if not each.faithful), default="corrected"
     )
-    """`published` has no exported policy, so no job trains it; `benchmarks/portfolio_rl` does."""
+    """`published` is not allowed, because its policy is not exported; `benchmarks/portfolio_rl` trains it."""
     method: str = choice(*METHODS, default="fitted")
     objective: str = choice("mean", "log", "cvar", default="mean")
     """Objective of `ppo`; the other methods maximise the mean."""
@@ -34,20 +34,22 @@ class Settings(Options):
     held_out: int = whole(1000, 1_000_000, default=50_000)
     """Number of held-out episodes for the comparison with the baselines."""
     program: bool = flag(default=False)
-    """Whether to compare also with a dynamic program that knows the mean prices; it takes a minute."""
+    """Whether the policy is also compared with a dynamic program that knows the mean prices. The program
+    takes a minute."""
     test_fraction: float = number(0.05, 0.5, default=0.2)
     """Share of a price history, at its end, that is held out."""
     folds: int = whole(1, 100, default=4)
-    """Number of parts of the held-out end. `fitted` is refitted for each to all prices before it; 1: once."""
+    """Number of parts of the held-out prices. In the walk-forward test, `fitted` is refitted before each part
+    to all earlier prices; 1: no walk-forward test."""
     runners: int = whole(0, 1024, default=0)
-    """Env runners of `rllib` on each host; 0: one for each core."""
+    """Number of env runners of `rllib` on each host; 0: one for each core."""
     recipe: str = choice("ours", "source", default="ours")
-    """Hyperparameters of `rllib`. `source`: those of the AWS sample, for comparison."""
+    """Hyperparameters of `rllib`: `ours`, or `source` for those of the AWS sample, for comparison."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)
-    """Batches of PPO between two checkpoints; 0: none."""
+    """Number of PPO's batches between two checkpoints; 0: no checkpoints."""
     seed: int = whole(0, 2**31 - 1, default=0)
     threads: int = whole(0, 1024, default=0)
-    """Threads of a process; 0: all cores for `fitted`, one for networks, which are too small for more."""
+    """Number of threads; 0: with `fitted` one for each core, otherwise 1, because the networks are small."""
 
     def check(self) -> None:
         """Raise `FatalError` if two hyperparameters contradict each other."""

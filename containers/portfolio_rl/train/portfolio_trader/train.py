@@ -1,4 +1,4 @@
-"""The job: learn a policy, compare it with the baselines on held-out prices, export it with its card.
+"""The job: learn a policy, compare it with the baselines on held-out prices, export it with its model card.
 
 Channels, both optional: `rules` with a file `rules.json` (`rules.py`), and `prices` with a file `prices.csv`
 (`market.read_prices`). Without prices, the variant's price model is used.
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 20_260_101
 EVALUATED = 10_000
-"""Maximum number of held-out episodes for candidate and champion, which run from their exported files."""
-NO_ADVICE = "Made by a demonstration of a method. It is no investment advice."
+"""Maximum number of held-out episodes on which the exported candidate and champion are compared."""
+NO_ADVICE = "This policy demonstrates a method. It is not investment advice."
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Task:
     held_out: Episodes
     faithful: bool = False
     curves: Curves | None = None
-    """The price model, if it is known."""
+    """The price model; None for a user's price history."""
     later: History | None = None
-    """The held-out end of a user's price history, with the `LOOK_BACK` prices before it."""
+    """The held-out end of a user's price history, with the `LOOK_BACK` prices before it; None without one."""
 
     def seen_by(self, card: dict[str, Any]) -> Episodes:
         """Return the held-out episodes, with signals scaled as in the policy's card."""
@@ -75,7 +75,7 @@ def held_out_generator() -> np.random.Generator:
 
 
 def file_of(channels: Path, name: str, file: str) -> Path | None:
-    """Return the file of a channel, None without the channel. Raises `FatalError` for any other content."""
+    """Return the file of a channel; None without the channel. Raises `FatalError` for any other content."""
     folder = channels / name
     if not folder.exists():
         return None
@@ -96,47 +96,45 @@ def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
         return own_task(rules, own_prices, settings)
     if len(rules.assets) != chosen.market.assets:
         raise FatalError(
-            f"rules.json has {len(rules.assets)} assets and variant {chosen.name} has prices of"
-            f" {chosen.market.assets}: give the prices of yours in a channel `prices`"
+            f"rules.json has {len(rules.assets)} assets, but variant {chosen.name} has prices of"
+            f" {chosen.market.assets}: add a channel `prices` with the prices of your assets"
         )
     held_out = chosen.market.draw(held_out_generator(), settings.held_out)
     return Task(chosen.name, rules, chosen.market, held_out, chosen.faithful, chosen.market)
 
 
 def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
-    """Split a price history by time: policy and scales are learned from the first part."""
+    """Return the task for a user's price history, of which the last part is held out."""
     steps = 20
     prices = read_prices(path, rules.names, least=4 * (LOOK_BACK + steps))
     past = prices[: round(len(prices) * (1 - settings.test_fraction))]
     scales = History.scales_of(past)
     if len(prices) - len(past) < 3 * steps - 1:
         raise FatalError(
-            f"{path.name}: the held-out share must have at least {3 * steps - 1} of its {len(prices)} rows,"
-            f" got {len(prices) - len(past)}: fewer say nothing about a policy; give more rows, or a larger"
+            f"{path.name}: the held-out part must have at least {3 * steps - 1} of the {len(prices)} rows,"
+            f" got {len(prices) - len(past)}, too few to measure a policy; give more rows, or a larger"
             " test_fraction"
         )
     needed = values.least_windows(steps) + LOOK_BACK + steps - 1
     if settings.method == "fitted" and settings.mode == "train" and len(past) < needed:
         raise FatalError(
-            f"{path.name}: method fitted needs at least {needed} rows before the held-out share, got"
+            f"{path.name}: method fitted needs at least {needed} rows before the held-out part, got"
             f" {len(past)} of {len(prices)}; give more rows, or a smaller test_fraction"
         )
-    # the first held-out window has signals from training prices, but trades held-out prices only
+    # signals at the first held-out prices need training prices, but only held-out prices are traded
     later = History(prices[len(past) - LOOK_BACK :], scales, steps)
     return Task("own prices", rules, History(past, scales, steps), later.every(), later=later)
 
 
 def run(settings: Settings) -> None:
-    """Train or evaluate. Writes the model and the results; metrics go to the log as `name=value`."""
+    """Train and write the model and the results, or evaluate. Metrics go to the log as `name=value`."""
     settings.check()
     if settings.mode == "evaluate":
         evaluate(settings)
         return
     hosts = sagemaker.cluster()
     if hosts.size > 1 and settings.method != "rllib":
-        raise FatalError(
-            f"method {settings.method} learns on one instance: hosts must be 1, got {hosts.size}"
-        )
+        raise FatalError(f"the number of instances must be 1 with method {settings.method}, got {hosts.size}")
     if not hosts.first:
         from . import cluster
 
@@ -151,20 +149,20 @@ def run(settings: Settings) -> None:
     left_out = {}
     if not enumerable(task.rules):
         left_out = dict.fromkeys(
-            ENUMERATING, f"{too_many(task.rules)}, and this baseline tries at most {MOST_JOINT_ORDERS}"
+            ENUMERATING, f"{too_many(task.rules)}; this baseline can try at most {MOST_JOINT_ORDERS}"
         )
-        log.info("baselines left out: %s: %s", ", ".join(left_out), left_out["random"])
+        log.info("baselines left out: %s; reason: %s", ", ".join(left_out), left_out["random"])
     table, runs, bound = compare(task, learnt, told["greedy_estimated"], settings)
     log.info("validation:value=%.4f", table["policy"]["mean"])
     sagemaker.MODEL.mkdir(parents=True, exist_ok=True)
     if not task.faithful:
-        from .export import export  # here, because evaluations and rejected jobs do not need its imports
+        from .export import export  # imported here, because evaluations and rejected jobs do not need it
 
         export(learnt, task.market.signals, sagemaker.MODEL / POLICY)
     sagemaker.write_json(sagemaker.MODEL / CARD, card(task, settings, table, told, seconds))
     results = {"table": table, "left_out": left_out, "curve": told["curve"], "cpu_seconds": seconds}
     if isinstance(task.market, History) and task.later and "how" in told and settings.folds > 1:
-        log.info("walking forward in %d parts", settings.folds)
+        log.info("walk-forward test in %d parts", settings.folds)
         walked = walk_forward(task.market, task.later, task.rules, settings.seed, told["how"], settings.folds)
         results["walk_forward"] = compared(walked, runs, task.rules, task.overlap)
     sagemaker.write_json(sagemaker.OUTPUT / "results.json", results)
@@ -209,7 +207,7 @@ def check_orders(task: Task, settings: Settings) -> None:
 
 
 def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
-    """Return the policy, and the entries about its training for the card."""
+    """Return the policy, and the entries about its training for the model card."""
     rules = task.rules.compiled(task.faithful)
     generator = np.random.default_rng(settings.seed)
     observed = (
@@ -238,7 +236,7 @@ class Recorder:
     """Recorder of the learning curve, also for TensorBoard."""
 
     def __init__(self, curve: list[dict[str, float]]):
-        from tensorboardX import SummaryWriter  # here, because `fitted` has no curve
+        from tensorboardX import SummaryWriter  # imported here, because `fitted` has no curve
 
         self.curve = curve
         self.writer = SummaryWriter(str(_made(sagemaker.OUTPUT) / "tensorboard"))
@@ -250,7 +248,7 @@ class Recorder:
 
 
 def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    import torch  # here, because `fitted` does not need it
+    import torch  # imported here, because `fitted` does not need it
 
     from . import ppo
 
@@ -270,7 +268,7 @@ def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dic
     kept = sagemaker.CHECKPOINTS / "ppo.pt"
     if kept.exists():
         learner.restore(torch.load(kept, weights_only=False))
-        log.info("continuing after %d episodes", learner.done)
+        log.info("continuing after %d episodes of an interrupted training", learner.done)
     recorder = Recorder(told["curve"])
     for number, found in enumerate(learner.train(), start=1):
         recorder.add(found)
@@ -310,7 +308,7 @@ def _rllib(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, d
                 recorder.add(found)
                 log.info("train:value=%.4f episodes=%d", found["mean_final_value"], learner.done)
                 if missing := cluster.lost(hosts):
-                    log.warning("the nodes of %s were lost; the others go on", ", ".join(missing))
+                    log.warning("the Ray nodes of %s are lost; the other hosts continue", ", ".join(missing))
                 if stop.wanted or (settings.checkpoint_every and number % settings.checkpoint_every == 0):
                     learner.save(kept)
                 stop.check()
@@ -327,8 +325,8 @@ def compare(
 ) -> tuple[dict[str, Any], values.Run, values.Doubles]:
     """Run the policy and the baselines on the held-out episodes.
 
-    Returns a table, the policy's run, and the final values, [E] dollars, of the better of the baselines that
-    know the mean prices; an empty array if there are no such baselines.
+    Returns a table, the policy's run, and the final values, [E] dollars, of the best baseline that knows the
+    mean prices; an empty array if there is no such baseline.
     """
     rules = task.rules.compiled(task.faithful)
     others: dict[str, Callable[..., Any]] = {"hold": baselines.Hold()}
@@ -344,7 +342,7 @@ def compare(
     if task.curves is not None and enumerable(task.rules):
         known["greedy on known means"] = values.greedy(task.curves.means, rules)
         if settings.program:
-            log.info("solving the dynamic program with known means")
+            log.info("solving the dynamic program that knows the mean prices")
             known["dynamic program on known means"] = values.program(task.curves, rules, task.rules.cash)
     others |= {name: values.Maximiser(each, rules) for name, each in known.items()}
     ours = values.run(policy, task.held_out, rules, task.rules.cash)
@@ -392,7 +390,7 @@ def card(
 def evaluate(settings: Settings) -> None:
     """Compare the models of two channels on the same held-out prices.
 
-    If the champion was trained on another problem, the log has `comparable:value=0` instead.
+    If the champion was trained on another problem, the log has `comparable:value=0` instead of its value.
     """
     task = task_of(settings)
     rules = task.rules.compiled()
@@ -425,7 +423,7 @@ def _unpacked(side: str, folder: Path) -> Path:
     try:
         unpack(archive, folder)
     except ArchiveError as error:
-        raise FatalError(f"the {side}'s model.tar.gz must be a whole archive: {error}") from None
+        raise FatalError(f"could not unpack the {side}'s model.tar.gz: {error}") from None
     return folder
 
 

@@ -1,15 +1,15 @@
-"""Policies that take the order of the highest value, over all admissible orders.
+"""Policies that choose the order with the highest value among all admissible orders.
 
 The value of an order is a polynomial in the account's state after it (a post-decision value, Powell,
 Approximate Dynamic Programming, 2nd ed., chapter 4), one polynomial for each decision. Its variables are the
-holding of each asset, cash, and the signals of the time. If prices of different times are independent, as in
-the problem of the AWS sample, there are no signals, and holdings are in lots. On a price history, holdings
+holding of each asset, cash, and the signals at the decision. If prices of different steps are independent, as
+in the problem of the AWS sample, there are no signals, and holdings are in lots. On a price history, holdings
 are in dollars.
 
 - `greedy`: degree 1, with the mean of the next price as the value of a unit: the best order if everything
   were sold at the next prices, without fees. The means are known, or estimated from observed episodes.
-- `fitted`: value iteration, backward from the last decision, on observed episodes only. On many episodes
-  drawn from known curves it is the stochastic dynamic program for comparison.
+- `fitted`: value iteration, backward from the last decision, on observed episodes only. With many episodes
+  drawn from known curves, it estimates the stochastic dynamic program (`program`), for comparison.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ LOTS_UNIT = 10.0
 
 
 def monomials(variables: int, degree: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return int64 [F, 2]: each monomial as an earlier one and the variable that it is multiplied by.
+    """Return int64 [F, 2]: for each monomial the row of an earlier monomial, and the variable that it is
+    multiplied by.
 
     Row 0 is the constant.
     """
@@ -53,7 +54,7 @@ class Values:
     """A polynomial for each decision."""
 
     weights: Doubles
-    """[S, F] dollars"""
+    """[S, F] dollars, for S decisions and F monomials"""
     degree: int
     signals: int = 0
     """Number of signals per step, Z. With signals, holdings enter in dollars, otherwise in lots."""
@@ -92,9 +93,9 @@ def best_orders(
     """Write each account's best admissible order into `actions` [E, N], and its value into `values` [E].
 
     :param weights: [F] of this decision
-    :param unit: [E, N] of `units`
+    :param unit: [E, N] from `units`
     :param signals: [E, Z]
-    :param size: at least as many as there are admissible orders
+    :param size: at least the number of admissible orders
     """
     assets = lots.shape[1]
     orders = np.empty((size, assets), np.int8)
@@ -141,19 +142,19 @@ class Run:
     """The trades and values of a policy on given prices; E episodes, S decisions, N assets."""
 
     final: Doubles
-    """[E] dollars"""
+    """[E] total value at the end, in dollars"""
     values: Doubles
-    """[E, S + 1] total value at each time, in dollars"""
+    """[E, S + 1] total value at each step, in dollars"""
     lots: np.ndarray[Any, np.dtype[np.int32]]
-    """[E, S + 1, N] before the decision of that time"""
+    """[E, S + 1, N] lots held before the decision of each step"""
     cash: Doubles
-    """[E, S + 1]"""
+    """[E, S + 1] dollars before the decision of each step"""
     actions: np.ndarray[Any, np.dtype[np.int8]]
-    """[E, S, N]"""
+    """[E, S, N] orders in lots"""
     fees: Doubles
-    """[E] dollars"""
+    """[E] fees of the episode, in dollars"""
     traded: Doubles
-    """[E] dollars"""
+    """[E] value traded in the episode, in dollars"""
 
 
 def run(policy: Any, episodes: Episodes, rules: Compiled, cash: float) -> Run:
@@ -184,7 +185,7 @@ def run(policy: Any, episodes: Episodes, rules: Compiled, cash: float) -> Run:
 
 
 class Maximiser:
-    """The policy of a value function: at each decision, the admissible order of the highest value."""
+    """The policy of a value function: at each decision, the admissible order with the highest value."""
 
     def __init__(self, values: Values, rules: Compiled):
         self.values, self.rules = values, rules
@@ -225,13 +226,13 @@ LEAST_IN_A_PART = 500
 
 
 def in_parts(work: Callable[[int, int], None], count: int) -> None:
-    """Call `work(begin, end)` until all of 0 to `count` is done, on as many threads as numba may use."""
+    """Call `work(begin, end)` for parts that cover 0 to `count`, on at most as many threads as numba uses."""
     threads = max(1, min(config.NUMBA_NUM_THREADS, count // LEAST_IN_A_PART))
     if threads == 1:
         work(0, count)
         return
     ends = [count * part // threads for part in range(threads + 1)]
-    for _ in _threads().map(work, ends, ends[1:]):  # raises the exception of a part
+    for _ in _threads().map(work, ends, ends[1:]):  # raises an exception of `work`
         pass
 
 
@@ -241,7 +242,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def greedy(means: Doubles, rules: Compiled) -> Values:
-    """Return the value of each unit as the mean of its next price.
+    """Return values in which each unit is worth the mean of its next price.
 
     :param means: [T, N] dollars
     """
@@ -258,11 +259,11 @@ class Fitting:
 
     degree: int = 3
     states: int = 4000
-    """Number of accounts at each decision to which a polynomial is fitted."""
+    """Number of accounts to which the polynomial of each decision is fitted."""
     draws: int = 8
     """Number of next prices over which the value of an account is averaged, in the last pass."""
     passes: int = 2
-    """Backward passes. Each uses the accounts that the previous pass's policy visits."""
+    """Number of backward passes. Each uses the accounts that the policy of the pass before it visits."""
     random: float = 0.3
     """Share of random orders, so that the fit also covers accounts that the policy does not visit."""
     ridge: float = 1e-6
@@ -273,9 +274,9 @@ class Fitting:
 
 FEWER_DRAWS, LEAST_DRAWS = 4, 2
 """Divisor and minimum of `draws` in the passes before the last one, which only determine the visited
-accounts. With a single draw, the published problem lost its gain over greedy."""
+accounts. With a single draw, the policy for the variant `published` lost its gain over `greedy`."""
 MOST_STATES = 10
-"""Maximum number of accounts per observed episode. More would not add information."""
+"""Maximum number of accounts per observed episode. More accounts would not add information."""
 
 
 def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fitting | None = None) -> Values:
@@ -292,7 +293,7 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
     if signals:
         present[1 : assets + 2] = CASH_UNIT  # holdings and cash, all in dollars
     for left in reversed(range(how.passes)):
-        # without signals, prices are independent, so the next ones are drawn from any episode
+        # without signals, prices of different steps are independent: the next prices may be any episode's
         draws = max(LEAST_DRAWS, how.draws // FEWER_DRAWS) if left else how.draws
         draws = 1 if signals else min(draws, how.draws)
         policy = Exploring(Maximiser(found, rules), how.random, generator)
@@ -301,10 +302,7 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
         found = Values(np.zeros((steps - 1, len(present))), how.degree, signals)
         ahead = Maximiser(found, rules)
         for step in reversed(range(steps - 1)):
-            lots, money = (
-                met.lots[:, step + 1],
-                met.cash[:, step + 1],
-            )  # after the order at `step`
+            lots, money = met.lots[:, step + 1], met.cash[:, step + 1]  # after the order at `step`
             following = np.repeat(rows, draws) if signals else generator.integers(count, size=states * draws)
             targets = _following_values(
                 ahead, step + 1, np.repeat(lots, draws, axis=0), np.repeat(money, draws), observed, following
@@ -325,9 +323,9 @@ PROGRAM_SEED = 1_000_003
 def program(market: Curves, rules: Compiled, cash: float) -> Values:
     """Return the dynamic program that knows the price curves, for comparison.
 
-    Value iteration on episodes drawn from the curves: at each decision a cubic in lots and cash is fitted to
-    16,000 accounts, each the mean over 16 draws of the next prices. It is an estimate: with strict rules,
-    greedy orders may be as good.
+    It is value iteration on episodes drawn from the curves: at each decision a cubic in lots and cash is
+    fitted to the values of 16,000 accounts, each the mean over 16 draws of the next prices. It is an
+    estimate: with strict rules, greedy orders may be as good.
 
     :param cash: dollars at the start of an episode
     """
@@ -343,17 +341,17 @@ CANDIDATES = (
 HISTORY_CANDIDATES = tuple(
     Fitting(degree=2, states=6000, random=0.1, ridge=ridge) for ridge in (1e-3, 1e-2, 1e-1)
 )
-"""The same for a price history. A cubic has too many terms for the few prices of a history: on planted
-signals it earned less than a quadratic."""
+"""Hyperparameters that `selected` chooses from for a price history. A cubic has too many terms for the few
+prices of a history: on synthetic prices with a known signal it earned less than a quadratic."""
 VALIDATION_EPISODES = 5000
 FITTED_SHARE = 2 / 3
 """Share of the observed episodes to which `selected` fits each candidate."""
 
 
 def least_windows(steps: int) -> int:
-    """Return the number of windows of a history that `selected` needs.
+    """Return the minimum number of windows of a history for `selected`.
 
-    It omits windows that overlap the first part; `steps` windows of the last third must remain.
+    `selected` omits windows that overlap the first two thirds; `steps` windows of the last third must remain.
     """
     count = 1
     while count - round(count * FITTED_SHARE) < 2 * steps:
@@ -373,7 +371,7 @@ def selected(
     Each candidate is fitted to the first two thirds of the episodes, in order of time, and trades on the
     rest. The best one is then fitted to all of them. Returns its values and its hyperparameters.
 
-    :param candidates: without any, `CANDIDATES` or, with signals, `HISTORY_CANDIDATES`
+    :param candidates: default: `CANDIDATES` or, with signals, `HISTORY_CANDIDATES`
     """
     count, steps, _ = observed.prices.shape
     cut = round(count * FITTED_SHARE)
@@ -381,7 +379,7 @@ def selected(
     first = Episodes(observed.prices[:cut], observed.signals[:cut])
     if observed.signals.shape[2]:  # windows of a history: those that overlap the first part are omitted
         if count < least_windows(steps):
-            raise ValueError(f"at least {least_windows(steps)} windows are needed, got {count}")
+            raise ValueError(f"the history must have at least {least_windows(steps)} windows, got {count}")
         cut += steps
         rest = Episodes(observed.prices[cut:], observed.signals[cut:])
     else:
@@ -395,9 +393,12 @@ def selected(
 
 
 def recombined(prices: Any, count: int, generator: np.random.Generator) -> Episodes:
-    """Return `count` episodes that take the prices of each time from a random observed episode, [E, T, N].
+    """Return `count` episodes that take the prices of each step from a random observed episode.
 
-    Valid for independent times only: then these episodes are as likely as the observed ones.
+    This is valid only if the prices of different steps are independent: then these episodes are as likely as
+    the observed ones.
+
+    :param prices: [E, T, N] of the observed episodes
     """
     rows = generator.integers(len(prices), size=(count, prices.shape[1]))
     mixed = prices[rows, np.arange(prices.shape[1])]
@@ -442,7 +443,7 @@ def regress(x: Doubles, y: Doubles, ridge: float) -> Doubles:
 
 
 class Exploring:
-    """A policy that replaces a share of another policy's orders by random admissible ones."""
+    """A policy that replaces a share of another policy's orders with random admissible orders."""
 
     def __init__(self, policy: Maximiser, share: float, generator: np.random.Generator):
         self.policy, self.share, self.generator = policy, share, generator

@@ -1,4 +1,4 @@
-"""The variants of the problem by name: rules, prices, and accounting."""
+"""The variants of the AWS sample's problem by name: rules, prices, and accounting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASSETS = (
 
 CORRECTED = Rules(
     ASSETS,
-    (  # C1, no short sales, always holds
+    (  # C1 to C4 are the sample's constraints; C1, no short sales, always holds
         Cap(("3",), 1 / 3, "before"),  # C2
         Cap(("2",), 2 / 3, "before"),  # C3
         CashFloor(1, "before"),  # C4

@@ -1,4 +1,5 @@
-"""Walk-forward evaluation: value iteration is refitted for each part of a history, on earlier prices."""
+"""Walk-forward test: value iteration is refitted before each part of the held-out prices, to all earlier
+prices."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def walk_forward(past: History, later: History, rules: Rules, seed: int, how: Fi
     Policy and scales of a part are fitted to all prices before the part.
 
     :param later: begins with the last `LOOK_BACK` prices of `past`
-    :param how: hyperparameters, chosen on the past
+    :param how: hyperparameters, chosen on `past`
     """
     compiled, steps = rules.compiled(), later.steps
     prices = np.concatenate([past.prices, later.prices[LOOK_BACK:]])
@@ -37,7 +38,11 @@ def walk_forward(past: History, later: History, rules: Rules, seed: int, how: Fi
 
 
 def compared(walked: Run, once: Run, rules: Rules, overlap: int) -> dict[str, Any]:
-    """Return value and risk, and the paired gains over holding cash and over a policy fitted once."""
+    """Return the value and risk of `walked`, and its paired gains over holding cash and over `once`.
+
+    :param walked: run of the policies that are refitted before each part
+    :param once: run of the policy that is fitted once
+    """
     cash = np.full_like(walked.final, rules.cash)
     return {
         "summary": measures.summary(walked, rules.cash, overlap),

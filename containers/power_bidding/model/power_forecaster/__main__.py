@@ -1,4 +1,4 @@
-"""The commands of the image: `train`, `evaluate` and `serve` as SageMaker starts it, and `backtest`."""
+"""The commands of the image: `train`, `evaluate` and `serve`, which SageMaker runs, and `backtest`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _train(_: list[str]) -> int:
 
     settings = Settings.read(sagemaker.hyperparameters())
 
-    from .train import run  # here, because the import of TensorFlow takes seconds
+    from .train import run  # after the check of the settings, because importing TensorFlow takes seconds
 
     run(settings)
     return 0
@@ -54,11 +54,14 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
+    """Run a command and return its exit code.
+
+    A failure's reason is in the last line of the log, and in the file that SageMaker reads it from.
+    """
     if not arguments or arguments[0] not in COMMANDS:
         print(f"usage: python -m power_forecaster {'|'.join(COMMANDS)} ...", file=sys.stderr)  # noqa: T201
         return 2
-    # before the libraries are imported; models of this size are slower with more threads
+    # set before numerical libraries are imported; models of this size are slower with more threads
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     log_to_stdout("power_forecaster")

@@ -1,4 +1,7 @@
-"""The HTTP API of SageMaker hosting, `/ping` and `/invocations`: a history in, offers out. See the README."""
+"""The HTTP API of SageMaker hosting, `/ping` and `/invocations`: returns offers for a price history.
+
+The README of the image `power_bidding/serve` describes request and response.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ log = logging.getLogger(__name__)
 
 def application(trained: Trained) -> Flask:
     app = Flask(__name__)
-    one = threading.Lock()  # one request at a time: on one core, two would both take twice as long
+    one = threading.Lock()  # one request at a time: on one core, two at a time would each take twice as long
     app.config["MAX_CONTENT_LENGTH"] = LARGEST
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests of web pages. Browsers add these headers to them; SageMaker forwards neither."""
+        """Reject requests from web pages, to which browsers add these headers. SageMaker forwards neither."""
         if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
-            return _answer(403, {"error": "web pages are not answered"})
+            return _answer(403, {"error": "requests from web pages are not allowed"})
         return None
 
     @app.get("/ping")
@@ -52,8 +55,8 @@ def application(trained: Trained) -> Flask:
         except RequestError as error:
             return _answer(400, {"error": str(error)})
         except (OptimizationError, OfferError) as error:
-            log.error("no offers: %s", scrub(error))
-            return _answer(422, {"error": f"no offers: {error}"})
+            log.error("could not make offers: %s", scrub(error))
+            return _answer(422, {"error": f"could not make offers: {error}"})
 
     @app.errorhandler(413)
     def too_large(_: Exception) -> Response:
@@ -68,11 +71,11 @@ def _document(body: bytes) -> Any:
     except ValueError as error:
         raise RequestError(f"the body must be JSON: {error}") from None
     except RecursionError:
-        raise RequestError("the body must be JSON of a few levels, got too many") from None
+        raise RequestError("the body must be JSON with fewer levels of nesting") from None
 
 
 def _integer(digits: str) -> int | float:
-    """Return an integer; infinity if it exceeds a double, which the check of its field rejects."""
+    """Return an integer, or infinity if it exceeds a double. The check of the field rejects infinity."""
     return int(digits) if len(digits) < 300 else float(digits)
 
 

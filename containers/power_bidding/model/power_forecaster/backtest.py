@@ -2,7 +2,7 @@
 
     python -m power_forecaster backtest --history 2021.csv --evaluate 2022.csv --zone America/Chicago
 
-Models are refitted during the backtest, as in production, to the days before the day that they forecast.
+As in production, models are refitted during the backtest, always to days before those that they forecast.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 COMBINED = "combination"
 DECIDED = ", decision loss"
-"""Suffix of the results for the network trained by the decision loss."""
+"""Suffix of the names of forecasts that use a network trained with the decision loss."""
 
 
 def main(arguments: list[str]) -> int:
@@ -53,19 +53,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="python -m power_forecaster backtest", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--history", type=Path, required=True, metavar="FILE", help="CSV of the hours before")
+    add("--history", type=Path, required=True, metavar="FILE", help="CSV of the hours before --evaluate")
     add("--evaluate", type=Path, required=True, metavar="FILE", help="CSV of the hours to schedule")
-    add("--price", metavar="COLUMN", help="of the price, where its name does not begin with price or lmp")
-    add("--zone", default="UTC", help="time zone of the market's days (UTC)")
-    add("--asset", type=Path, metavar="FILE", help="TOML with the asset's power, energy, ...")
-    add("--seeds", type=int, default=1, help="that results are the mean of (1)")
-    add("--decision-loss", action="store_true", help="compare a network trained by the decision loss as well")
-    add("--json", type=Path, required=True, metavar="FILE", help="where the results go")
+    add("--price", metavar="COLUMN", help="default: the only column whose name begins with price or lmp")
+    add("--zone", default="UTC", help="time zone of the market's days (default: UTC)")
+    add("--asset", type=Path, metavar="FILE", help="TOML with the asset's fields, such as power, energy")
+    add("--seeds", type=int, default=1, help="number of seeds to average over (default: 1)")
+    add("--decision-loss", action="store_true", help="add a network trained with the decision loss")
+    add("--json", type=Path, required=True, metavar="FILE", help="file for the results")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the results. Raises `FatalError` that names the error in a file or an option."""
+    """Return the results. Raises `FatalError` for an invalid file or option."""
     zone, (asset, terms) = _zone(options.zone), read_asset(options.asset)
     if options.seeds < 1:
         raise FatalError(f"--seeds must be a whole number from 1, got {options.seeds}")
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         )
     runs, sold, found = [], [], {}
     for seed in range(options.seeds):
-        log.info("seed %d: %d market days", seed, end - begin)
+        log.info("seed %d: backtest of %d market days", seed, end - begin)
         decided = asset if options.decision_loss else None
         found = forecasts(Panel.of(history), int(begin), int(end), seed, decided)
         runs.append(evaluated(history, asset, int(begin), int(end), found))
@@ -104,14 +104,16 @@ def evaluated(
 def forecasts(
     panel: Panel, begin: int, end: int, seed: int, asset: Asset | None = None
 ) -> dict[str, Doubles]:
-    """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars; other days may be NaN.
+    """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars per MWh.
 
-    :param asset: add results of a network trained by this asset's decision loss; None: without
+    Other days may be NaN.
+
+    :param asset: add forecasts of a network trained with this asset's decision loss; None: do not add them
     """
 
     def walked(family: day_ahead.Family) -> Doubles:
         found = day_ahead.walk(panel, family, max(0, begin - day_ahead.TRAILING), end).forecasts
-        log.info("  %s: done", family.name)
+        log.info("  forecasts made: %s", family.name)
         return found
 
     found = naive.naive(panel.prices)
@@ -128,8 +130,8 @@ def forecasts(
 def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str, Any]:
     """Return revenue and capture of each forecast, and the difference to the best naive one.
 
-    Means over seeds. Days without a price are omitted. `decision_loss_gain`, if measured, is the capture
-    with the decision loss minus the capture without it.
+    Revenues are means over seeds. Days on which a price or a forecast is missing are omitted.
+    `decision_loss_gain`, if measured, is the capture with the decision loss minus the capture without it.
     """
     dollars = {name: np.mean([each[name].dollars for each in runs], axis=0) for name in runs[0]}
     foresight = runs[0][COMBINED].foresight
@@ -169,7 +171,7 @@ def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str,
 def read_asset(path: Path | None) -> tuple[Asset, Regulation | None]:
     """Read an asset from TOML, with its regulation terms if there is a table `[regulation]`.
 
-    Missing fields get their defaults. Raises `FatalError`.
+    Missing fields get their defaults. Raises `FatalError` if the file is invalid.
     """
     if path is None:
         return Asset(), None

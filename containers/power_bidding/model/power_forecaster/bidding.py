@@ -36,10 +36,12 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
     if day is not None:
         until = max(until, day_begin(day + 1, zone))
         if not request.now < day_begin(day, zone) <= request.hour + 3 * 24:
-            raise RequestError("day_ahead must be a market day that begins after now, in at most 3 days")
+            raise RequestError(
+                "day_ahead must be a market day that begins after now, and at most 3 days after hour"
+            )
     found = outlook(trained.locations[request.location][SERVED], request, until)
     if day is not None and day_begin(day, zone) < found.published:
-        raise RequestError("day_ahead must be a market day whose prices history.price does not have")
+        raise RequestError("day_ahead must be a market day without prices in history.price")
     asset = request.asset
 
     begin = day_begin(day, zone) if day is not None else request.hour
@@ -87,7 +89,7 @@ def _day_ahead(
     prices = found.between(begin, end)
     if request.mode == MANAGED_CURVES:
         curves = [price_taker(asset, 0.0, market)] * (end - begin)
-    else:  # curves that are cleared hour by hour might sell the same energy twice
+    else:  # no curves with prices: cleared hour by hour, they might sell the same energy twice
         schedule = Scheduler(asset, end - begin).solve(prices, level, before=before)
         curves = [self_scheduled(mw, market) for mw in deliverable(asset, schedule.net, level, market)]
     return [
@@ -96,28 +98,31 @@ def _day_ahead(
 
 
 def _policy(request: Request, found: Outlook) -> str:
-    """Return the real-time policy of hour T."""
+    """Return the real-time policy for the request's hour."""
     if request.mode == SELF_SCHEDULE:
         return selection.ROLLING
     return selection.policy_of(request, found) if request.real_time_policy == SELECTED else CURVE
 
 
 def _of_the_day(request: Request, found: Outlook) -> float:
-    """Return the MW of hour T in the best schedule of the rest of its market day, by day-ahead prices."""
+    """Return the MW of the request's hour in the best schedule for the rest of its market day.
+
+    The schedule is made with day-ahead prices.
+    """
     zone = found.history.zone
     prices = found.between(request.hour, day_begin(day_of(request.hour, zone) + 1, zone))
     return float(Scheduler(request.asset, len(prices)).solve(prices, request.level).net[0])
 
 
 def _fixed(request: Request, mw: float, awards: Doubles) -> Curve:
-    """Return the curve of hour T with the same MW at every price: the award if there is one."""
+    """Return a curve for the request's hour with the same MW at every price: the award, otherwise `mw`."""
     least, most = reach(request.asset, request.level)
     mw = float(awards[0]) if np.isfinite(awards[0]) else mw
     return self_scheduled(min(max(mw, least), most), request.market)
 
 
 def _curve(request: Request, expected: RealTime, awards: Doubles) -> Curve:
-    """Return the curve of hour T by the value of the energy in store."""
+    """Return the curve for the request's hour that is based on the value of the stored energy."""
     asset, market = request.asset, request.market
     least, most = reach(asset, request.level)
     found = real_time.curve(
@@ -176,5 +181,5 @@ def _sent(segments: Curve, request: Request) -> list[list[float]]:
 
 def _rounded(values: Doubles, digits: int) -> list[float]:
     if not np.isfinite(values).all():
-        raise RequestError("history must have values of which a forecast can be made")
+        raise RequestError("history must have enough values for a forecast")
     return np.round(values, digits).tolist()

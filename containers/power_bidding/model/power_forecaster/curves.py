@@ -1,8 +1,8 @@
 """Bid curves: output in MW that increases with the price, with a maximum number of segments.
 
-A curve is a list of segments (MW, dollars per MWh), both increasing. At a price the asset's output is the MW
-of the last segment whose price is at most that price, and below the first price that of the first segment. MW
-below zero charge the store.
+A curve is a list of segments (MW, dollars per MWh), both increasing. At a clearing price, the asset's output
+is the MW of the last segment whose price is at most the clearing price; if there is none, it is the MW of the
+first segment. Negative MW charge the store.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from .storage import Asset
 Curve = list[tuple[float, float]]
 
 MARGIN = 0.05
-"""Share of the water value by which a trade must be better than the later use of the energy. The best of 0,
-0.05 and 0.1 on NYISO's prices of 2018."""
+"""Minimum advantage of a trade over later use of the energy, as a share of the water value.
+
+Of 0, 0.05 and 0.1, this value earned most on NYISO's prices of 2018."""
 
 CENT = 0.01
 _ROUNDING = 1e-9
@@ -27,15 +28,15 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Terms:
-    """Terms of a market for curves."""
+    """A market's rules for curves."""
 
     floor: float
-    """Dollars per MWh"""
+    """Lowest price of a segment, in dollars per MWh"""
     cap: float
-    """Dollars per MWh"""
+    """Highest price of a segment, in dollars per MWh"""
     most_segments: int = 10
     least_mw: float = 0.1
-    """Smallest step of the output"""
+    """Step of the output; also its smallest absolute value, apart from 0"""
 
 
 def mw_at(curve: Curve, price: float) -> float:
@@ -51,7 +52,7 @@ def fixed(mw: float, floor: float) -> Curve:
 def water_value_curve(
     asset: Asset, value: Callable[[float], float], level: float, least: float, most: float, terms: Terms
 ) -> Curve:
-    """Return the curve that trades each block of energy if the price is better than its later use.
+    """Return the curve that trades a block of energy if the price is better than the value of later use.
 
     :param value: returns the value in dollars of one more MWh stored after the hour, at a level in MWh
     :param level: stored MWh after the hour if nothing is traded
@@ -88,13 +89,13 @@ def level_after(asset: Asset, level: float, mw: float) -> float:
 
 
 def least_sale(asset: Asset, charge: float) -> float:
-    """Return the lowest price in whole cents at which selling energy charged at `charge` is profitable."""
+    """Return the lowest price, in whole cents, at which energy bought for `charge` sells at a profit."""
     losses = asset.charge_efficiency * asset.discharge_efficiency
     return _down(max(charge, charge / losses)) + CENT
 
 
 def _within(first: float, moves: Curve, terms: Terms) -> Curve:
-    """Return the curve that begins with `first` MW at the floor and makes the moves at their prices."""
+    """Return the curve that begins with `first` MW at the floor and continues with `moves` up to the cap."""
     curve = [(first, terms.floor)]
     for mw, price in moves:
         if price <= terms.floor:
@@ -105,7 +106,7 @@ def _within(first: float, moves: Curve, terms: Terms) -> Curve:
 
 
 def _blocks(begin: float, end: float, most: int, step: float) -> list[float]:
-    """Return at most `most` + 1 MW from `begin` to `end`, evenly in whole steps."""
+    """Return up to `most` + 1 values in MW from `begin` to `end`, evenly spaced in whole steps."""
     steps = round(abs(end - begin) / step)
     count = min(most, steps)
     sign = 1 if end > begin else -1

@@ -1,4 +1,4 @@
-"""Day-ahead forecasts: families of models, each fitted to the days before, and their combination.
+"""Day-ahead forecasts: families of models, each fitted to earlier days, and their combination.
 
 There is no look-ahead: a forecast for day D uses prices before D, feeds before D-1, and an external forecast
 for D that was available when the bids for D were due.
@@ -19,15 +19,16 @@ from .models import BOOSTED, EXTERNAL, RECURRENT, External, Model, blended, line
 from .panel import LEAST, WINDOW, Panel
 
 TRAILING, PRIOR = 91, 30.0
-"""Number of days on which the weights of the families are learned, and weight of the prior of equal weights
-in days.
+"""Number of past days from which the families' weights are learned, and weight, in days, of the prior that
+all weights are equal.
 
-The best of 12 pairs on ERCOT's prices of 2021 at three hubs; the capture of all 12 was within .002."""
+Of 12 pairs, this one had the highest capture on ERCOT's prices of 2021 at three hubs; the captures of all 12
+were within .002."""
 LEAST_TRAILING = 14
 TREES_EVERY, NETWORK_EVERY = 7, 28
-"""Days between two fits in a backtest. More fits of the network had no gain on the prices of 2021."""
+"""Days between two fits in a backtest. Fitting the network more often did not help on the prices of 2021."""
 EPOCHS = 15
-"""Epochs of the network. More had no gain on the prices of 2021."""
+"""Training epochs of the network. More epochs did not help on the prices of 2021."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Family:
     every: int
     """Days between two fits"""
     fit: Callable[[Panel, int], Model]
-    """Fits the model to the days of a panel before a day"""
+    """Returns a model fitted to the days of a panel before the day with a given index"""
 
 
 def families(
@@ -48,7 +49,7 @@ def families(
     network_every: int = NETWORK_EVERY,
     epochs: int = EPOCHS,
 ) -> list[Family]:
-    """Return the families for a panel."""
+    """Return the families for a panel, with an external forecast only if the panel has one."""
 
     def unfitted(model: Model) -> Callable[[Panel, int], Model]:
         return lambda *_: model
@@ -66,13 +67,13 @@ class Walk:
     """A family's forecasts, each by a model that was fitted to earlier days."""
 
     forecasts: Doubles
-    """[D, 24] dollars; other days are NaN"""
+    """[D, 24] dollars per MWh; NaN on days that are not forecast"""
     models: dict[int, Model]
     """Models by day; each was fitted to the days before its day"""
 
 
 def walk(panel: Panel, family: Family, begin: int, end: int) -> Walk:
-    """Forecast the days `begin` to `end`, and refit the models meanwhile."""
+    """Forecast the days `begin` to `end`, and refit the model every `family.every` days."""
     found, models = np.full_like(panel.prices, np.nan), {}
     for first in range(max(begin, LEAST), end, family.every):
         last = min(first + family.every, end)
@@ -91,8 +92,8 @@ def shares(
 ) -> dict[str, float]:
     """Return the weights of the families for a day, learned on the days before it.
 
-    A family gets no weight if it has no forecast for the day, or too few before it. Without enough days, the
-    weights of the other families are equal.
+    A family gets no weight if it has no forecast for the day, or too few before it. If the other families
+    have fewer than `LEAST_TRAILING` days in common, their weights are equal.
 
     :param at: the day for which forecasts must exist; None: `day`
     """
@@ -116,7 +117,7 @@ def shares(
 
 
 def combined(panel: Panel, forecasts: dict[str, Doubles], begin: int, end: int) -> Doubles:
-    """Return the combination of the families' forecasts for the days `begin` to `end`, [D, 24] dollars.
+    """Return the combined forecasts for the days `begin` to `end`, [D, 24] dollars per MWh.
 
     The weights for a day are learned on the days before it. Other days are NaN.
     """

@@ -17,7 +17,7 @@ from .scale import Scale
 from .storage import Asset, Scheduler
 
 ROUNDING = 1e-6
-"""Regrets below this, in dollars, count as solver rounding."""
+"""A loss of at most this many dollars counts as a rounding error of the solver, so as 0."""
 STEEPEST = 20.0
 """Maximum gradient norm of a day in training. At ERCOT's hubs 8 is typical; after the storm of February 2021
 it reached 2,000."""
@@ -34,7 +34,7 @@ class DecisionLoss:
         """Solve for the optimal schedules of the true prices.
 
         :param prices: [D, 24] dollars per MWh
-        :param scale: of the forecasts
+        :param scale: the scale of the forecasts
         Raises `storage.OptimizationError`.
         """
         self._prices, self._scale, self._asset = prices, scale, asset
@@ -55,9 +55,8 @@ class DecisionLoss:
         for row, day in enumerate(days):
             best, other = self._best[day], self._scheduler.solve(mirrored[row])
             loss = other.profit(mirrored[row], self._asset) - best.profit(mirrored[row], self._asset)
-            if (
-                loss > ROUNDING
-            ):  # at the minimum 0 is a subgradient, whichever optimal schedule the solver returns
+            # at the minimum, 0 is a subgradient, whichever optimal schedule the solver returns
+            if loss > ROUNDING:
                 losses[row] = loss
                 gradients[row] = 2 * (other.net - best.net)
         # the derivative of Scale.prices: width * cosh(scaled)

@@ -1,4 +1,4 @@
-"""A convex combination of forecasts, with weights learned on the days before."""
+"""A convex combination of forecasts, with weights learned on earlier days."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from scipy.optimize import nnls
 from .history import Doubles
 
 SUM_TO_ONE = 1e3
-"""Weight of the row that makes the weights sum to 1, relative to the size of the errors."""
+"""Factor of the least-squares row that makes the weights sum to 1, relative to the size of the errors."""
 
 
 def weights(forecasts: Doubles, actual: Doubles, prior: float) -> Doubles:
     """Return the weights [K] that minimize the squared error; they are at least 0 and their sum is 1.
 
-    A schedule depends on the shape of a day's prices, so the mean of the day is subtracted from its errors
-    (Bates and Granger, 1969, for the combination; Stein-type shrinkage towards equal weights).
+    A schedule depends on the shape of a day's prices, not on their mean, so the day's mean error is
+    subtracted from its errors. The combination follows Bates and Granger (1969), with Stein-type shrinkage
+    towards equal weights.
 
     :param forecasts: [K, days, 24] scaled prices
-    :param actual: [days, 24]
-    :param prior: weight of the prior of equal weights, in days
+    :param actual: [days, 24] scaled prices
+    :param prior: weight, in days, of the prior that all weights are equal
     """
     families, days, _ = forecasts.shape
     errors = forecasts - actual

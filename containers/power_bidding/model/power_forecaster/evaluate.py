@@ -1,4 +1,4 @@
-"""`evaluate`: compare a candidate and a champion on the same days. Neither was fitted to these days.
+"""`evaluate`: compare a candidate and a champion on the same days, to which neither was fitted.
 
 /opt/ml/processing/history/LOCATION.csv
 /opt/ml/processing/candidate/model.tar.gz
@@ -35,8 +35,10 @@ FOLDER = sagemaker.BASE / "processing"
 MODEL = "model.tar.gz"
 LEAST_DAYS = 7
 TOLERATED = 0.02
-"""Maximum by which a candidate may exceed the champion's loss. With two weeks of days the block bootstrap has
-only two blocks, so its intervals are too narrow to reject a candidate for any positive lower bound."""
+"""A candidate is rejected if the 95 % interval of its loss minus the champion's loss is entirely above this.
+
+With two weeks of days, the block bootstrap has only two blocks, so its intervals are too narrow to reject a
+candidate for every interval above 0."""
 
 
 def main(arguments: list[str]) -> None:
@@ -45,7 +47,7 @@ def main(arguments: list[str]) -> None:
         prog="python -m power_forecaster evaluate", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument(
-        "--floor", type=float, default=0.0, help="capture that a candidate needs to be accepted (0)"
+        "--floor", type=float, default=0.0, help="minimum capture of an accepted candidate (default: 0)"
     )
     floor = parser.parse_args(arguments).floor
     with tempfile.TemporaryDirectory() as scratch:
@@ -69,7 +71,7 @@ def _unpacked(side: str, scratch: Path) -> Trained | None:
     try:
         unpack(archive, scratch / side)
     except ArchiveError as error:
-        raise FatalError(f"the {side}'s {MODEL} must be a whole archive: {error}") from None
+        raise FatalError(f"could not unpack the {side}'s {MODEL}: {error}") from None
     return trained.read(scratch / side)
 
 
@@ -78,15 +80,16 @@ def compared(
 ) -> dict[str, Any]:
     """Return the comparison on the days to which neither model was fitted, as JSON.
 
-    Days without a price are omitted. Raises `FatalError` if fewer than `LEAST_DAYS` remain.
+    Days on which a price or a forecast is missing are omitted. Raises `FatalError` if fewer than `LEAST_DAYS`
+    remain.
     """
     missing = sorted(set(candidate.locations) - set(given))
     if missing:
-        raise FatalError(f"history must have the candidate's locations, {', '.join(missing)} is missing")
+        raise FatalError(f"history must have all locations of the candidate; missing: {', '.join(missing)}")
     if champion is not None and (
         champion.zone != candidate.zone or set(candidate.locations) - set(champion.locations)
     ):
-        log.warning("not compared: the champion has other locations or another time zone")
+        log.warning("the champion is ignored: it lacks a location of the candidate or has another time zone")
         champion = None
     asset = asset_of(candidate.card["settings"]["asset"], "asset")
     models = {"candidate": candidate} | ({"champion": champion} if champion else {})
@@ -123,7 +126,7 @@ def compared(
 def _days(given: dict[str, Location], candidate: Trained, champion: Trained | None) -> tuple[int, int]:
     """Return the days of the evaluation, in days since 1970-01-01.
 
-    They are the days that neither model has seen, up to the earliest end of a history.
+    They begin after the last day to which a model was fitted, and end with the last day of all histories.
     """
     begins, ends = [], []
     for name in candidate.locations:

@@ -26,7 +26,7 @@ def lagged(grid: Doubles, days: int) -> Doubles:
 
 
 def mean_before(grid: Doubles, days: int) -> Doubles:
-    """Return for each day the mean of the `days` rows before it, [D, 24]; NaN without them."""
+    """Return for each day the mean of the `days` rows before it, [D, 24]; NaN if there are fewer rows."""
     found = np.full_like(grid, np.nan)
     if len(grid) > days:
         windows = np.lib.stride_tricks.sliding_window_view(grid[:-1], days, axis=0)
@@ -69,7 +69,7 @@ def _extremes(grid: Doubles) -> Doubles:
 
 
 def carried(rows: Doubles) -> Doubles:
-    """Return rows [D, F] with missing values replaced by the last known one before, or 0."""
+    """Return rows [D, F] with missing values replaced by the column's last known value before, or by 0."""
     known = np.isfinite(rows)
     last = np.maximum.accumulate(np.where(known, np.arange(len(rows))[:, None], -1), axis=0)
     found = np.take_along_axis(rows, np.maximum(last, 0), axis=0)

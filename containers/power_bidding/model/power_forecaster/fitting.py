@@ -27,7 +27,7 @@ def boosted(panel: Panel, begin: int, seed: int) -> Boosted:
 def recurrent(panel: Panel, begin: int, seed: int, epochs: int, asset: Asset | None = None) -> Recurrent:
     """Fit the recurrent network to the days before `begin`.
 
-    :param asset: continue training by its decision loss, see `lstm.fit`; None: absolute error only
+    :param asset: continue training with this asset's decision loss, see `lstm.fit`; None: absolute error only
     """
     from . import lstm
 

@@ -21,7 +21,7 @@ from toolkit.failure import FatalError
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
 HOURS = 24
-"""Rows of a day's grid: the local hours from 0 to 23, also for days of 23 or 25 hours."""
+"""Number of local hours in a day's row of a grid, from 0 to 23, also for days of 23 or 25 hours."""
 TIME = "hour_utc"
 REAL_TIME = "real_time"
 """Column of the real-time price, dollars per MWh."""
@@ -35,14 +35,14 @@ MOST_HOURS = 100 * 8766
 
 @dataclass(frozen=True)
 class History:
-    """T consecutive hours."""
+    """Prices and feeds of T consecutive hours."""
 
     start: int
     """The first hour, in hours since 1970-01-01 UTC"""
     prices: Doubles
     """[T] dollars per MWh; NaN if missing"""
     feeds: dict[str, Doubles]
-    """By name, [T] in the feed's unit; NaN if missing"""
+    """Feeds by name, [T] in the feed's unit; NaN if missing"""
     zone: str
     """Time zone of the market, such as America/Chicago"""
 
@@ -64,7 +64,7 @@ class Days:
     clock: Whole
     """[T] local hour, 0 to 23"""
     of: Whole
-    """[T] index of the hour's day; -1 if the day is not whole"""
+    """[T] index of the hour's day among these days; -1 if not all hours of the day are included"""
 
     @staticmethod
     def of_hours(start: int, count: int, zone: str) -> Days:
@@ -98,8 +98,8 @@ class Days:
     def grid(self, values: Doubles) -> Doubles:
         """Return [D, 24] values by local hour.
 
-        The hour that occurs twice is averaged; the skipped hour is the mean of its neighbours. Missing values
-        stay NaN.
+        At the end of daylight saving, the two values of the repeated hour are averaged. At its beginning, the
+        skipped hour is the mean of its neighbours. Missing values stay NaN.
         """
         known = (self.of >= 0) & np.isfinite(values)
         sums, counts = np.zeros((len(self), HOURS)), np.zeros((len(self), HOURS))
@@ -112,7 +112,7 @@ class Days:
         return found
 
     def spread(self, day: int, row: Doubles) -> Doubles:
-        """Return a day's grid row [24] for its hours, [23 to 25]."""
+        """Return the values of a day's hours, [23 to 25], from its row of a grid, [24]."""
         return row[self.clock[self.hours(day)]]
 
 
@@ -123,12 +123,12 @@ def _hours_of(day: int, zone: ZoneInfo) -> int:
 
 
 def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
-    """Read hourly rows from consecutive CSV files, each with the columns `hour_utc` and a price.
+    """Read hourly rows from CSV files, each with the column `hour_utc` and a column of the price.
 
-    All other columns of numbers are feeds. An empty cell and an hour without a row are missing values.
-    Raises `FatalError` that names file, line and column.
+    All other columns must have numbers, and are feeds. An empty cell and an hour without a row are missing
+    values. Raises `FatalError` that names file, line and column.
 
-    :param price: the price's column; None: the only one whose name begins with `price` or `lmp`
+    :param price: name of the price's column; None: the only one that begins with `price` or `lmp`
     """
     rows: dict[int, list[float]] = {}
     names: list[str] = []

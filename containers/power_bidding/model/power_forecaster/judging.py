@@ -1,4 +1,4 @@
-"""Evaluation of forecasts on market days that their models have not seen."""
+"""Evaluation of forecasts on market days to which their models were not fitted."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Judged:
     dollars: Doubles
     """[D] revenue of the schedule, NaN if a price or the forecast is missing"""
     foresight: Doubles
-    """[D] revenue of a schedule that knows the prices"""
+    """[D] revenue of the best schedule for the actual prices"""
     loss: Doubles
-    """[D] mean absolute error divided by that of persistence, at most `CLIPPED`"""
+    """[D] mean absolute error divided by the error of persistence, at most `CLIPPED`"""
 
     def capture(self, known: Any) -> float:
         """Return the share of perfect foresight on the days `known`."""
@@ -53,9 +53,9 @@ def known(judged: Iterable[Judged]) -> Any:
 
 
 def forecasts_by(model: Trained, location: str, panel: Panel, begin: int, end: int) -> Doubles:
-    """Return a model's forecasts of the days `begin` to `end`, [all days, 24] dollars.
+    """Return a model's forecasts of the days `begin` to `end`, [all days, 24] dollars per MWh.
 
-    Each is from the newest fit that has not seen the day; NaN if there is none.
+    Each is made by the newest fit to days before the forecast day; NaN if there is none.
     """
     found = np.full_like(panel.prices, np.nan)
     for row in range(begin, end):

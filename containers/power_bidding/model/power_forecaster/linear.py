@@ -10,9 +10,9 @@ PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 def ridge(x: Doubles, y: Doubles, asked: Doubles) -> Doubles:
-    """Fit `y` [n, 24] to `x` [n, F]; return the forecasts for `asked` [m, F], [m, 24].
+    """Fit `y` [n, 24] to the features `x` [n, F], and return the forecasts [m, 24] for `asked` [m, F].
 
-    One penalty for all hours, by generalized cross-validation (Golub, Heath and Wahba, 1979).
+    One penalty is chosen for all hours, by generalized cross-validation (Golub, Heath and Wahba, 1979).
     """
     mean, deviation = x.mean(0), x.std(0) + 1e-9
     centre = y.mean(0)

@@ -24,7 +24,7 @@ class Location:
     history: History
     panel: Panel
     end: int
-    """Number of market days up to the last one with a price; feeds may continue"""
+    """Number of market days up to the last one with a price; feeds may end later"""
     digest: str
     """SHA-256 of the file"""
 
@@ -35,14 +35,17 @@ class Location:
 
 
 def read(folder: Path, column: str, zone: str) -> dict[str, Location]:
-    """Read the files of a folder. Raises `FatalError` that names the error in them."""
+    """Read the files of a folder. Raises `FatalError` for an invalid file."""
     paths = sorted(folder.glob("*.csv")) if folder.is_dir() else []
     if not paths:
         raise FatalError(f"folder {folder.name} must have a file LOCATION.csv for each location, got none")
     found: dict[str, Location] = {}
     for path in paths:
         if not NAME.fullmatch(path.stem):
-            raise FatalError(f"{path.name} must be named by at most 64 letters, digits, '_', '.' and '-'")
+            raise FatalError(
+                f"{path.name} must be named LOCATION.csv; LOCATION has at most 64 letters, digits, '_', '.'"
+                " and '-', and begins with a letter or digit"
+            )
         history = read_csv([path], column, zone)
         panel = Panel.of(history)
         known = np.isfinite(history.prices)

@@ -7,7 +7,7 @@ import os
 from functools import cache
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import, which already logs
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # set before the import, which already logs
 
 import keras
 import numpy as np
@@ -30,8 +30,8 @@ with contextlib.suppress(RuntimeError):  # raised if TensorFlow has started: the
 class Trainer:
     """The network for F features of a day and its compiled training step.
 
-    Compiling takes longer than a fit, so one object makes all fits of a job. Keras's `fit` takes five times
-    as long for a network of this size.
+    Compiling takes longer than a fit, so one object makes all fits of a job. Keras's own `fit` would take
+    five times as long for a network of this size.
     """
 
     def __init__(self, features: int):
@@ -55,7 +55,7 @@ class Trainer:
         """Train on the batches in sequence.
 
         :param data: sequences, weekdays, means and targets of n days
-        :param order: [batches, BATCH] of days
+        :param order: [batches, BATCH] indices of days
         """
         for batch in order:
             *given, targets = (tf.gather(each, batch) for each in data)
@@ -65,7 +65,7 @@ class Trainer:
             self.optimizer.apply(tape.gradient(loss, variables), variables)
 
     def _train_decision(self, data: Any, order: Any) -> None:
-        """Train by the decision loss, batch by batch. Parameters as in `_train`."""
+        """Train with the decision loss, batch by batch. The parameters are those of `_train`."""
         for batch in order:
             given = [tf.gather(each, batch) for each in data[:-1]]
             with tf.GradientTape() as tape:
@@ -85,7 +85,7 @@ class Trainer:
         """Initialize the weights and the optimizer, independent of earlier fits."""
         units, features = UNITS, self.recurrent.cell.kernel.shape[0]
         bias = np.zeros(4 * units)
-        bias[units : 2 * units] = 1  # of the forget gate (Jozefowicz et al., 2015)
+        bias[units : 2 * units] = 1  # bias of the forget gate (Jozefowicz et al., 2015)
         self.recurrent.set_weights(
             [
                 np.asarray(keras.initializers.GlorotUniform(seed)((features, 4 * units))),
@@ -129,7 +129,7 @@ def fit(
 ) -> Network:
     """Fit the network to scaled prices [n, 24]; see `network.inputs` for the other shapes.
 
-    :param epochs: epochs of training by the absolute error
+    :param epochs: epochs of training with the absolute error
     :param loss: decision loss of the n days, for as many further epochs; None: no further epochs
     """
     return trainer(sequences.shape[-1]).fit((sequences, weekdays, means, targets), seed, epochs, loss)

@@ -1,4 +1,4 @@
-"""Capture, the revenue divided by that of perfect foresight, with block-bootstrap intervals."""
+"""Capture, which is revenue divided by the revenue of perfect foresight, with block-bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from .history import Doubles
 
 BLOCK = 7
-"""Length of a bootstrap block in days: spikes and weather last for days."""
+"""Length of a bootstrap block in days, because price spikes and weather last for days."""
 RESAMPLES = 2_000
 SEED = 20_260_101
 

@@ -17,14 +17,14 @@ from .scale import Scale
 from .trees import Trees
 
 LINEAR_WINDOWS = (56, 91, 182, 364)
-"""Windows in days. The linear model is fitted to each; together they are better than one (Marcjasz et al.,
-2018)."""
+"""Windows in days. A linear model is fitted to each. Their combination is better than one model (Marcjasz et
+al., 2018)."""
 BOOSTED, RECURRENT, EXTERNAL = "boosted trees", "recurrent network", "external forecast"
 
 
 class Model(Protocol):
     def __call__(self, panel: Panel, begin: int, end: int) -> Doubles:
-        """Return the prices of the days `begin` to `end`, [days, 24] dollars; NaN without a forecast."""
+        """Return the forecasts of the days `begin` to `end`, [days, 24] dollars per MWh; NaN if missing."""
         ...
 
 
@@ -69,7 +69,7 @@ class Recurrent:
     network: Network
     scale: Scale
     feeds: Mapping[str, tuple[float, float]]
-    """Mean and standard deviation by name"""
+    """Mean and standard deviation of each feed, by name"""
 
     def __call__(self, panel: Panel, begin: int, end: int) -> Doubles:
         given = inputs(panel, self.scale, self.feeds)
@@ -105,14 +105,14 @@ def linear_families() -> dict[str, Model]:
 
 
 def blended(scale: Scale, forecasts: Mapping[str, Doubles], shares: Mapping[str, float]) -> Doubles:
-    """Return the weighted mean of forecasts [24] in dollars, computed with scaled prices.
+    """Return the weighted mean of forecasts, [24] dollars per MWh, computed with scaled prices.
 
-    A forecast with a missing value is omitted, and the weights of the others increase. Raises ValueError if
-    none remains.
+    A forecast with a missing value is omitted, and the weights of the other ones increase. Raises ValueError
+    if none remains.
     """
     known = [name for name in shares if np.isfinite(forecasts[name]).all()]
     total = sum(shares[name] for name in known)
     if not total > 0:
-        raise ValueError("no forecast is known")
+        raise ValueError("forecasts must include one without missing values")
     mean = sum(shares[name] / total * scale.scaled(forecasts[name]) for name in known)
     return scale.prices(mean)

@@ -11,7 +11,7 @@ from .features import WEEK, lagged, mean_before
 from .history import Days, Doubles
 
 SEQUENCE = 14
-"""Number of days that the network reads; the last one is the day before the forecast."""
+"""Number of days that the network reads. The last one is the day before the forecast day."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Network:
     def __call__(self, sequences: Any, weekdays: Any, means: Any) -> Doubles:
         """Return scaled prices [n, 24].
 
-        :param sequences: [n, SEQUENCE, F] of `inputs`
+        :param sequences: [n, SEQUENCE, F] from `inputs`
         :param weekdays: [n, 7] one-hot
         :param means: [n, 24] scaled
         """
@@ -56,7 +56,8 @@ def _sigmoid(values: Doubles) -> Doubles:
 def inputs(days: Days, scaled: Doubles, feeds: dict[str, Doubles]) -> tuple[Doubles, Doubles, Doubles]:
     """Return sequences [D, SEQUENCE, F], weekdays [D, 7] and means [D, 24] of every day.
 
-    The first `SEQUENCE` days have NaN. A feed's values are from the day before that of the prices.
+    The sequences of the first `SEQUENCE` days are NaN. In each row of a sequence, feeds are one day older
+    than prices.
 
     :param scaled: [D, 24] prices
     :param feeds: [D, 24] by name, standardized, without missing values

@@ -1,7 +1,7 @@
 """Offers to a market: curves of segments from schedules and from water values, and their validation.
 
-A segment is (MW, $/MWh). At a clearing price the asset's MW is that of the last segment whose price is at
-most that price, and below all prices that of the first segment. Negative MW is charging.
+A segment is (MW, $/MWh). At a clearing price, the asset's output is the MW of the last segment whose price is
+at most the clearing price; if there is none, it is the MW of the first segment. Negative MW charge the store.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def self_scheduled(mw: float, terms: Terms) -> Curve:
 
 
 def price_taker(asset: Asset, water_value: float, terms: Terms) -> Curve:
-    """Return the curve of an asset whose stored MWh has a value of `water_value` dollars.
+    """Return the curve of an asset whose stored energy is worth `water_value` dollars per MWh.
 
-    It charges at prices below the value of the energy after losses, and discharges above. With the same curve
-    in all hours, a market that schedules the store itself gives the asset its optimum, for any water value:
-    the difference between the prices for charging and discharging equals the asset's costs.
+    It charges at prices below this value and discharges at prices above it, with losses and degradation taken
+    into account. If a market schedules the store itself, this curve in all hours gives the asset its optimum
+    for any water value, because the two prices differ exactly by the asset's costs.
     """
     power = quantity(asset.power, terms)
     if power == 0:
@@ -47,7 +47,7 @@ def price_taker(asset: Asset, water_value: float, terms: Terms) -> Curve:
 
 
 def limited(segments: Curve, least: float, most: float) -> Curve:
-    """Return a curve with MW limited to `least` to `most`, which the store can deliver."""
+    """Return the curve with its MW limited to the range from `least` to `most`."""
     found: Curve = []
     for mw, price in segments:
         mw = min(max(mw, least), most)
@@ -58,7 +58,7 @@ def limited(segments: Curve, least: float, most: float) -> Curve:
 
 
 def checked(segments: Curve, asset: Asset, terms: Terms) -> Curve:
-    """Return the curve. Raises `OfferError` if it must not be sent."""
+    """Return the curve. Raises `OfferError` if it breaks a rule of the market or of the asset."""
     numbers = [number for segment in segments for number in segment]
     if not segments or len(segments) > terms.most_segments:
         raise OfferError(f"a curve must have 1 to {terms.most_segments} segments, got {len(segments)}")

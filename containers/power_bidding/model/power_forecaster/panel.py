@@ -40,12 +40,15 @@ class Panel:
         return Panel(days, prices, grids, external)
 
     def past(self, begin: int, window: int = WINDOW, lags: int = max(features.LAGS)) -> slice:
-        """Return the days to which a model for `begin` is fitted. Their features reach `lags` days back."""
+        """Return the days to which a model that forecasts from `begin` on is fitted.
+
+        Their features need the `lags` days before each of them.
+        """
         return slice(max(lags + 1, begin - window), begin)
 
     def feeds_known(self, past: slice) -> dict[str, Doubles]:
         """Return the feeds that have a value on at least half of the past days."""
-        known = slice(past.start, past.stop - 1)  # the last day's values are published after its deadline
+        known = slice(past.start, past.stop - 1)  # feeds of the last day are published after the bids are due
         return {
             name: feed for name, feed in self.feeds.items() if np.isfinite(feed[known]).any(1).mean() >= 0.5
         }

@@ -21,9 +21,9 @@ class Outlook:
     """Day-ahead prices: known prices, then forecasts."""
 
     history: History
-    """Ends with a market day. Its prices have no missing value after `published`."""
+    """Ends with the end of a market day. No price from `published` on is missing."""
     published: int
-    """First hour, since 1970-01-01 UTC, of the first market day that is not completely published"""
+    """Beginning of the first market day that is not completely published, in hours since 1970-01-01 UTC"""
 
     @property
     def start(self) -> int:
@@ -49,10 +49,11 @@ def day_of(hour: int, zone: str) -> int:
 
 
 def outlook(fit: Fit, request: Request, until: int) -> Outlook:
-    """Return prices to the end of the market day of the hour before `until`.
+    """Return prices up to the end of the market day that contains the hour before `until`.
 
     Missing hours of the first market day that is not completely published are forecast from the days before
-    it. Later days are forecast from that forecast. All forecasts are within the market's floor and cap.
+    it. For each later day, the forecasts of the days before it are used like published prices. All forecasts
+    are limited to the market's floor and cap.
     """
     history, market = request.history, request.market
     known = np.flatnonzero(np.isfinite(history.prices))
@@ -85,7 +86,7 @@ def _cut(history: History, end: int) -> History:
 
 
 def _extended(found: History, given: History, end: int) -> History:
-    """Return a history to `end`: no price for the new hours, and feeds as given."""
+    """Return the history `found` extended to `end`: new hours have no price, and feeds come from `given`."""
     count = end - found.start
     prices = np.pad(found.prices, (0, count - len(found.prices)), constant_values=np.nan)
     feeds: dict[str, Doubles] = {}
@@ -96,7 +97,7 @@ def _extended(found: History, given: History, end: int) -> History:
 
 
 def _filled(history: History) -> History:
-    """Return the history with missing prices of whole days taken from the day before."""
+    """Return the history with missing prices of whole days replaced by those of the day before."""
     panel = Panel.of(history)
     prices = history.prices.copy()
     for row in range(len(panel.days)):
@@ -109,15 +110,16 @@ def _filled(history: History) -> History:
 
 @dataclass(frozen=True)
 class RealTime:
-    """Expectations of real-time prices when the curve of hour T is due."""
+    """Real-time prices that are expected when the curve for the request's hour is due."""
 
     prices: Doubles
-    """[hours] from T, dollars per MWh"""
+    """[hours] from the request's hour on, dollars per MWh"""
     errors: Errors
+    """Possible differences of the real-time prices from these"""
 
 
 def expected_real_time(request: Request, found: Outlook, hours: int) -> RealTime:
-    """Return the expected real-time prices of the `hours` hours from T, with past errors.
+    """Return the expected real-time prices of `hours` hours from the request's hour on, and their errors.
 
     A price is the hour's day-ahead price, published or forecast, plus a share of the mean spread (real-time
     minus day-ahead price) of the last `SPREAD_HOURS` hours. The errors are the spreads of the last
@@ -125,7 +127,7 @@ def expected_real_time(request: Request, found: Outlook, hours: int) -> RealTime
     """
     day_ahead = found.between(request.hour, request.hour + hours)
     if len(day_ahead) != hours or not np.isfinite(day_ahead).all():
-        raise RequestError("history.price must reach the day before hour")
+        raise RequestError("history.price must have prices up to the day before hour")
     seen = max(request.now + 1 - found.start, 0)
     count = min(seen, len(request.real_time), len(request.history.prices))
     difference = request.real_time[:count] - request.history.prices[:count]

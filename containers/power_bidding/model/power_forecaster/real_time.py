@@ -16,15 +16,15 @@ from .water_value import Errors, Limits
 LEAD_MINUTES = 75
 """Minutes from a curve's deadline to the beginning of its hour."""
 HORIZON = 30
-"""Number of hours that an offer considers, including its own."""
+"""Number of hours that are considered for an offer, including the offer's hour."""
 
-# Chosen on NYISO's prices of 2018, see benchmarks/README.md
+# The following values were chosen on NYISO's prices of 2018, see benchmarks/README.md
 SPREAD_HOURS = 3
 """Number of hours before the deadline from which the spread is computed."""
 SPREAD_SHARE = 0.7
 """Share of the spread that is expected to continue."""
 SPREAD_KEPT = 0.8
-"""Share of the expected spread of an hour that is expected for the next one."""
+"""Share of an hour's expected spread that is expected for the next hour."""
 ERROR_DAYS = 28
 """Number of past days whose errors are expected to recur."""
 TRAILING_DAYS = 84
@@ -52,12 +52,12 @@ def curve(
     awards: Any = None,
     errors: Errors | None = None,
 ) -> Curve:
-    """Return the curve of the first hour.
+    """Return the curve for the first of T hours.
 
     A market that dispatches every few minutes limits the output by the stored energy at that time. So the
-    curve offers its full power for a price spike of five minutes, even if the store could not deliver it for
-    the hour. If later awards need energy or room in the store, the curve is limited so that a whole hour
-    leaves it to them.
+    curve offers the asset's full power for a price spike of five minutes, even if the store could not deliver
+    it for the whole hour. If later awards need energy or room in the store, the curve's MW are limited so
+    that enough remains for them after a whole hour.
 
     :param prices: [T] expected dollars per MWh, see `expected_prices`
     :param state_of_charge: stored MWh when the hour begins
@@ -96,7 +96,7 @@ def offered(
 
 
 def _allowed(asset: Asset, left: float, limits: Limits) -> tuple[float, float]:
-    """Return the lowest and highest MW of the first hour that keep the awards."""
+    """Return the lowest and highest MW of the first hour with which the awards can be delivered."""
     least, most = float(limits.least[0]), float(limits.most[0])
     if limits.room[0] < asset.energy:
         least = max(least, min(_mw(asset, left - float(limits.room[0])), most))
@@ -117,8 +117,8 @@ def _mw(asset: Asset, energy: float) -> float:
 
 
 def chosen(dollars: Mapping[str, Doubles]) -> str:
-    """Return the policy that earned most in the last `TRAILING_DAYS`; the first one without a day.
+    """Return the policy that earned most in the last `TRAILING_DAYS`, or the first one if no day has passed.
 
-    :param dollars: [days] of each policy, past days only, in the same order
+    :param dollars: [days] revenue of each policy on past days, the same days for all, oldest first
     """
     return max(dollars, key=lambda name: float(dollars[name][-TRAILING_DAYS:].sum()))

@@ -1,7 +1,7 @@
 """Revenue of day-ahead schedules with and without regulation.
 
-No look-ahead: the forecast of capacity prices is the mean of the seven days before the day of the bids. It is
-assumed that all offers are accepted, and that the called energy equals its expectation.
+There is no look-ahead: the forecast of capacity prices is their mean over the seven days before the scheduled
+day. It is assumed that all offers are accepted, and that the called energy equals its expectation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .schedules import Revenue
 from .storage import Asset, Scheduler
 
 COLUMNS = UP, DOWN = "regulation_up", "regulation_down"
-"""Columns with capacity prices, dollars per MW and hour."""
+"""Columns with capacity prices, in dollars per MW for an hour."""
 
 
 def check_columns(history: History, where: str) -> None:
@@ -41,7 +41,7 @@ def check_columns(history: History, where: str) -> None:
 
 @dataclass(frozen=True)
 class Sold:
-    """Results of D market days."""
+    """Results of schedules with regulation on D market days."""
 
     revenue: Revenue
     capacity: Doubles
@@ -105,7 +105,7 @@ def summary(
         known &= np.isfinite(dollars[name]) & np.isfinite(energy_only[name])
     if not known.any():
         raise FatalError(
-            f"the hours to schedule must have a day with all prices of {UP} and {DOWN}, got none"
+            f"the hours to schedule must have a day with all prices of energy, {UP} and {DOWN}, got none"
         )
     rows = [
         {
@@ -127,7 +127,7 @@ def summary(
 
 
 def hours(history: History, found: Sold, forecast: Doubles, asset: Asset) -> list[dict[str, Any]]:
-    """Return each hour's schedule with regulation, and its MW without.
+    """Return each hour's schedule with regulation, and its MW without regulation.
 
     :param forecast: [all days, 24] dollars per MWh, the forecast on which `found` is based
     """

@@ -55,7 +55,7 @@ class Regulation:
                 raise FatalError(f"regulation: {name} must be a number from 0 to 1, got {value:g}")
         if self.called_up + self.called_down > 1:
             raise FatalError(
-                "regulation: called_up and called_down must be 1 together at most,"
+                "regulation: the sum of called_up and called_down must be at most 1,"
                 f" got {self.called_up:g} and {self.called_down:g}"
             )
         return self
@@ -74,7 +74,7 @@ def regulation_of(given: Any, where: str) -> Regulation:
     names = [field.name for field in fields(Regulation)]
     for name, value in body.items():
         if name not in names:
-            raise FatalError(f"{where}: regulation has {name}, must be of {', '.join(names)}")
+            raise FatalError(f"{where}: regulation.{name} is unknown, must be one of {', '.join(names)}")
         if name == "shared_power":
             if not isinstance(value, bool):
                 raise FatalError(f"{where}: regulation.shared_power must be true or false, got {value!r}")
@@ -85,7 +85,7 @@ def regulation_of(given: Any, where: str) -> Regulation:
 
 @dataclass(frozen=True)
 class Prices:
-    """Values of T hours."""
+    """Prices of T hours."""
 
     energy: Doubles
     """[T] dollars per MWh"""
@@ -97,12 +97,12 @@ class Prices:
 
 @dataclass(frozen=True)
 class RegulatedSchedule:
-    """Values of T hours."""
+    """A schedule of T hours."""
 
     charge: Doubles
-    """[T] MW without calls"""
+    """[T] MW while no capacity is called"""
     discharge: Doubles
-    """[T] MW without calls"""
+    """[T] MW while no capacity is called"""
     up: Doubles
     """[T] MW of capacity sold"""
     down: Doubles
@@ -115,7 +115,7 @@ class RegulatedSchedule:
 
     @property
     def net(self) -> Doubles:
-        """[T] MW sold without calls, purchases below zero."""
+        """[T] MW sold while no capacity is called; negative for purchases."""
         return self.discharge - self.charge
 
     def capacity_payment(self, prices: Prices) -> float:
@@ -130,11 +130,11 @@ class RegulatedSchedule:
 
 
 CHARGE, DISCHARGE, LEVEL, CHARGE_UP, DISCHARGE_UP, CHARGE_DOWN, DISCHARGE_DOWN, UP, DOWN = range(9)
-"""Columns of the program, [T] each."""
+"""Variables of the program, each with T columns."""
 
 
 class RegulationScheduler:
-    """The program for `hours` hours: built once, then re-solved from the last solution."""
+    """The linear program for `hours` hours. It is built once; each solve starts from the last solution."""
 
     def __init__(self, asset: Asset, terms: Regulation, hours: int):
         self.asset, self.terms, self.hours = asset, terms, hours
@@ -153,8 +153,8 @@ class RegulationScheduler:
     ) -> RegulatedSchedule:
         """Return the optimal schedule and capacity.
 
-        :param level: MWh in store before the first hour; None: the asset's
-        :param final: minimum expected MWh in store after the last hour; None: the asset's
+        :param level: stored MWh before the first hour; None: `asset.initial`
+        :param final: minimum expected stored MWh after the last hour; None: `asset.final`
         Raises `OptimizationError`.
         """
         n, asset, h = self.hours, self.asset, self._solver
@@ -185,7 +185,8 @@ class _Rows:
         self.lower: list[Doubles] = []
         self.upper: list[Doubles] = []
         self.first: list[tuple[int, float, float]] = []
-        """Rows of the first hour that depend on the initial level, with their bounds for an empty store"""
+        """Rows of the first hour that depend on the initial level: index, lower and upper bound with an empty
+        store"""
         base, up, down = (CHARGE, DISCHARGE), (CHARGE_UP, DISCHARGE_UP), (CHARGE_DOWN, DISCHARGE_DOWN)
         called = terms.called_up + terms.called_down
         expected = ((1 - called, base), (terms.called_up, up), (terms.called_down, down))
@@ -215,7 +216,7 @@ class _Rows:
         upper: float,
         *more: tuple[int, float],
     ) -> None:
-        """Limit the level after an hour in which each state takes a share."""
+        """Limit the level after an hour in which each state lasts for its share of the hour."""
         asset = self.asset
         changes = [(charge, share * asset.charge_efficiency) for share, (charge, _) in states]
         changes += [(discharge, -share / asset.discharge_efficiency) for share, (_, discharge) in states]

@@ -1,4 +1,4 @@
-"""Real-time trading on a price history, hour by hour, with the information of 75 minutes before each hour."""
+"""Real-time trading on a price history, hour by hour, with what is known 75 minutes before each hour."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .water_value import Errors
 
 DAY = 24
 BEFORE = -(-LEAD_MINUTES // 60)
-"""Hours from the hour in which a curve is fixed to the curve's hour."""
+"""Number of hours between the hour in which a curve is fixed and the curve's hour."""
 
 Policy = Callable[[int, Doubles, float], Curve]
-"""Returns the curve of an hour, from the expected prices [HORIZON] and the stored MWh when it begins."""
+"""Returns the curve of an hour, from the hour, the expected prices [HORIZON] and the MWh stored before it."""
 
 
 @dataclass(frozen=True)
 class Market:
-    """Prices of a history of whole days with 24 hours."""
+    """Prices of consecutive whole days, each with 24 hours."""
 
     real_time: Doubles
     """[hours, intervals] dollars per MWh"""
@@ -41,11 +41,11 @@ class Market:
 
     @property
     def seen(self) -> int:
-        """Number of intervals of the hour `BEFORE` hours earlier that are past when a curve is fixed."""
+        """Number of intervals that have passed when a curve is fixed, in the hour in which it is fixed."""
         return self.intervals * (60 * BEFORE - LEAD_MINUTES) // 60
 
     def spread(self, hour: int) -> float:
-        """Return the mean spread of the last `SPREAD_HOURS` that are seen when the curve of `hour` is fixed.
+        """Return the mean spread of the last `SPREAD_HOURS` before the curve of `hour` is fixed.
 
         The spread is the real-time minus the day-ahead price.
         """
@@ -87,7 +87,7 @@ class Replay:
     """Results of T hours."""
 
     dollars: Doubles
-    """[T]"""
+    """[T] revenue"""
     levels: Doubles
     """[T] stored MWh at the end of each hour"""
     curves: list[Curve]
@@ -99,7 +99,7 @@ class Replay:
 
 
 def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -> Replay:
-    """Trade in the hours `begin` to `end`. The store is empty first, and keeps its level between hours."""
+    """Trade in the hours `begin` to `end`. The store is at its lowest level before the first hour."""
     intervals, seen = market.intervals, market.seen
     dollars, levels = np.zeros(end - begin), np.zeros(end - begin)
     made: list[Curve] = []
@@ -109,9 +109,10 @@ def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -
             return 0.0, level
         return settled(made[hour - begin], prices, level, asset, intervals)
 
-    level = known = asset.lowest  # at the end of the last settled hour; when the next curve is fixed
+    # the stored MWh: `level` after the last settled hour, `known` when the next curve is fixed
+    level = known = asset.lowest
     for hour in range(begin, end):
-        # project the level to the beginning of the hour, by the curves that are fixed already
+        # project the stored MWh to the beginning of the hour with the curves that are already fixed
         projected, expected = known, market.expected(hour)
         if hour - BEFORE >= begin:
             last = float(market.real_time[hour - BEFORE, seen - 1])
@@ -120,7 +121,7 @@ def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -
             price = float(market.day_ahead[between]) + real_time.SPREAD_SHARE * market.spread(hour)
             _, projected = settle(between, [price] * intervals, projected)
         made.append(policy(hour, expected, projected))
-        # settle the hour before up to the time when the next curve is fixed, then to its end
+        # settle the previous hour: first up to the time when the next curve is fixed, then to its end
         if hour > begin:
             prices = market.real_time[hour - 1].tolist()
             first, known = settle(hour - 1, prices[:seen], level)
@@ -158,12 +159,12 @@ def self_schedule(market: Market, asset: Asset, terms: Terms) -> Policy:
 
 
 def by_water_value(market: Market, asset: Asset, terms: Terms) -> Policy:
-    """Return the policy of `real_time.curve` with the market's errors."""
+    """Return the policy that offers the curves of `real_time.curve`, with the market's past errors."""
     values: dict[int, Doubles] = {}
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
         if hour not in values:
-            # curves with the same errors are computed together, which is faster; each depends only on its row
+            # hours with the same errors are computed together, which is faster; the results are the same
             day = market.error_day(hour)
             hours = [each for each in range(hour, hour + DAY + BEFORE) if market.error_day(each) == day]
             hours = [each for each in hours if each < len(market.day_ahead)]

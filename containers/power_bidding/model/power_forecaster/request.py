@@ -1,4 +1,4 @@
-"""Parsing and validation of a request's JSON. Fields have units."""
+"""Parsing and validation of a request's JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .storage import Asset
 SELF_SCHEDULE, CURVES, MANAGED_CURVES = MODES = ("self_schedule", "curves", "managed_curves")
 CURVE, SELECTED = REAL_TIME_POLICIES = ("curve", "selected")
 LEAST_DAYS, MOST_DAYS = 42, 500
-"""Minimum and maximum days of a request's history: for the linear models, and to limit the computation."""
+"""Number of days in a request's history. Linear models need the minimum; the maximum limits the work."""
 AHEAD = 72
-"""Maximum number of hours from the newest price to the requested hours."""
+"""Maximum number of hours from a request's `now` to its `hour`."""
 MOST_AWARDS = 200
 MOST_SEGMENTS = 100
 LONGEST = 30
-"""Maximum number of characters of a caller's value in an error."""
+"""Maximum number of characters of a request's value that an error shows."""
 
 UNITS = {
     "price": ("$/MWh", -50_000, 50_000),
@@ -65,13 +65,13 @@ class Request:
     location: str
     mode: str
     real_time_policy: str
-    """`CURVE`, or `SELECTED`: the policy that earned most on the days before"""
+    """`CURVE`, or `SELECTED`: the policy that earned most on the previous days"""
     asset: Asset
     market: Terms
     history: History
-    """Prices to the last known one, feeds and the external forecast. All are padded to the longest of them"""
+    """Day-ahead prices, feeds and the external forecast, padded with NaN to the length of the longest"""
     real_time: Doubles
-    """Real-time prices of the same hours"""
+    """Real-time prices of the history's hours"""
     level: float
     """Stored MWh at the beginning of hour T"""
     awards: dict[int, float]
@@ -128,7 +128,7 @@ def _history(given: Any, zone: str, now: int) -> tuple[History, Doubles]:
             f"history.price must have {LEAST_DAYS} to {MOST_DAYS} days, got {end - start} hours"
         )
     if end <= now - 24:
-        raise RequestError("history.price must have a price of the 24 hours before now, or later")
+        raise RequestError("history.price must have a price of the 24 hours before now, or a later one")
     columns["price"] = price[: end - start]
     count = max(len(each) for each in columns.values())
     padded = {
@@ -149,7 +149,7 @@ def _column(given: Any, name: str) -> Doubles:
     found = np.full(len(values), np.nan)
     for at, value in enumerate(values):
         if value is not None:
-            found[at] = _number(value, f"{where}[{at}], in {unit}, or null,", least, most)
+            found[at] = _number(value, f"{where}[{at}] ({unit}, or null)", least, most)
     return found
 
 
@@ -182,7 +182,7 @@ def _awards(given: Any, asset: Asset) -> dict[int, float]:
         raise RequestError(f"awards must be an object of at most {MOST_AWARDS} hours")
     awards = cast(dict[Any, Any], given)
     return {
-        _hour(hour, "awards"): _number(mw, f"awards.{_shown(hour)}", -asset.power, asset.power)
+        _hour(hour, "each hour in awards"): _number(mw, f"awards.{_shown(hour)}", -asset.power, asset.power)
         for hour, mw in awards.items()
     }
 
@@ -212,7 +212,7 @@ def _zone(given: Any) -> str:
 
 def _text(given: Any, where: str) -> str:
     if not isinstance(given, str) or not given:
-        raise RequestError(f"{where} must be a text, got {_shown(given)}")
+        raise RequestError(f"{where} must be a non-empty string, got {_shown(given)}")
     return given
 
 

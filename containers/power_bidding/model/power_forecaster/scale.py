@@ -16,7 +16,7 @@ NORMAL = 1.4826
 
 @dataclass(frozen=True)
 class Scale:
-    """Location and width of the prices to which a model is fitted."""
+    """Median and width (scaled median absolute deviation) of the prices to which a model is fitted."""
 
     median: float
     width: float

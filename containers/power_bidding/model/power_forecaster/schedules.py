@@ -1,6 +1,6 @@
 """Day-ahead schedules of a price-taking storage asset, and their revenue.
 
-Each market day begins with an empty store.
+Each market day begins with the asset's initial level.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Revenue:
     """Revenue of D market days."""
 
     dollars: Doubles
-    """[D], NaN if a price or the forecast is missing"""
+    """[D] revenue of the schedule for the forecast; NaN if a price or the forecast is missing"""
     foresight: Doubles
-    """[D] of a schedule that knows the prices, NaN if one is missing"""
+    """[D] revenue of the best schedule for the actual prices; NaN if a price is missing"""
 
 
 def self_schedules(history: History, forecasts: Doubles, asset: Asset, begin: int, end: int) -> Revenue:

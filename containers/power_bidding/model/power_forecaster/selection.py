@@ -1,4 +1,4 @@
-"""Selection of a real-time policy by the revenue that each would have had on the days before."""
+"""Selection of a real-time policy by the revenue that each one would have earned on the previous days."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from .replay import DAY, Market
 from .request import CURVE, Request
 
 ROLLING, SCHEDULE = "rolling", "schedule"
-"""Offer the MW of the best schedule of the next hours; of the best schedule of the market day"""
+"""`ROLLING` offers the MW of the best schedule for the next hours, `SCHEDULE` the MW of the best schedule
+for the market day."""
 PUBLISHED = 14
 """Hour of the day from which the day-ahead prices of the next day are considered known: CAISO and ERCOT
 publish them at 13:00 and 13:30."""
@@ -20,8 +21,9 @@ publish them at 13:00 and 13:30."""
 def policy_of(request: Request, found: Outlook) -> str:
     """Return the policy, `CURVE`, `ROLLING` or `SCHEDULE`, that earned most in the last `TRAILING_DAYS`.
 
-    Each is replayed separately, from an empty store, on the hourly prices of whole past market days. For an
-    hour without a real-time price, the day-ahead price is used. Without a day, the result is `CURVE`.
+    Each policy is replayed separately, from the lowest level of the store, on the hourly prices of whole past
+    market days. For an hour without a real-time price, the day-ahead price is used. If no day can be
+    replayed, the result is `CURVE`.
 
     Hourly means hide price spikes of a few minutes, so the revenue of curves is underestimated: see
     benchmarks/README.md.

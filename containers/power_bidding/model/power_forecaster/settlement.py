@@ -46,11 +46,11 @@ def foresight(asset: Asset, prices: Doubles, periods: Sequence[slice]) -> Double
     """Return the revenue of perfect foresight in each hour, by a separate linear program for each period.
 
     :param prices: [hours, intervals] dollars per MWh
-    :param periods: slices of the hours; the store is empty before each
+    :param periods: slices of the hours; the store is at its lowest level before each
     """
     dollars = np.zeros(len(prices))
     intervals = prices.shape[1]
-    # an hour of the program is an interval, and its unit of energy is a MW over an interval
+    # in this program, an hour stands for an interval, and a MWh for the energy of 1 MW during an interval
     scaled = replace(
         asset,
         energy=asset.energy * intervals,

@@ -6,9 +6,10 @@ Maximise price * (discharge - charge) over T hours, under
     charge + discharge <= power
     lowest <= level <= energy
 
-The second row limits charge and discharge together: without it, at a negative price the program would do both
-at the same time. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with a state of charge before and
-after. An asset with a ramp limit has an additional row, for the change of `discharge - charge` between hours.
+The second row limits the sum of charge and discharge. With separate limits, the program would do both at full
+power when the price is negative. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with an initial
+and a final state of charge. An asset with a ramp limit has an additional row, for the change of
+`discharge - charge` between hours.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from toolkit.failure import FatalError
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
 THREADS = 1
-"""Threads of every `Highs` object. Two objects with different counts in one process returned zeros."""
+"""Threads of every `Highs` object. Objects with different numbers of threads in a process returned zeros."""
 
 _INFINITE = highspy.kHighsInf
 
@@ -34,7 +35,7 @@ LARGEST = 1e6
 
 
 class OptimizationError(Exception):
-    """The linear program has no optimal solution. The message has the reason."""
+    """The linear program has invalid prices or no optimal solution. The message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,19 @@ class Asset:
     """A price-taking battery."""
 
     power: float = 8.0
-    """MW, for charging and discharging together"""
+    """Maximum of charging plus discharging, in MW"""
     energy: float = 32.0
-    """MWh"""
+    """Maximum level in MWh"""
     charge_efficiency: float = 0.85
     discharge_efficiency: float = 1.0
     retention: float = 1.0
-    """Share of the level that is left after an hour"""
+    """Share of the stored energy that is left after an idle hour"""
     lowest: float = 0.0
     """Minimum level in MWh"""
     degradation: float = 0.0
     """Dollars for each MWh discharged"""
     initial: float = 0.0
-    """Stored MWh before the first hour, if not measured"""
+    """Stored MWh before the first hour, unless a measured level is given"""
     final: float = 0.0
     """Minimum stored MWh after the last hour"""
     ramp: float | None = None
@@ -93,7 +94,7 @@ def asset_of(given: Mapping[str, Any], where: str) -> Asset:
     names = [field.name for field in fields(Asset)]
     for name, value in given.items():
         if name not in names:
-            raise FatalError(f"{where} has {name}, which an asset has not; it has {', '.join(names)}")
+            raise FatalError(f"{where}: {name} is unknown, must be one of {', '.join(names)}")
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise FatalError(f"{where}: {name} must be a number, got {value!r}")
     numbers = {name: float(value) for name, value in given.items() if value is not None}
@@ -102,7 +103,7 @@ def asset_of(given: Mapping[str, Any], where: str) -> Asset:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Values of T hours."""
+    """A schedule of T hours."""
 
     charge: Doubles
     """[T] MW"""
@@ -115,7 +116,7 @@ class Schedule:
 
     @property
     def net(self) -> Doubles:
-        """MW sold in each hour, purchases below zero."""
+        """[T] MW sold in each hour; negative for purchases."""
         return self.discharge - self.charge
 
     def profit(self, prices: Doubles, asset: Asset) -> float:
@@ -124,7 +125,7 @@ class Schedule:
 
 
 class Scheduler:
-    """The program for `hours` hours: built once, then re-solved from the last solution."""
+    """The linear program for `hours` hours. It is built once; each solve starts from the last solution."""
 
     def __init__(self, asset: Asset, hours: int):
         self.asset, self.hours = asset, hours
@@ -142,8 +143,8 @@ class Scheduler:
         """Return the best schedule.
 
         :param prices: [T] dollars per MWh
-        :param level: stored MWh before the first hour; None: the asset's
-        :param final: minimum stored MWh after the last hour; None: the asset's
+        :param level: stored MWh before the first hour; None: `asset.initial`
+        :param final: minimum stored MWh after the last hour; None: `asset.final`
         :param before: MW sold in the hour before the first, for an asset with a ramp limit; None: unknown
         Raises `OptimizationError`.
         """
@@ -183,7 +184,7 @@ def solver(program: highspy.HighsLp) -> highspy.Highs:
     quiet = (("log_to_console", False), ("output_flag", False))
     for name, option in (*quiet, ("threads", THREADS), ("parallel", "off")):
         found.setOptionValue(name, option)
-    # refactoring a small basis is faster than the check whether it is needed
+    # refactorizing a small basis is faster than checking whether that is needed
     found.setOptionValue("no_unnecessary_rebuild_refactor", False)
     found.passModel(program)
     return found
@@ -193,12 +194,12 @@ def optimum(highs: highspy.Highs) -> highspy.HighsSolution:
     """Solve from the last solution. Raises `OptimizationError` if there is no optimum."""
     highs.run()
     if (status := highs.getModelStatus()) != highspy.HighsModelStatus.kOptimal:
-        raise OptimizationError(f"the schedule has no optimum: {highs.modelStatusToString(status)}")
+        raise OptimizationError(f"the linear program has no optimum: {highs.modelStatusToString(status)}")
     return highs.getSolution()
 
 
 Entry = tuple[Whole, Whole, float]
-"""(rows, columns, coefficients): matrix entries."""
+"""Matrix entries with the same coefficient: (rows, columns, coefficient)."""
 
 
 def assembled(

@@ -1,4 +1,4 @@
-"""`train`: fit the models of all locations, learn their weights, evaluate both on days that were not used.
+"""`train`: fit the models of all locations, learn their weights, evaluate them on days not used for either.
 
 Channel `history`: one CSV file for each location, `LOCATION.csv`, see the README.
 """
@@ -33,7 +33,7 @@ PACKAGES = ("numpy", "lightgbm", "tensorflow-cpu", "highspy")
 
 
 def run(settings: Settings) -> None:
-    """Train. Writes the model and the results; metrics go to the log as `name=value`."""
+    """Train, and write the model and its evaluation. Metrics go to the log as `name=value`."""
     stop = Interruption()
     given = locations.read(sagemaker.CHANNELS / "history", settings.price_column, settings.time_zone)
     started = time.process_time()
@@ -74,7 +74,7 @@ def _fitted(name: str, location: Location, settings: Settings, stop: Interruptio
     least = LEAST + LEAST_TRAILING + settings.judged_days
     if end < least:
         raise FatalError(f"{name}.csv must have at least {least} whole market days with prices, got {end}")
-    # a step of refit_days begins at the judged days, so that one fit has only the days before them
+    # one of the refits falls on the first judged day, so that it uses exactly the days before the judged days
     steps = -(-min(settings.trailing_days, judged - LEAST) // settings.refit_days)
     begin = max(judged - steps * settings.refit_days, LEAST + (judged - LEAST) % settings.refit_days)
     families = day_ahead.families(
@@ -94,7 +94,7 @@ def _fitted(name: str, location: Location, settings: Settings, stop: Interruptio
     forecasts = {each: found.forecasts for each, found in walks.items()}
 
     def fit(before: int, trees: Model, network: Model) -> Fit:
-        assert isinstance(trees, Boosted)  # noqa: S101 - by the family's name
+        assert isinstance(trees, Boosted)  # noqa: S101 - the model of the family BOOSTED
         assert isinstance(network, Recurrent)  # noqa: S101
         shares = day_ahead.shares(
             panel, forecasts, before, settings.trailing_days, settings.prior_days, at=before - 1

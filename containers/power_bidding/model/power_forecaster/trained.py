@@ -43,17 +43,17 @@ SERVED, JUDGED = "served", "judged"
 
 @dataclass(frozen=True)
 class Fit:
-    """Models and weights, fitted to the days before a day."""
+    """Models and weights, fitted to the days before the day `before`."""
 
     before: int
-    """That day, in days since 1970-01-01"""
+    """Days since 1970-01-01"""
     boosted: Boosted
     recurrent: Recurrent
     shares: dict[str, float]
-    """Weights of the families, by name"""
+    """Weights of the families of models, by name"""
 
     def forecast(self, panel: Panel, day: int) -> Doubles:
-        """Return the forecast prices of a day of the panel, [24] dollars, from the days before it.
+        """Return the forecast of a day of the panel from the days before it, [24] dollars per MWh.
 
         Linear models are fitted to these days; naive forecasts need no fit.
         """
@@ -75,7 +75,7 @@ class Trained:
 
     card: dict[str, Any]
     locations: dict[str, dict[str, Fit]]
-    """Fits by name, by location"""
+    """For each location, its fits by name: `served` and `judged`"""
 
     @property
     def version(self) -> str:
@@ -86,13 +86,13 @@ class Trained:
         return self.card["zone"]
 
     def unseen(self, location: str, day: int) -> Fit | None:
-        """Return the newest fit to days before a day, in days since 1970-01-01."""
+        """Return the newest fit that uses only days before `day`, which is in days since 1970-01-01."""
         found = [fit for fit in self.locations[location].values() if fit.before <= day]
         return max(found, key=lambda fit: fit.before, default=None)
 
 
 def write(trained: Trained, folder: Path) -> None:
-    """Write the files of a model; the card comes last."""
+    """Write the files of a model, and `model.json` last."""
     described: dict[str, Any] = {}
     for location, fits in trained.locations.items():
         described[location] = {}
@@ -134,9 +134,9 @@ def read(folder: Path) -> Trained:
         if not (
             locations and found.version and found.zone and all(SERVED in each for each in locations.values())
         ):
-            raise ValueError("it has no location with a fit to serve")
+            raise ValueError("it must have a version, a zone, and a fit `served` for each location")
     except Exception as error:  # invalid files may cause any exception
-        raise FatalError(f"the model must be a folder with {CARD} of this image: {error}") from None
+        raise FatalError(f"could not read the model from {CARD} and its other files: {error}") from None
     return found
 
 

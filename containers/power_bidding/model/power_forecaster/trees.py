@@ -21,7 +21,10 @@ class TreesError(ValueError):
 
 @dataclass(frozen=True)
 class Trees:
-    """N trees of at most S splits. Children from 0 are splits, -1 and less are leaves."""
+    """N trees of at most S splits.
+
+    A child of 0 or more is the index of a split. A negative child k stands for the leaf with the index ~k.
+    """
 
     feature: Whole
     """[N, S]"""
@@ -37,7 +40,7 @@ class Trees:
     """[N, S + 1] values"""
 
     def __call__(self, rows: Doubles) -> Doubles:
-        """Return the sum of the trees for rows [m, F], [m]."""
+        """Return the sums of the trees' values, [m], for rows [m, F]."""
         each = np.arange(len(self.leaf))
         split = np.zeros((len(rows), len(each)), np.int64)
         at = np.arange(len(rows))[:, None]
@@ -56,7 +59,7 @@ class Trees:
         """Read LightGBM's text format. Raises `TreesError`."""
         found = [_tree(part) for part in text.partition("\nend of trees")[0].split("\nTree=")[1:]]
         if not found:
-            raise TreesError("the text must be a model of LightGBM with a tree or more")
+            raise TreesError("the text must be a LightGBM model with at least one tree")
         splits = max(len(tree["threshold"]) for tree in found)
         width = {name: splits + (name == "leaf_value") for name in FIELDS}
         table = {
@@ -66,7 +69,7 @@ class Trees:
         kinds = table["decision_type"].astype(np.int64)
         if (kinds & CATEGORICAL).any():
             raise TreesError("categorical splits are not supported")
-        # without missing values in training, LightGBM treats a missing value as 0
+        # if a feature had no missing value in training, LightGBM treats a missing value as 0
         as_number = kinds >> 2 != MISSING_NAN
         missing_left = np.where(as_number, table["threshold"] >= 0, (kinds & DEFAULT_LEFT) > 0)
         whole = {
@@ -87,7 +90,7 @@ def _tree(part: str) -> dict[str, Doubles]:
     try:
         tree = {name: np.array(lines.get(name, "").split(), np.float64) for name in FIELDS}
     except ValueError:
-        raise TreesError("a tree must have numbers") from None
+        raise TreesError("the fields of a tree must be numbers") from None
     splits = len(tree["threshold"])
     if any(len(tree[name]) != splits + (name == "leaf_value") for name in FIELDS):
         raise TreesError(f"a tree of {splits} splits must have {splits + 1} leaves")

@@ -20,7 +20,7 @@ def test_hyphens_in_names_are_underscores() -> None:
         (["attribute", "a"], "an argument's name must begin with --, got attribute"),
         (["--folds", "3", "--folds", "4"], "argument folds must be given once, got it twice"),
         (["--folds", "1"], "argument folds must be a whole number from 2 to 20"),
-        (["--fold", "3"], "there is no argument fold; there are "),
+        (["--fold", "3"], "argument fold is unknown, must be one of "),
         ([], "argument attribute is missing, must be the label's attribute in the manifest"),
     ],
 )

@@ -114,15 +114,15 @@ def with_name(text: str) -> str:
         ),
         (
             with_constraint('{"kind": "turnover", "share": 0.1, "share": 1}'),
-            "the field 'share' is given twice in one object",
+            "the field 'share' occurs twice in an object",
         ),
         (
             with_constraint('{"kind": "turnover", "share": 0.1}], "constraints": ['),
-            "the field 'constraints' is given twice in one object",
+            "the field 'constraints' occurs twice in an object",
         ),
         (
             with_constraint(", ".join(['{"kind": "turnover", "share": 1}'] * 1001)),
-            "constraints must be a list of up to 1000, got 1001",
+            "there must be at most 1000 constraints, got 1001",
         ),
         (
             with_constraint('{"kind": "no_trade", "assets": ["A", "A"]}'),

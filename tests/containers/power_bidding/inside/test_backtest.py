@@ -123,7 +123,7 @@ def test_day_without_a_price_is_left_out(folder: Path) -> None:
         ("energy = 10\nlowest = 11", "asset: lowest must be a number from 0 and up to 10, got 11"),
         ("ramp = 0", "asset: ramp must be a number above 0 and up to 1e+06, got 0"),
         ("final = 40", "asset: final must be a number from 0 and up to 32, got 40"),
-        ("capacity = 3", "asset.toml has capacity, which an asset has not; it has power, energy, "),
+        ("capacity = 3", "asset.toml: capacity is unknown, must be one of power, energy, "),
         ("power =", "asset.toml must be TOML: "),
         ("regulation = true", "asset.toml: regulation must be a table such as [regulation], got True"),
         (

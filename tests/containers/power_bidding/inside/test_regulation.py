@@ -283,13 +283,16 @@ def test_prices_that_are_no_numbers_are_refused(field: str, message: str) -> Non
         (True, r"a.toml: regulation must be a table such as \[regulation\], got True"),
         (
             {"calls": 1},
-            "a.toml: regulation has calls, must be of called_up, called_down, ",
+            r"a.toml: regulation\.calls is unknown, must be one of called_up, called_down, ",
         ),
         ({"called_up": "1"}, "a.toml: regulation.called_up must be a number, got '1'"),
         ({"shared_power": 1}, "a.toml: regulation.shared_power must be true or false, got 1"),
         ({"sustained": 1.5}, "regulation: sustained must be a number from 0 to 1, got 1.5"),
         ({"called_up": float("nan")}, "regulation: called_up must be a number from 0 to 1, got nan"),
-        ({"called_up": 0.8}, "regulation: called_up and called_down must be 1 together at most, got 0.8 and"),
+        (
+            {"called_up": 0.8},
+            "regulation: the sum of called_up and called_down must be at most 1, got 0.8 and",
+        ),
     ],
 )
 def test_invalid_terms_are_refused(given: Any, message: str) -> None:

@@ -79,5 +79,5 @@ def test_missing_forecasts_leave_their_weight_to_the_others(model: Trained) -> N
 def test_incomplete_model_files_are_refused(model: Trained, broken: str, tmp_path: Path) -> None:
     trained.write(model, tmp_path)
     (tmp_path / broken).unlink()
-    with pytest.raises(FatalError, match=r"the model must be a folder with model\.json of this image"):
+    with pytest.raises(FatalError, match=r"could not read the model from model\.json and its other files"):
         trained.read(tmp_path)
