@@ -41,11 +41,11 @@ lint: setup
 	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright && $(app)/python -m tooling.prose
 
 docs: setup ## build the documentation site in out/docs; broken links and stale snippets fail
-	@$(app)/python -m tooling.snippets
+	@$(app)/python -m documentation.snippets
 	@NO_MKDOCS_2_WARNING=1 "$$("$(PYTHON)" -m tooling.envs docs)" -m mkdocs build --strict --quiet --clean && echo "site in out/docs/index.html"
 
 pages: synth ## write the generated parts of the documentation again: diagrams, props of constructs
-	@$(app)/python -m tooling.pages
+	@$(app)/python -m documentation.pages
 
 up: setup ## start the local cloud
 	@$(app)/python -m local up

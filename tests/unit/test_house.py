@@ -33,12 +33,13 @@ MAY_IMPORT = {
         "scenarios",
         "local",
         *PACKAGES,
-        # needed for the project's own stack with other containers
+        # benchmarks deploy stacks of this project with other container images
         "app",
         "architectures",
         "stacks",
         "settings",
     },
+    "documentation": {"documentation", "architectures", "groundplan", "scenarios", "settings", "tooling"},
     "demo": {"demo", "architectures", "local", "scenarios", "tooling", "settings"},
 }
 # `import constructs` is the PyPI package: the room of that name holds `groundplan`.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tooling import site
+from documentation import site
 
 KNOWN = site.pages()
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tooling import snippets
+import architectures
+from documentation import snippets
+
+NAME = architectures.ALL[0].name
 
 
 @pytest.mark.parametrize("path", snippets.documents(), ids=lambda path: str(path.relative_to(snippets.ROOT)))
@@ -18,10 +21,10 @@ def test_snippets_of_a_document_fit_the_project(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("```sh\nmake deply STACK=portfolio_rl\n```\n", "make deply: the Makefile has no such target"),
-        ("Run `make demo ARCH=portfolio`.", "ARCH must be one of .*, got portfolio"),
-        ('```sh\nmake deploy SET="portfolio_rl.host=2"\n```\n', r"SET portfolio_rl\.host=2: .*host"),
-        ('```sh\nmake deploy  # SET="portfolio_rl.hosts=0"\n```\n', r"SET portfolio_rl\.hosts=0: .*got '0'"),
+        ("```sh\nmake deply\n```\n", "make deply: the Makefile has no such target"),
+        ("Run `make demo ARCH=portfolios`.", "ARCH must be one of .*, got portfolios"),
+        (f'```sh\nmake deploy SET="{NAME}.mail=a"\n```\n', rf"SET {NAME}\.mail=a: .*mail"),
+        (f'```sh\nmake deploy  # SET="{NAME}.retain=1.5"\n```\n', rf"SET {NAME}\.retain=1\.5: .*got '1\.5'"),
         ("```sh\npython -m tooling.snippet\n```\n", "python -m tooling.snippet: there is no such module"),
         ("```python\nfrom groundplan import TrainOnly\n```\n", "groundplan has no TrainOnly"),
         ("```python\nif\n```\n", "Python: invalid syntax"),

@@ -93,12 +93,12 @@ def test_worse_candidate_is_not_accepted(
     (worse / "model/model.json").write_text(json.dumps(card))
     # when the candidate is compared with the unchanged model
     job = compared(tmp_path / "job", server_python, Job(worse, 0, ""), trained, "--floor", "0.5")
-    # then the candidate is rejected because of its loss
+    # then the candidate is rejected, because its loss is above the champion's
     found = job.json("processing/output/evaluation.json")
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]
     assert found["loss"]["over_champion"]["low"] > 0
-    # and it is rejected because of its capture alone, if the minimum capture is higher
+    # and with a higher minimum capture, the candidate is rejected for its capture alone
     job = compared(tmp_path / "alone", server_python, Job(worse, 0, ""), None, "--floor", "0.99")
     found = job.json("processing/output/evaluation.json")
     assert (found["accepted"], found["floor"]) == (False, 0.99)

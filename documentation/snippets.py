@@ -1,7 +1,7 @@
 """Check the commands and code in the documentation against the project: `make docs` and the tests run it.
 
-A snippet is the code of a Markdown file, fenced or inline. Checked are targets of make and their variables,
-settings in `SET`, Python modules and imports, paths of files, operations and options of the AWS CLI, JSON.
+A snippet is the code of a Markdown file, fenced or inline. The check covers make targets and their variables,
+settings in `SET`, Python modules and imports, file paths, operations and options of the AWS CLI, and JSON.
 Upper-case words and `...` are placeholders.
 """
 
@@ -54,7 +54,7 @@ def documents() -> list[Path]:
 
 
 def findings(text: str) -> Iterator[str]:
-    """Yield what is wrong with the snippets of a Markdown text."""
+    """Yield an error message for each wrong snippet of a Markdown text."""
     for kind, code in FENCED.findall(text):
         if kind == "python":
             yield from _python(code)

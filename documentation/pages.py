@@ -1,4 +1,4 @@
-"""Write the generated parts of the documentation again: `make pages`, after a synthesis.
+"""Regenerate the generated parts of the documentation: `make pages`, after a synthesis.
 
 - `docs/NAME/stack.svg` of every architecture, drawn from its template
 - the tables of alarms in `docs/operations.md`, from the templates
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import architectures
-from tooling import construct_pages, diagram
+from documentation import constructs, diagram
 from tooling.envs import ROOT
 
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -63,10 +63,10 @@ def main() -> int:
         path.write_text(diagram.rendered(diagram.draw(template).dot()))
         print(f"  {path.relative_to(ROOT)}")
     OPERATIONS.write_text(operations)
-    for name, dot in construct_pages.pictures().items():
-        page = construct_pages.page(name)
+    for name, dot in constructs.pictures().items():
+        page = constructs.page(name)
         page.with_suffix(".svg").write_text(diagram.rendered(dot))
-        page.write_text(construct_pages.with_reference(name, page.read_text()))
+        page.write_text(constructs.with_reference(name, page.read_text()))
         print(f"  {page.relative_to(ROOT)}")
     return 0
 

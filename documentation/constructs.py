@@ -1,4 +1,4 @@
-"""The pages of the constructs, `docs/constructs/NAME.md`: their usage, and what is generated from the source.
+"""The pages of the constructs, `docs/constructs/NAME.md`: run their examples, and write generated sections.
 
 The sections `Props` and `Attributes and methods` of a page come from docstrings and annotations, which griffe
 reads. The picture `NAME.svg` shows the resources that the page's usage creates. `make pages` writes both.
@@ -21,7 +21,7 @@ from aws_cdk import App, CfnResource, Environment, Stack
 from constructs import Construct
 
 import groundplan
-from tooling import diagram
+from documentation import diagram
 from tooling.envs import ROOT
 
 PAGES = ROOT / "docs" / "constructs"
@@ -45,7 +45,7 @@ GIVEN = {
     "code/requirements.txt": "",
     "image/Dockerfile": "FROM scratch\n",
 }
-"""The files that usage reads, with their content"""
+"""Files that the pages' examples read, with their content"""
 
 
 def names() -> list[str]:
@@ -76,7 +76,7 @@ def pictures() -> dict[str, str]:
             (Path(folder) / path).parent.mkdir(exist_ok=True)
             (Path(folder) / path).write_text(content)
         done = subprocess.run(
-            [sys.executable, "-m", "tooling.construct_pages"],
+            [sys.executable, "-m", "documentation.constructs"],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
@@ -108,7 +108,7 @@ def used(name: str) -> tuple[dict[str, Any], set[str]]:
 
 
 def with_reference(name: str, text: str) -> str:
-    """Return a page's text with its generated sections as the source says.
+    """Return a page's text with its generated sections written anew from the source.
 
     Raises `ValueError` if the page lacks one of the sections.
     """
