@@ -28,7 +28,7 @@ from tooling.envs import ROOT
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 PLACEHOLDER = re.compile(r"\.\.\.|…|\$|[<>*{}]|\b[A-Z][A-Z_]*\b")
-CUSTOM = {"logs tail", "s3 cp", "s3 ls", "s3 sync", "s3 rm", "configure export-credentials"}
+CUSTOM = {"logs tail", "s3 cp", "s3 ls", "s3 sync", "s3 rm", "s3 rb", "configure export-credentials"}
 """Commands of the AWS CLI that are not operations of a service"""
 GENERAL = {"region", "output", "query", "profile", "endpoint-url", "no-cli-pager", "cli-binary-format"}
 """Options of every command of the AWS CLI"""

@@ -49,6 +49,8 @@ def main() -> int:
         return {"up": up, "down": down, "status": status, "env": env}[asked.command](cloud)
     except CloudError as error:
         print(error, file=sys.stderr)
+        if asked.command == "env":
+            print("false")  # `eval` of an empty output would succeed, and the shell would still talk to AWS
         return 1
 
 
@@ -107,6 +109,7 @@ def status(cloud: LocalCloud) -> int:
         "executions": str(now["executions_running"]),
         "functions warm": str(now["functions_warm"]),
         "state": str(cloud.home),
+        "log": str(cloud.log),
     }
     for name, value in rows.items():
         print(f"{name:<16} {value or 'none'}")

@@ -132,6 +132,11 @@ class LocalCloud:
         return self.home / "snowflake.json"
 
     @property
+    def log(self) -> Path:
+        """Path of the server's log."""
+        return self.home / "cloud.log"
+
+    @property
     def key(self) -> keys.Key:
         """The account's root access key, created at the first start. Raises `CloudError` before that."""
         try:
@@ -306,10 +311,6 @@ class LocalCloud:
     def _file(self) -> Path:
         return self.home / "server.json"
 
-    @property
-    def _log(self) -> Path:
-        return self.home / "cloud.log"
-
     def _last(self) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
             return json.loads((self.home / "cloud.json").read_text())
@@ -328,7 +329,7 @@ class LocalCloud:
         self._file.unlink(missing_ok=True)
         options = ["--home", str(self.home), "--port", str(port), "--region", settled["region"]]
         options += ["--snowflake", str(snowflake)]
-        with self._log.open("wb") as log:
+        with self.log.open("wb") as log:
             process = subprocess.Popen(
                 [str(python), "-m", "local.emulator.server", *options],
                 cwd=envs.ROOT,
@@ -387,5 +388,5 @@ class LocalCloud:
 
     def _tail(self) -> str:
         with contextlib.suppress(OSError):
-            return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
         return ""

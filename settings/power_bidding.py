@@ -144,9 +144,9 @@ class PowerBidding(ArchitectureSettings):
     )
     training_days: int = Field(
         default=392,
-        ge=60,
+        ge=78,  # the training needs 77 whole market days, and a history begins and ends within a day
         le=1500,
-        description="a whole number of days from 60 to 1500 that models learn from",
+        description="a whole number of days from 78 to 1500 that models learn from",
     )
     network_loss: NetworkLoss = Field(
         default="error", description="one of " + ", ".join(get_args(NetworkLoss))
