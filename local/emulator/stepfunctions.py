@@ -41,6 +41,9 @@ OPTIMIZED = {
 }
 """Operations of the optimized integrations `arn:aws:states:::sagemaker:*`."""
 
+WAITING: dict[str, str] = {}
+"""ARN of the state machine that waits for each task token"""
+
 JOBS = {f"Create{kind.noun}Job": kind for kind in KINDS.values()}
 """Operations that start a job, for which a `.sync` task waits."""
 

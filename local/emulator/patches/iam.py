@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local.emulator.reach import Cloud, hook, put, record, replace, touch
+from local.emulator.stepfunctions import WAITING
 
 
 @hook
@@ -27,14 +28,15 @@ def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
     put("core.iam_evaluator._request_origin", value=origin)
 
 
+TASK_VERBS = ("SendTaskFailure", "SendTaskHeartbeat", "SendTaskSuccess")
 STREAM_VERBS = ("DeleteLogStream", "DescribeLogStreams", "GetLogEvents", "PutLogEvents")
 
 
 @hook
-def streams_and_repositories_are_resources(cloud: Cloud) -> None:
-    """MiniStack authorizes actions on a log stream for its log group, and `ecr:DescribeRepositories` for all
-    repositories. Grants for a stream or for one repository, as of the CDK's role that publishes images, would
-    never match."""
+def resources_of_some_actions(cloud: Cloud) -> None:
+    """MiniStack authorizes actions on a log stream for its log group, and two kinds of actions for `*`: those
+    with a task token, and `ecr:DescribeRepositories`. Grants for a stream, a state machine or a repository,
+    such as those of the CDK's role that publishes images, would never match."""
 
     @replace(
         "core.iam_actions.extract_resource_arn",
@@ -48,6 +50,8 @@ def streams_and_repositories_are_resources(cloud: Cloud) -> None:
         if service == "logs" and verb in STREAM_VERBS:
             stream = json.loads(body or b"{}").get("logStreamName", "")
             return f"{arn}:log-stream:{stream}"
+        if service == "states" and verb in TASK_VERBS:
+            return WAITING.get(json.loads(body or b"{}").get("taskToken", ""), arn)
         if service == "ecr" and verb == "DescribeRepositories":
             for name in json.loads(body or b"{}").get("repositoryNames", [])[:1]:
                 return f"arn:aws:ecr:{region}:{account}:repository/{name}"

@@ -130,6 +130,8 @@ def callbacks_send_heartbeats(cloud: Cloud) -> None:
         original: Callable, resource: str, arguments: Any, token: str, state: dict
     ) -> Any:
         ended = threading.Event()
+        if execution := _execution.get():
+            sfn.WAITING[token] = execution["stateMachineArn"]
         if limit := state.get("HeartbeatSeconds"):
             context = contextvars.copy_context()
             heartbeat = threading.Thread(target=context.run, args=(watch, token, limit, ended), daemon=True)
@@ -138,6 +140,7 @@ def callbacks_send_heartbeats(cloud: Cloud) -> None:
             return original(resource, arguments, token, state)
         finally:
             ended.set()
+            sfn.WAITING.pop(token, None)
 
 
 @hook

@@ -13,7 +13,18 @@ from botocore.exceptions import ClientError
 
 from groundplan.states import Branch, Flow
 from local.cloud import LocalCloud
-from tests.support.deployments import ACCOUNT, REGION, SYNC, Machine, job, names, role, task, training
+from tests.support.deployments import (
+    ACCOUNT,
+    REGION,
+    SYNC,
+    Machine,
+    assumed,
+    job,
+    names,
+    role,
+    task,
+    training,
+)
 from tests.support.waiting import until
 
 
@@ -371,6 +382,21 @@ def test_task_waits_for_a_callback_that_sends_heartbeats(aws: Callable, callback
     ended = until(lambda: machine.ended(execution), "the execution's end")
     assert ended["status"] == "SUCCEEDED", ended
     assert json.loads(ended["output"]) == {"bids": 24}
+
+
+def test_callback_needs_a_grant_for_its_state_machine(aws: Callable, callback: tuple, enforced: None) -> None:
+    # given a role that may answer for this state machine, and a role that may answer for another one
+    machine, token = callback
+    execution = machine.start()
+    answer = {"taskToken": token(), "output": "1"}
+    allowed = assumed(aws, ("states:SendTaskSuccess", machine.arn))
+    other = assumed(aws, ("states:SendTaskSuccess", f"{machine.arn}-2"))
+    # then only the first one can end the task
+    with pytest.raises(ClientError, match="AccessDenied"):
+        aws("stepfunctions", **other).send_task_success(**answer)
+    aws("stepfunctions", **allowed).send_task_success(**answer)
+    ended = until(lambda: machine.ended(execution), "the execution's end")
+    assert ended["status"] == "SUCCEEDED", ended
 
 
 def test_callback_without_heartbeats_fails_long_before_its_timeout(callback: tuple) -> None:
