@@ -81,11 +81,11 @@ def test_incomparable_models_fail_the_job_with_the_reason(
     model, other = image.train(given), image.train({**given, "target": "A"})
     for job in (model, other):
         job.succeeded()
-    assert judge(model, other).reason() == "the champion predicts A, not Y"
+    assert judge(model, other).reason() == "the champion must predict target Y, got A"
     # a column that is missing from the table
     warehouse.run(f"CREATE OR REPLACE TABLE LESS AS SELECT A, B, Y FROM {table}")
     reason = judge(model, model, table="LESS").reason()
-    assert reason == "the candidate needs column KIND (text), which LESS does not have"
+    assert reason == "table LESS must have column KIND (text), which the candidate needs"
     # a table whose rows are all training rows of the model
     split = Split.of(survey(warehouse.session, table, "Y"), 42, 0.2)
     warehouse.run(f"CREATE OR REPLACE TABLE SEEN AS SELECT * FROM {table} WHERE NOT ({split.held_out_sql})")
@@ -94,7 +94,7 @@ def test_incomparable_models_fail_the_job_with_the_reason(
     # an archive without a model
     strange = image.train(given).succeeded()
     (strange.first.base / "model/preparation.json").unlink()
-    assert "holds no preparation.json" in judge(model, strange).reason()
+    assert "must have preparation.json" in judge(model, strange).reason()
     # no champion
     base = tmp_path / "alone"
     packed(model, base / "input/data/candidate")
