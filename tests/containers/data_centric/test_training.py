@@ -164,7 +164,7 @@ def test_lost_host_is_the_reason_of_the_other(victim: int, trainer: Path, tmp_pa
     hosts[victim][1].kill()
     # then the other host ends with an error that names the lost host
     job = ended(bases[1 - victim], hosts[1 - victim][1])
-    assert (job.code, job.failure) == (1, f"host {hosts[victim][0]} was lost; its log says why"), job.log
+    assert (job.code, job.failure) == (1, f"host {hosts[victim][0]} was lost; see its log"), job.log
 
 
 def test_reason_of_a_failed_host_is_that_of_all_hosts(trainer: Path, tmp_path: Path) -> None:

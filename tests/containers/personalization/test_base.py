@@ -101,7 +101,7 @@ def test_both_images_fetch_the_named_commit_of_a_base(hub: Hub, tmp_path: Path, 
         }
         # and a branch name means the branch's last commit, and the error for a missing revision names it
         branch, new, nowhere = map(fetched, ("owner/name@fp16", "owner/name", "owner/name@nowhere"))
-    assert "owner/name@nowhere cannot be fetched" in nowhere
+    assert "could not download the base owner/name@nowhere" in nowhere
     # and both images compute the same identity from the weights
     weights = [identity(hub.commits[commit]) for commit in (OLD, OLD, NEW)]
     assert [old, branch, new] == weights

@@ -246,12 +246,12 @@ def test_failed_task_reports_its_reason_and_others_succeed(mixed):
     made = mixed
     reasons = {request: made.result(request)["reason"] for request in BAD}
     assert reasons == {
-        "bad0": "Picture 2 is not a JPEG, PNG or WebP picture: make a model with another instead.",
-        "bad1": "Picture 2 is damaged and cannot be read to its end: make a model with another instead.",
-        "bad2": "Picture 2 has more than 150 million pixels: make it smaller.",
-        "bad3": "Picture 2 is 16 x 16 pixels: use one of at least 32 on each side.",
-        "absent": "Picture 2 was not uploaded: create a model with it again.",
-        "empty": "There are no pictures to learn from: upload some of your subject.",
+        "bad0": "Picture 2 is not a JPEG, PNG or WebP picture: use another picture.",
+        "bad1": "Picture 2 is damaged and cannot be read to its end: use another picture.",
+        "bad2": "Picture 2 must have at most 150 million pixels: make it smaller.",
+        "bad3": "Picture 2 must have at least 32 pixels on each side, got 16 x 16.",
+        "absent": "Picture 2 was not uploaded: create a new model with it.",
+        "empty": "The request has no pictures: upload pictures of your subject.",
     }
     assert not (made.of("bad0") / "adapter").exists()
     for request in ("first", "second"):
@@ -309,7 +309,7 @@ def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
         assert process.wait(PATIENCE) == code
         assert not (made.of("one") / "result.json").exists()
     assert made.run() == [0], made.log()[-3000:]
-    first, second = map(int, re.findall(r"going on from the checkpoint of step (\d+)", made.log()))
+    first, second = map(int, re.findall(r"continuing from the checkpoint of step (\d+)", made.log()))
     assert 0 < first < second == made.result("one")["metrics"]["resumed_at"]
     assert weights(made) == weights(alone)
 
@@ -345,7 +345,7 @@ def test_task_fails_when_the_loss_is_not_finite(python, micro, tmp_path):
     spoil(base / "unet/diffusion_pytorch_model.safetensors", "conv_out.bias")
     made = Job(python, tmp_path / "job", base).prepare([task("one", *GOOD)], PICTURES, prior_weight="0")
     assert made.run() == [0], made.log()[-3000:]
-    assert made.result("one")["reason"].startswith("Learning went astray")
+    assert made.result("one")["reason"].startswith("Training failed because its numbers became too large")
 
 
 def test_hosts_share_the_tasks(job):
@@ -429,11 +429,11 @@ def test_adapter_loaded_by_diffusers_reproduces_its_preview(elsewhere, way):
         ([], {"rank": "many"}, "hyperparameter rank must be a whole number from 1 to 256"),
         ([], {"method": "magic"}, "hyperparameter method must be lora or full"),
         ([], {"base": "../../etc"}, "hyperparameter base must be a Hugging Face id as"),
-        ([task("../x")], {}, "tasks.json, task 0: request must be text like"),
+        ([task("../x")], {}, "tasks.json, task 0: request must be text that matches"),
         ([task("x", "../../../etc/passwd")], {}, "tasks.json, task 0: images must be a list of paths below"),
         ([task("x", host=3)], {}, "tasks.json, task 0: host must be a whole number from 0 to 0"),
-        ([task("x"), task("x")], {}, "tasks.json has the same request twice"),
-        ([task("x") | {"color": 1}], {}, "tasks.json, task 0: there is no color"),
+        ([task("x"), task("x")], {}, "tasks.json must have different requests, got one twice"),
+        ([task("x") | {"color": 1}], {}, "tasks.json, task 0: field color is unknown"),
         (
             [task("x", *GOOD)],
             {"precision": "fp16"},
@@ -453,21 +453,21 @@ def test_job_fails_with_the_reason_when_the_device_differs(job, device):
     made = job().prepare([task("x", *GOOD)], PICTURES)
     made.environment["GROUNDPLAN_DEVICE"] = device
     assert made.run() == [1]
-    assert made.failure().startswith(f"GROUNDPLAN_DEVICE is '{device}', PyTorch for CUDA ")
-    assert "finds 'cpu'" in made.failure()
+    reason = f"PyTorch must find the device of GROUNDPLAN_DEVICE, '{device}', got 'cpu'"
+    assert made.failure().startswith(reason)
     assert not made.of("x").exists()
 
 
 def test_job_trains_on_the_configured_device(mixed):
     assert mixed.environment["GROUNDPLAN_DEVICE"] == "cpu"
-    assert re.search(r"base \S+ on cpu in torch\.float32", mixed.log())
+    assert re.search(r"base \S+ on cpu as torch\.float32", mixed.log())
     assert mixed.result("first")["status"] == "done"
 
 
 def test_job_without_a_base_fails_with_the_reason(python, tmp_path):
     made = Job(python, tmp_path / "job", tmp_path).prepare([task("x", *GOOD)], PICTURES)
     assert made.run() == [1]
-    assert made.failure().startswith("there is no base: the channel base has no model_index.json")
+    assert made.failure().startswith("hyperparameter base must name a base, or channel base must have")
 
 
 LEARNS = """

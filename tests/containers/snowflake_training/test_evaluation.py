@@ -81,12 +81,12 @@ def test_incomparable_models_fail_the_job_with_the_reason(
     model, other = image.train(given), image.train({**given, "target": "A"})
     for job in (model, other):
         job.succeeded()
-    assert judge(model, other).reason() == "the champion predicts A, not Y"
-    # a table that lacks a column of the model
+    assert judge(model, other).reason() == "the champion must predict target Y, got A"
+    # a column that is missing from the table
     warehouse.run(f"CREATE OR REPLACE TABLE LESS AS SELECT A, B, Y FROM {table}")
     reason = judge(model, model, table="LESS").reason()
-    assert reason == "the candidate needs column KIND (text), which LESS does not have"
-    # a table with only rows on which the model was trained
+    assert reason == "table LESS must have column KIND (text), which the candidate needs"
+    # a table whose rows are all training rows of the model
     split = Split.of(survey(warehouse.session, table, "Y"), 42, 0.2)
     warehouse.run(f"CREATE OR REPLACE TABLE SEEN AS SELECT * FROM {table} WHERE NOT ({split.held_out_sql})")
     reason = judge(model, model, table="SEEN").reason()
@@ -94,8 +94,8 @@ def test_incomparable_models_fail_the_job_with_the_reason(
     # an archive that lacks a file of the model
     strange = image.train(given).succeeded()
     (strange.first.base / "model/preparation.json").unlink()
-    assert "holds no preparation.json" in judge(model, strange).reason()
-    # a channel `champion` without a model
+    assert "must have preparation.json" in judge(model, strange).reason()
+    # no champion
     base = tmp_path / "alone"
     packed(model, base / "input/data/candidate")
     shutil.copytree(base / "input/data/candidate", base / "input/data/unused")

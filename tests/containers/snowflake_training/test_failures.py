@@ -50,49 +50,55 @@ REASONS = {
         "table NO_SUCH_TABLE does not exist, or the user may not read it",
     ),
     "empty table": ({"table": "EMPTY"}, "table EMPTY is empty"),
-    "few rows": ({"table": "TINY"}, "table TINY has 12 rows with target Y: at least 20 are needed"),
+    "few rows": ({"table": "TINY"}, "table TINY must have at least 20 rows with target Y, got 12"),
     "no target": ({"target": "PRICE"}, "table GOOD has no column PRICE: it has A, B, Y"),
     "blank target": ({"table": "BLANK"}, "target Y of table BLANK is blank in all 300 rows"),
-    "text target": ({"table": "WORDS"}, "target Y of table WORDS is not a number: it is text"),
+    "text target": ({"table": "WORDS"}, "target Y of table WORDS must be a number, got text"),
     "truth target": (
         {"table": "WORDS", "target": "FLAG"},
-        "target FLAG of table WORDS is not a number: it is boolean",
+        "target FLAG of table WORDS must be a number, got boolean",
     ),
-    "date target": ({"table": "WORDS", "target": "D"}, "target D of table WORDS is not a number: it is DATE"),
+    "date target": ({"table": "WORDS", "target": "D"}, "target D of table WORDS must be a number, got DATE"),
     "infinite target": (
         {"table": "ENDLESS"},
-        "target Y of table ENDLESS holds a value that is not a finite number of at most 3.4e38",
+        "target Y of table ENDLESS must be a finite number of at most 3.4e38 in each row",
     ),
     "target beyond float32": (
         {"table": "STEEP"},
-        "target Y of table STEEP holds a value that is not a finite number of at most 3.4e38",
+        "target Y of table STEEP must be a finite number of at most 3.4e38 in each row",
     ),
     "negative counts": (
         {"table": "BELOW", "objective": "count:poisson"},
-        "target Y of table BELOW goes down to -3: objective count:poisson takes numbers from 0",
+        "target Y of table BELOW must be at least 0 for objective count:poisson, got -3",
     ),
     "zero for gamma": (
         {"table": "NONE", "objective": "reg:gamma"},
-        "target Y of table NONE goes down to 0: objective reg:gamma takes numbers above 0",
+        "target Y of table NONE must be above 0 for objective reg:gamma, got 0",
     ),
     "huge feature": (
         {"table": "HUGE"},
         "column B holds a value that is not a finite number of at most 3.4e38",
     ),
-    "target alone": ({"table": "LONELY"}, "table LONELY has no usable feature beside target Y: Y"),
-    "dates alone": ({"table": "DATED"}, "table DATED has no usable feature beside target Y: SINCE, Y"),
+    "target alone": (
+        {"table": "LONELY"},
+        "table LONELY must have a usable feature besides target Y, got columns Y",
+    ),
+    "dates alone": (
+        {"table": "DATED"},
+        "table DATED must have a usable feature besides target Y, got columns SINCE, Y",
+    ),
     "blanks alone": (
         {"table": "HOLLOW"},
-        "table HOLLOW has no usable feature beside target Y (A: blank in all rows)",
+        "table HOLLOW must have a usable feature besides target Y, got none (A: blank in all rows)",
     ),
     "dropped": (
         {"table": "HOLES", "blanks": "drop"},
-        "table HOLES has 1 usable rows of 300 (0 without target Y, blanks=drop), 0 of them held out: at "
-        "least 20 are needed, some to train and some to judge",
+        "table HOLES must have at least 20 usable rows, some for training and some for validation, got 1 of "
+        "300 rows, 0 of them for validation (0 rows without target Y, blanks=drop)",
     ),
     "no such coordinate": (
         {"coordinates": "LATITUDE,LONGITUDE"},
-        "LATITUDE of hyperparameter coordinates is not a column of numbers of table GOOD",
+        "hyperparameter coordinates must name columns of numbers of table GOOD, got LATITUDE",
     ),
     "bad setting": ({"eta": "2"}, "hyperparameter eta must be a number above 0 and up to 1, got '2'"),
     "injection": (
@@ -250,13 +256,13 @@ def test_error_of_a_secret_is_reported_without_its_content(
     assert reasons == {
         "wrong-key": "private_key of the secret is damaged, or of an unknown format",
         "wrong-passphrase": "private_key_passphrase of the secret does not decrypt private_key",
-        "no-proof": "secret no-proof lacks private_key (or, where that cannot be, password)",
+        "no-proof": "secret no-proof must have private_key, or password where key pairs are impossible",
         "no-account": "secret no-account lacks account",
-        "strange": "secret strange holds insecure_mode: only account, user, warehouse, database, schema, "
-        "private_key, private_key_passphrase, password, role, host, port, protocol are known",
+        "strange": "secret strange must have only the fields account, user, warehouse, database, schema, "
+        "private_key, private_key_passphrase, password, role, host, port, protocol, got insecure_mode",
         "not-json": "secret not-json is not JSON",
         "a-list": "secret a-list is not a JSON object",
-        "no-text": "secret no-text: private_key is not a text",
+        "no-text": "secret no-text: private_key must be text",
     }
     for job in jobs.values():
         told = everything_told(job)

@@ -79,7 +79,7 @@ def test_elliptic_curve_key_is_accepted():
 
 
 PUBLIC = "private_key of the secret must be the private key, got a public key"
-LACKS = "private_key of the secret is encrypted: the secret lacks private_key_passphrase"
+LACKS = "private_key of the secret is encrypted: the secret must have private_key_passphrase"
 SHUT = "private_key_passphrase of the secret does not decrypt private_key"
 DAMAGED = "private_key of the secret is damaged, or of an unknown format"
 MISTAKES = {
@@ -97,7 +97,7 @@ MISTAKES = {
     "certificate": (
         "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----",
         None,
-        "private_key of the secret is PEM of something else than a private key",
+        "private_key of the secret must be a private key, got PEM of another type",
     ),
     "cut off": (
         pem()[:-40],
@@ -107,14 +107,14 @@ MISTAKES = {
     "damaged": (pem().replace(pem().splitlines()[5], ""), None, DAMAGED),
     "damaged DER": (der()[:400], None, DAMAGED),
     "no key in PEM": ("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----", None, DAMAGED),
-    "Ed25519": (pem(EDWARDS), None, "private_key of the secret is neither an RSA nor an elliptic-curve key"),
-    "small": (pem(SMALL), None, "private_key of the secret has 1024 bits: Snowflake takes 2048 or more"),
+    "Ed25519": (pem(EDWARDS), None, "private_key of the secret must be an RSA or elliptic-curve key"),
+    "small": (pem(SMALL), None, "private_key of the secret must have at least 2048 bits, got 1024"),
     "path": (
         "/home/me/rsa_key.p8",
         None,
         "private_key of the secret must be the content of the key's file, got a file name",
     ),
-    "words": ("hunter2!", None, "private_key of the secret is neither PEM nor the base64 of a key"),
+    "words": ("hunter2!", None, "private_key of the secret must be PEM, or the base64 of DER or PEM"),
 }
 
 

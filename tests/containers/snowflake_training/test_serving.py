@@ -164,7 +164,8 @@ def test_predictions_have_the_accepted_content_type(endpoint: Endpoint):
 
 def test_another_content_type_is_refused(endpoint: Endpoint):
     for kind in ("application/x-npy", "text/libsvm", "image/png"):
-        assert endpoint.refusal("x", 415, content_type=kind).startswith(f"content type {kind} is not")
+        reason = f"content type must be text/csv or application/json, got {kind}"
+        assert endpoint.refusal("x", 415, content_type=kind) == reason
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_another_content_type_is_refused(endpoint: Endpoint):
         ),
         ("1,3.41e38,coast,true,3", "row 1, column LON: '3.41e38' is not a finite number of at most 3.4e38"),
         ("LAT,LON,KIND,OPEN\n1,2,coast,true", "the heading lacks ROOMS"),
-        ("LAT,LON,KIND,OPEN,ROMS\n1,2,coast,true,3", "the heading names 'ROMS', which is no column"),
+        ("LAT,LON,KIND,OPEN,ROMS\n1,2,coast,true,3", "the heading names 'ROMS', which is not a column"),
         ("LAT,LON,KIND,OPEN,LAT,ROOMS\n1,2,coast,true,3,4", "the heading names LAT twice"),
         (HEADING + '\n1,2,"coast,true,3', "the body is not CSV in UTF-8"),
         (b"1,2,\xff\xfe,true,3", "the body is not CSV in UTF-8"),
@@ -206,10 +207,10 @@ def test_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str):
     [
         ("{", "the body is not JSON"),
         ("[" * 100_000, "the body is not JSON"),
-        ("[[1, 2]]", 'the body is not {"instances": [row, ...]}'),
-        ('{"rows": []}', 'the body is not {"instances": [row, ...]}'),
+        ("[[1, 2]]", 'the body must be {"instances": [row, ...]}'),
+        ('{"rows": []}', 'the body must be {"instances": [row, ...]}'),
         ('{"instances": []}', "the body has no rows"),
-        ('{"instances": [[1, 2, "coast", true, 3], 7]}', "row 2 is neither a list nor an object"),
+        ('{"instances": [[1, 2, "coast", true, 3], 7]}', "row 2 must be a list or an object"),
         ('{"instances": [[1, 2, "coast"]]}', "row 1 has 3 values where 5 are expected"),
         ('{"instances": [[1, [2], "coast", true, 3]]}', "row 1, column LON: [2] is not a number"),
         ('{"instances": [[1, true, "coast", true, 3]]}', "row 1, column LON: True is not a number"),
@@ -221,7 +222,7 @@ def test_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str):
         ('{"instances": [[1, 2, "coast", 7, 3]]}', "row 1, column OPEN: 7 is not true or false"),
         ('{"instances": [[1, 2, "coast", {}, 3]]}', "row 1, column OPEN: {} is not true or false"),
         ('{"instances": [{"LAT": 1, "LON": 2, "KIND": "coast", "OPEN": true}]}', "row 1 lacks ROOMS"),
-        ('{"instances": [{"LAT": 1, "NO": 2}]}', "row 1 names 'NO', which is no column of the model"),
+        ('{"instances": [{"LAT": 1, "NO": 2}]}', "row 1 names 'NO', which is not a column of the model"),
     ],
 )
 def test_bad_instance_is_named(endpoint: Endpoint, body: str, reason: str):
@@ -309,7 +310,7 @@ def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], mo
             os.kill(workers[0], signal.SIGKILL)
         # then the server exits with a logged reason, and does not continue with the other worker
         assert process.wait(20) == 1
-    assert (model[1] / "log").read_text().splitlines()[-1] == "ERROR a process that predicts ended with -9"
+    assert (model[1] / "log").read_text().splitlines()[-1] == "ERROR a worker process ended with code -9"
 
 
 def test_workers_end_with_their_server(server):
@@ -332,12 +333,15 @@ def test_server_exits_with_0_on_sigterm(model: tuple[Image, Path]):
     assert process.wait(20) == 0
 
 
+STRANGE = "could not read preparation.json in folder model: it is not from this container"
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({}, "model holds no preparation.json: it is not a model of this container"),
-        ({"preparation.json": '{"table": "HOMES"}'}, "model's preparation.json is not of this container"),
-        ({"preparation.json": "{"}, "model's preparation.json is not of this container"),
+        ({}, "folder model must have preparation.json: it is not a model of this container"),
+        ({"preparation.json": '{"table": "HOMES"}'}, STRANGE),
+        ({"preparation.json": "{"}, STRANGE),
     ],
 )
 def test_server_without_a_valid_model_exits_with_the_reason(

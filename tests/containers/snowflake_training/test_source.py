@@ -181,7 +181,7 @@ def test_table_is_quoted_part_by_part(name: str, sql: str):
     ["", "a b", "t; DROP TABLE t", 't" UNION SELECT', "a.b.c.d", "(SELECT 1)", "t--", "1t", '"open', "a..b"],
 )
 def test_invalid_table_name_is_refused(name: str):
-    with pytest.raises(FatalError, match=r"is not TABLE, SCHEMA\.TABLE or DATABASE\.SCHEMA\.TABLE"):
+    with pytest.raises(FatalError, match=r"must be TABLE, SCHEMA\.TABLE or DATABASE\.SCHEMA\.TABLE"):
         qualified(name)
 
 

@@ -204,7 +204,7 @@ def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, s
     resumed = image.train(long, hosts=2, bases=new).succeeded()
     # then training resumes, and both hosts log the round from which it does
     for host in resumed.hosts:
-        begun = int(wait_for(host, r"going on from the checkpoint of round (\d+)")[1])
+        begun = int(wait_for(host, r"continuing from the checkpoint of round (\d+)")[1])
         assert begun >= 40
         assert begun % 20 == 0
         assert int(wait_for(host, r"(?m)^INFO \[(\d+)\] ")[1]) == begun + 1
@@ -226,11 +226,13 @@ def test_checkpoint_of_other_settings_is_ignored(image: Image, given: dict[str, 
     for marker in ("uploading", "uploaded"):  # a marker, as SageMaker writes it next to checkpoints
         (bases[0] / "checkpoints" / f"checkpoint.ubj.sagemaker-{marker}").touch()
     changed = image.train({**given, "checkpoint_every": "5", "max_depth": "4"}, bases=bases).succeeded()
-    assert "made with other settings or another table: training begins anew" in changed.first.log
+    assert (
+        "made with other settings or another table: training starts from the beginning" in changed.first.log
+    )
     assert changed.metrics()["rounds"] == int(given["rounds"])
     # a checkpoint stays valid when the number of rounds changes
     more = image.train({**given, "max_depth": "4", "rounds": "20"}, bases=bases).succeeded()
-    assert "going on from the checkpoint of round 10" in more.first.log
+    assert "continuing from the checkpoint of round 10" in more.first.log
     assert more.metrics()["rounds"] == 20
 
 
@@ -239,7 +241,7 @@ def test_damaged_checkpoint_is_ignored(image: Image, given: dict[str, str], tmp_
     (bases[0] / "checkpoints").mkdir(parents=True)
     (bases[0] / "checkpoints" / "checkpoint.ubj").write_bytes(b"half of")
     job = image.train(given, bases=bases).succeeded()
-    assert "cannot be read: training begins anew" in job.first.log
+    assert "cannot be read: training starts from the beginning" in job.first.log
 
 
 def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[str, str], tmp_path: Path):
@@ -258,7 +260,7 @@ def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[s
     # then the job can resume from the saved checkpoint
     finish = image.train({**endless, "rounds": str(stopped[0] + 3)}, hosts=2, bases=bases).succeeded()
     assert finish.metrics()["rounds"] == stopped[0] + 3
-    assert f"going on from the checkpoint of round {stopped[0]}" in finish.first.log
+    assert f"continuing from the checkpoint of round {stopped[0]}" in finish.first.log
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -292,7 +294,7 @@ def test_worker_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[st
     os.killpg(lost.process.pid, signal.SIGKILL)
     job.wait()
     # then the worker is ended, and each host's reason names the lost host
-    told = f"host {lost.name} was lost while the others waited for it; its log says why"
+    told = f"host {lost.name} was lost while other hosts waited for it; see its log"
     assert [(host.process.returncode, host.failure) for host in others] == [(1, told)] * 2
 
 
@@ -434,10 +436,10 @@ def test_text_columns_become_categories_and_unusable_columns_are_named(image: Im
     found = job.succeeded().preparation()
     assert found["categories"] == {"KIND": ["coast", "inland"]}
     assert found["left_out"] == {
-        "NAME": "text of more than 255 distinct values",
+        "NAME": "text with more than 255 distinct values",
         "NOTHING": "blank in all rows",
     }
-    assert "column NAME is not used: text of more than 255 distinct values" in job.first.log
+    assert "column NAME is not used: text with more than 255 distinct values" in job.first.log
     assert job.metrics()["importance"]["KIND"] > 0
 
 

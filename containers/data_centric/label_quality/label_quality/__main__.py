@@ -1,4 +1,4 @@
-"""`python -m label_quality --attribute animal`, as SageMaker starts a processing job."""
+"""`python -m label_quality --attribute animal`, which SageMaker runs in a processing job."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ log = logging.getLogger(__package__)
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit code. A failure's reason is the job's exit message and the log's last line."""
+    """Run the job and return its exit code.
+
+    A failure's reason is the job's exit message and the last line of the log.
+    """
     log_to_stdout("label_quality")
     try:
         settings = Settings.read(named(arguments))
 
-        # Here, so that invalid input is reported before scikit-learn is imported
+        # imported here, and `job` only after it, so that invalid input is reported before the slow import of
+        # scikit-learn
         from .inputs import read
 
         inputs = read(settings)

@@ -1,4 +1,4 @@
-"""All labelers' answers, in the payload of Ground Truth's post-annotation Lambda.
+"""All labelers' answers, in the payload format of Ground Truth's post-annotation Lambda functions.
 
 A file is a JSON list with an object for each item:
 
@@ -20,25 +20,28 @@ from toolkit.failure import FatalError
 from .manifests import files
 
 Answers = Mapping[str, Mapping[str, str]]
-"""By an item's source, then by labeler: the name of a class."""
+"""For each item's source and each labeler: the name of the class that the labeler chose."""
 
 
 def read(folder: Path) -> Answers:
-    """Return the answers in the files of a folder, without unsure ones.
+    """Return the answers in the files of a folder, without unsure answers, which have no class.
 
-    An answer that occurs twice counts once. Raises `FatalError` for an invalid file, and for two different
-    answers of a labeler to an item.
+    An answer that occurs twice counts once. Raises `FatalError` for an invalid file, and if a labeler has two
+    different answers for an item.
     """
     found: dict[str, dict[str, str]] = {}
     for path in files(folder):
         for place, source, labeler, label in _in_file(path):
             if found.setdefault(source, {}).setdefault(labeler, label) != label:
-                raise FatalError(f"{place}: {labeler} must have one answer to {source}, got another before")
+                raise FatalError(
+                    f"{place}: labeler {labeler} must have one answer for {source}, got {label} besides"
+                    f" {found[source][labeler]}"
+                )
     return found
 
 
 def _in_file(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Yield place, source, labeler and class of each answer."""
+    """Yield each answer's place in the file, item's source, labeler and class."""
     try:
         items = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -17,11 +17,13 @@ from cleanlab.multiannotator import get_label_quality_multiannotator
 from toolkit.failure import FatalError
 
 CHANCE = 3.0
-"""A labeler whose agreement with the model is fewer standard deviations above chance is a likely spammer."""
+"""Minimum agreement of a labeler with the model, in standard deviations above chance. A labeler below it is a
+likely spammer."""
 POWER = 10.0
-"""A labeler is only judged if the model's own answers would be this many standard deviations above chance."""
+"""Minimum agreement with the model if its own predictions are taken as a labeler's answers, in standard
+deviations above chance. Below it, the labeler's verdict is `unknown`."""
 NONE = -1
-"""In the table of answers: the labeler did not answer."""
+"""Value in a table of answers for an item without an answer."""
 
 Verdict = Literal["reliable", "spammer", "unknown"]
 
@@ -35,42 +37,43 @@ class Labeler:
     agreement: float
     """Share of the answers that are the consensus"""
     above_chance: float
-    """Agreement with the out-of-fold predictions, in standard deviations above the same answers in random
-    order"""
+    """Agreement with the out-of-fold predictions, in standard deviations above the mean agreement of the same
+    answers in random order"""
     verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Crowd:
     labels: Any
-    """[n]: the consensus for items with answers, the given label for the others"""
+    """[n]: the consensus for items with answers, the given label for items without answers"""
     confidence: Any
-    """[n]: CROWDLAB's quality of the consensus, from 0 to 1; NaN without answers"""
+    """[n]: CROWDLAB's quality of the consensus, from 0 to 1; NaN for items without answers"""
     majority: Any
-    """[n]: majority vote, ties broken by the model; NONE without answers"""
+    """[n]: majority vote, ties broken by the model; NONE for items without answers"""
     votes: Any
-    """[n, K]: number of answers"""
+    """[n, K]: number of answers for each of the K classes"""
     labelers: Sequence[Labeler]
     """Lowest quality first"""
     model_weight: float
-    """Weight of the model in CROWDLAB's average; an answer's weight is that of its labeler"""
+    """Weight of the model in CROWDLAB's average of the model's prediction and the labelers' answers"""
 
 
 def consensus(answers: Any, names: Sequence[str], given: Any, probabilities: Any) -> Crowd:
     """Return the consensus of the answers.
 
-    :param answers: [n, M], index of the class or NONE
+    :param answers: [n, M], index of the class that a labeler chose, or NONE
     :param names: names of the M labelers
     :param given: [n], labels that the model was trained on
-    :param probabilities: [n, K], out of fold, not calibrated: CROWDLAB weighs the model by its accuracy
+    :param probabilities: [n, K], the model's out-of-fold class probabilities before calibration. CROWDLAB
+        weights the model by its accuracy
 
-    Raises `FatalError` unless there are two labelers, and an item with two answers.
+    Raises `FatalError` unless at least one item has answers of two labelers.
     """
     classes = probabilities.shape[1]
     some = np.flatnonzero((answers != NONE).any(1))
     if len(names) < 2 or not ((answers != NONE).sum(1) > 1).any():
         raise FatalError(
-            f"answers must be of at least 2 labelers, with an item that 2 of them answered, got {len(names)}"
+            f"at least one item must have answers of 2 labelers, got none among {len(names)} labelers"
         )
     table = np.where(answers[some] == NONE, np.nan, answers[some])
     found = get_label_quality_multiannotator(
@@ -117,7 +120,7 @@ def _judged(probabilities: Any, choices: Any) -> tuple[float, Verdict]:
 
 def above_chance(probabilities: Any, choices: Any) -> float:
     """Return the agreement of choices [n] with class probabilities [n, K], in standard deviations above the
-    agreement of the same choices in random order.
+    mean agreement of the same choices in random order.
 
     Mean and variance over all permutations are exact (W. Hoeffding, "A combinatorial central limit theorem",
     1951).

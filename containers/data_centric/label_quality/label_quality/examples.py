@@ -1,4 +1,4 @@
-"""The examples behind a manifest: scaled pictures, or the rows of a table.
+"""The examples for the lines of a manifest: scaled pictures, or rows of a table.
 
 /opt/ml/processing/pictures/    the objects below the S3 prefix of the input `pictures`
 /opt/ml/processing/table/       Parquet files with a column `source` and columns of numbers
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 PICTURES, TABLE = "pictures", "table"
 SOURCE = "source"
-"""Column of a table that has an item's source"""
+"""Name of a table's column with the items' sources"""
 NAMED = 5
-"""Maximum number of unreadable items named in an error or log message"""
+"""Maximum number of unreadable items that an error or a log message names"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def read(base: Path, prefix: str, lines: Sequence[Line], settings: Settings) -> 
     present = [name for name in (PICTURES, TABLE) if (base / name).is_dir()]
     if len(present) != 1:
         raise FatalError(
-            f"the job must have input {PICTURES} or {TABLE}, got {' and '.join(present) or 'neither'}"
+            f"the job must have either input {PICTURES} or input {TABLE},"
+            f" got {' and '.join(present) or 'neither'}"
         )
     if present[0] == PICTURES:
         return _pictures(base / PICTURES, prefix, lines, settings)
@@ -87,7 +88,7 @@ def _pictures(folder: Path, prefix: str, lines: Sequence[Line], settings: Settin
 
 
 def _place(source: str, prefix: str) -> PurePosixPath:
-    """Return the path of an object below the input's folder. Raises ValueError for any other object."""
+    """Return an object's path relative to `prefix`. Raises ValueError if the object is not below it."""
     path = PurePosixPath(source.removeprefix(prefix.rstrip("/") + "/"))
     if str(path) == source or path.is_absolute() or ".." in path.parts:
         raise ValueError(source)
@@ -148,7 +149,7 @@ def _rows(folder: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
 
 
 def _numbers(file: str, name: str, column: Any) -> Any:
-    """Return a column as float32 [n]. Raises `FatalError` for other types and missing values."""
+    """Return a column of numbers as float32 [n]. Raises `FatalError` for another type or a missing value."""
     kind, types = column.type, pyarrow.types
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         raise FatalError(f"{file}: column {name} must have numbers, got {kind}")
@@ -181,7 +182,7 @@ def _checked(examples: Examples) -> Examples:
     few = [name for name, count in counts.items() if count < 2]
     if few or len(counts) < 2:
         raise FatalError(
-            "there must be at least 2 classes of at least 2 readable items each, got"
+            "the manifest must have at least 2 classes, each with at least 2 readable items, got"
             f" {', '.join(f'{name} ({count})' for name, count in counts.items()) or 'none'}"
         )
     return examples

@@ -1,7 +1,8 @@
-"""The inputs of a job. They are checked before the training.
+"""The inputs of a job, which are checked before a model is trained.
 
 /opt/ml/processing/manifest/     the labeled manifest: one file
-/opt/ml/processing/pictures/     or table/: see `examples`
+/opt/ml/processing/pictures/     the items' pictures, unless there is the input `table`
+/opt/ml/processing/table/        the items' features, unless there is the input `pictures`
 /opt/ml/processing/answers/      optional: all labelers' answers
 """
 
@@ -26,11 +27,11 @@ class Inputs:
     manifest: Manifest
     examples: Examples
     answers: Answers
-    """Empty: the labels in the manifest are not consolidated"""
+    """The labelers' answers, from which the consensus is made. Empty: the manifest's labels are used"""
 
 
 def read(settings: Settings) -> Inputs:
-    """Read all inputs. Raises `FatalError` for invalid ones."""
+    """Read all inputs. Raises `FatalError` if one is invalid."""
     folder = sagemaker.PROCESSING
     manifest = manifests.read(folder / "manifest", settings.attribute)
     answered = answers.read(folder / "answers")

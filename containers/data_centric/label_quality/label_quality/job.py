@@ -1,4 +1,4 @@
-"""The job: from labels and examples to the files in /opt/ml/processing/output."""
+"""The analysis: finds suspects and redundant examples, and writes files to /opt/ml/processing/output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 OUTPUT = sagemaker.PROCESSING / "output"
 NAMED = 100
-"""Maximum number of unreadable items named in the report"""
+"""Maximum number of unreadable items that the report names"""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class Found:
     """[n] of bool"""
     crowd: Crowd | None
     ignored: int
-    """Number of answers with a class that no item has, or to items that are not in the manifest"""
+    """Number of answers that are not used: no analyzed item has their class, or their item is not analyzed"""
 
 
 def run(inputs: Inputs, settings: Settings) -> None:
-    """Run the job."""
+    """Analyze the inputs and write the results."""
     found = analyzed(inputs.examples, inputs.manifest.classes, inputs.answers, settings)
     _write(found, inputs.manifest, settings)
     log.info("suspects=%d redundant=%d", len(found.suspects), int(found.redundant.sum()))
 
 
 def analyzed(examples: Examples, classes: Mapping[int, str], answered: Answers, settings: Settings) -> Found:
-    """Return the results for examples.
+    """Analyze the examples and return the results.
 
-    :param classes: names by index in the manifest
-    :param answered: see `Inputs`
+    :param classes: names of the classes by their index in the manifest
+    :param answered: the labelers' answers; empty: the manifest's labels are used
     """
     present = sorted({line.choice for line in examples.lines})
     names = [classes[choice] for choice in present]
@@ -109,7 +109,7 @@ def _table(lines: Sequence[Line], answered: Answers, names: Sequence[str]) -> tu
 def _relabeled(
     line: Line, attribute: str, people: Crowd, index: int, present: Sequence[int], names: Sequence[str]
 ) -> Line:
-    """Return a line with the consensus. A line without answers is unchanged."""
+    """Return a line with the consensus as its label. A line without answers is unchanged."""
     if not people.votes[index].any():
         return line
     label, human = people.labels[index], bool(people.votes[index, people.labels[index]])
@@ -142,7 +142,7 @@ def _review(found: Found, suspect: Suspect) -> dict[str, Any]:
         "given": found.names[suspect.given],
         "suggested": found.names[suspect.suggested],
         "reason": suspect.reason,
-        # The labeling page shows pictures only
+        # only neighbours with a picture, because the labeling page shows no others
         "neighbours": [
             {line.field: line.source, "label": line.class_name}
             for line in (found.lines[each] for each in suspect.neighbours)
@@ -153,7 +153,7 @@ def _review(found: Found, suspect: Suspect) -> dict[str, Any]:
 
 
 def report(found: Found, manifest: Manifest, settings: Settings) -> dict[str, Any]:
-    """Return the report, as JSON."""
+    """Return the content of `report.json`."""
     predictions, groups = found.predictions, found.similar.groups
     kinds = [kind for each in found.suspects for kind in each.kinds]
     counts = np.bincount(groups)

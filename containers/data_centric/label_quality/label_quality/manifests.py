@@ -18,11 +18,11 @@ REFERENCE, TEXT = "source-ref", "source"
 SOURCES = (REFERENCE, TEXT)
 METADATA = "-metadata"
 REVIEW = "review"
-"""Field of a line in the review manifest"""
+"""Field that is added to the lines of the review manifest"""
 LONGEST_LINE = 100_000
 """Maximum size of a line in bytes: Ground Truth's limit."""
 NAMED = 10
-"""Maximum number of invalid lines that a failure names. Further lines are only counted."""
+"""Maximum number of invalid lines that an error names. Further invalid lines are only counted."""
 
 Fields = Mapping[str, Any]
 Read = TypeVar("Read")
@@ -33,7 +33,7 @@ class Line:
     """A labeled line of a manifest."""
 
     field: str
-    """Name of the source's field"""
+    """Name of the field with the item's source: `source-ref` or `source`"""
     source: str
     choice: int
     """Index of the class in the manifest"""
@@ -47,11 +47,11 @@ class Manifest:
     unlabeled: int
     """Number of lines without a label"""
     classes: Mapping[int, str]
-    """Names of the classes that have a label, by index"""
+    """Names of the classes that occur as labels, by index"""
 
 
 def read(folder: Path, attribute: str) -> Manifest:
-    """Read the only file of a folder. Raises `FatalError` that names invalid lines."""
+    """Read the manifest, the only file of a folder. Raises `FatalError`, which names the invalid lines."""
     _check_attribute(attribute)
     paths = files(folder)
     if len(paths) != 1:
@@ -67,22 +67,25 @@ def read(folder: Path, attribute: str) -> Manifest:
             return None
         choice, name = _label(fields, attribute)
         if classes.setdefault(choice, name) != name:
-            raise ValueError(f"class {choice} must be {classes[choice]!r} as before, got {name!r}")
+            raise ValueError(
+                f"class-name of class {choice} must be {classes[choice]!r} as in earlier lines, got {name!r}"
+            )
         return Line(field, source, choice, name, fields)
 
     found = _each(paths[0], line)
     names = [*classes.values()]
     if len(names) < 2 or len(set(names)) < len(names):
         raise FatalError(
-            f"{paths[0].name} must have labels {attribute} of at least 2 classes with different names,"
-            f" got {', '.join(names) or 'none'}"
+            f"{paths[0].name} must have labels of at least 2 classes with different names in attribute"
+            f" {attribute}, got {', '.join(names) or 'none'}"
         )
     lines = [each for each in found if each]
     return Manifest(lines, len(found) - len(lines), dict(sorted(classes.items())))
 
 
 def version(lines: Iterable[Line]) -> str:
-    """Return the version of the labels, a hash of items and classes as in the labeling service."""
+    """Return the version of the labels: a hash of the items and their classes, computed as in the labeling
+    service."""
     rows = sorted((_item(line), line.choice, line.class_name) for line in lines)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
@@ -107,7 +110,10 @@ def written(lines: Iterable[Fields]) -> bytes:
 
 def _check_attribute(name: str) -> None:
     if name in (*SOURCES, REVIEW) or name.endswith((METADATA, "-ref")):
-        raise FatalError(f"argument attribute must be the label's attribute in the manifest, got {name!r}")
+        raise FatalError(
+            f"argument attribute must not be {', '.join(SOURCES)} or {REVIEW}, or end in {METADATA} or -ref,"
+            f" got {name!r}"
+        )
 
 
 def files(folder: Path) -> list[Path]:
@@ -115,7 +121,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def _each(path: Path, read: Callable[[int, Fields], Read]) -> list[Read]:
-    """Apply `read` to each line that is not blank. Raises `FatalError` that names the lines it rejects."""
+    """Apply `read` to each line that is not blank. Raises `FatalError`, which names the invalid lines."""
     found: list[Read] = []
     problems: list[str] = []
     with path.open("rb") as content:
@@ -157,13 +163,13 @@ def _source(fields: Fields) -> tuple[str, str]:
         raise ValueError(f"must have {' or '.join(SOURCES)}, got {' and '.join(present) or 'neither'}")
     source = fields[present[0]]
     if not isinstance(source, str) or not source.strip():
-        raise ValueError(f"{present[0]} must be a text that is not empty")
+        raise ValueError(f"{present[0]} must be non-empty text, got {source!r:.100}")
     return present[0], source
 
 
 def _label(fields: Fields, attribute: str) -> tuple[int, str]:
     choice, metadata = fields[attribute], fields.get(attribute + METADATA)
-    if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example has "1"
+    if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example has "1", not 1
         choice = int(choice)
     if type(choice) is not int or choice < 0:
         raise ValueError(f"{attribute} must be a whole number from 0, got {choice!r}")

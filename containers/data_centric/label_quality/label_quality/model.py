@@ -22,12 +22,13 @@ LANDMARKS = 400
 """Maximum number of examples with which the kernel is approximated (Williams and Seeger, "Using the Nystroem
 method to speed up kernel machines", 2000)."""
 PENALTY = 0.1
-"""L2 penalty. The penalty and the kernel's width were chosen with other seeds than those of the benchmark."""
+"""L2 penalty. It and the kernel's width were chosen with seeds that the benchmark does not use."""
 ROUNDS = 300
 START = (0.0, -3.0)
-"""Initial values of the calibration: logarithm of the temperature, and log-odds of the uniform share."""
+"""Initial values of the calibration: logarithm of the temperature, and log-odds of the share of random
+labels."""
 LEAST = 1e-12
-"""Minimum of probabilities in logarithms."""
+"""Lower bound for a probability before its logarithm is computed."""
 BINS = 10
 
 
@@ -45,27 +46,30 @@ class Calibrated:
     error: float
     """Expected calibration error with respect to the labels"""
     error_before: float
-    """The same before calibration"""
+    """Expected calibration error before calibration"""
 
 
 def embedded(features: Any, seed: int) -> Any:
-    """Return the features' principal components for comparisons, [n, at most `COMPONENTS`]."""
+    """Return the features' principal components, [n, at most `COMPONENTS`]."""
     count = min(COMPONENTS, *features.shape)
     return PCA(count, svd_solver="randomized", random_state=seed).fit_transform(features)
 
 
 def classifier(points: Any, seed: int) -> Pipeline:
-    """Return an untrained classifier for points [n, d]; the kernel's width is half their total variance."""
+    """Return an untrained classifier for points [n, d].
+
+    The squared width of its Gaussian kernel is the total variance of the points.
+    """
     width = 2 * float(points.var(0).sum()) or 1.0
     kernel = Nystroem(gamma=1 / width, n_components=min(LANDMARKS, len(points)), random_state=seed)
     return make_pipeline(kernel, LogisticRegression(C=1 / PENALTY, max_iter=ROUNDS))
 
 
 def out_of_fold(points: Any, labels: Any, groups: Any, classes: int, folds: int, seed: int) -> Any:
-    """Return class probabilities [n, K], for each example by a model trained on the other folds.
+    """Return class probabilities [n, K]. Each example's are predicted by a model trained on the other folds.
 
     :param points: [n, d]
-    :param labels: [n], from 0 to `classes` - 1, each at least twice
+    :param labels: [n], from 0 to `classes` - 1; each class occurs at least twice
     :param groups: [n]; examples of one group are in the same fold
     """
     found = np.zeros((len(points), classes))
@@ -88,9 +92,9 @@ def out_of_fold(points: Any, labels: Any, groups: Any, classes: int, folds: int,
 def calibrated(probabilities: Any, labels: Any) -> Calibrated:
     """Calibrate probabilities [n, K] with respect to labels [n], some of which are wrong.
 
-    Fits a temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017) and a share of the
-    uniform distribution, with the least log loss. Without the uniform share, wrong labels would only raise
-    the temperature.
+    Finds the temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017) and the share of the
+    uniform distribution with the least log loss. Without the uniform share, wrong labels would raise the
+    temperature.
     """
 
     def mixed(parameters: Any) -> Any:
@@ -118,8 +122,8 @@ def _log_loss(probabilities: Any, labels: Any) -> float:
 
 
 def calibration_error(probabilities: Any, labels: Any) -> float:
-    """Return the expected calibration error: mean of |accuracy - confidence| over bins of the confidence,
-    weighted by their examples."""
+    """Return the expected calibration error: the mean of |accuracy - confidence| over bins of the confidence,
+    each weighted by its number of examples."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     error = np.abs(np.bincount(bins, right - confidence, BINS))

@@ -14,9 +14,9 @@ from .examples import Examples
 from .suspects import Suspect
 
 LONGEST = 300
-"""Maximum number of characters of a source shown"""
+"""Maximum number of characters of a shown text"""
 LEAST_PIXELS = 96
-"""Pictures are enlarged to at least this size"""
+"""Minimum side of a shown picture in pixels. Smaller pictures are enlarged"""
 
 HEAD = """<!doctype html>
 <html lang="en">
@@ -50,7 +50,7 @@ def rendered(
 ) -> bytes:
     """Return the page.
 
-    :param labels: [n], labels to show with the neighbours
+    :param labels: [n], the examples' labels, shown with a suspect's neighbours
     :param total: number of suspects, of which `suspects` are shown
     """
     items = "".join(_item(examples, labels, names, suspect) for suspect in suspects)

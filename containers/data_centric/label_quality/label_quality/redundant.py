@@ -1,8 +1,8 @@
 """Redundant examples: duplicates, and examples that the model predicts with the highest probability.
 
 Four orders of removal were compared: random, most easily predicted first, farthest-first in each class, and
-the sum of the latter two ranks. Removing the most easily predicted examples costs the least accuracy. The
-benchmark measures this.
+the sum of the latter two ranks. Removing the most easily predicted examples costs the least accuracy.
+benchmarks/README.md compares it with random removal.
 """
 
 from __future__ import annotations

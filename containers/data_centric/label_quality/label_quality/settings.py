@@ -1,4 +1,4 @@
-"""The arguments of a job."""
+"""The arguments of a processing job."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from toolkit.options import Options, flag, number, text, whole
 
 @dataclass(frozen=True)
 class Settings(Options):
-    """Arguments."""
+    """Arguments with their defaults and bounds."""
 
     NOUN: ClassVar[str] = "argument"
 
-    attribute: str = text("the label's attribute in the manifest")
+    attribute: str = text("the name of the manifest's attribute with the labels")
     seed: int = whole(0, 2**31 - 1, default=0)
     folds: int = whole(2, 20, default=5)
-    """Folds of the out-of-fold predictions"""
+    """Number of folds for out-of-fold predictions"""
     side: int = whole(4, 256, default=32)
     """Pictures are scaled to a square of this many pixels"""
     grey: bool = flag(default=False)
@@ -27,13 +27,13 @@ class Settings(Options):
     most_unreadable: int = whole(0, 1_000_000, default=0)
     """Maximum number of items whose picture or row is missing or unreadable; the job fails above it"""
     duplicate_distance: float = number(0, 1, default=0.3)
-    """Items are near-duplicates up to this distance, in medians of the distance to the nearest item"""
+    """Maximum distance between near-duplicates, as a multiple of the median distance to the nearest item"""
     least_confidence: float = number(0, 1, default=0.4)
-    """A consensus with a lower confidence is suspected"""
+    """An item is a suspect if the confidence of its consensus is lower"""
     outlier_distance: float = number(1, 100, default=1.5)
-    """An item is an outlier from this mean distance to its neighbours, in medians over all items"""
+    """Minimum mean distance of an outlier to its neighbours, as a multiple of the median over all items"""
     redundant_share: float = number(0, 0.9, default=0.3)
-    """Share of each class that is redundant"""
+    """Share of each class's items that are marked as redundant"""
     most_suspects: int = whole(1, 100_000, default=500)
     """Maximum number of suspects in the review manifest and in the report"""
     most_shown: int = whole(1, 1000, default=100)
@@ -41,7 +41,7 @@ class Settings(Options):
 
 
 def named(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the values of `--name value` by name. Hyphens in a name are read as underscores."""
+    """Return the values of arguments `--name value` by name. Hyphens in a name are read as underscores."""
     if len(arguments) % 2:
         raise FatalError(f"arguments must be pairs of --NAME VALUE, got {' '.join(arguments)}")
     found: dict[str, str] = {}

@@ -19,27 +19,27 @@ class Similar:
     neighbours: Any
     """[n, k], indices of the nearest other examples, nearest first"""
     distances: Any
-    """[n, k], Euclidean"""
+    """[n, k], Euclidean distances to these neighbours"""
     groups: Any
     """[n]; examples with the same number are exact or near-duplicates of each other"""
     exact: Any
-    """[n]; the same for exact duplicates"""
+    """[n]; examples with the same number are exact duplicates of each other"""
     outlying: Any
-    """[n]: mean distance to the neighbours, in medians over all examples"""
+    """[n]: mean distance to the neighbours, as a multiple of the median over all examples"""
 
 
 def compare(points: Any, digests: Sequence[Hashable], duplicate_distance: float) -> Similar:
     """Find the neighbours and duplicates of points [n, d].
 
     :param digests: equal for examples of equal content
-    :param duplicate_distance: near-duplicates have at most this distance, in medians of the distance between
-        examples of different content that are nearest neighbours
+    :param duplicate_distance: maximum distance between near-duplicates, as a multiple of the median distance
+        between an example and its nearest neighbour of different content
     """
     exact = _numbered(digests)
     count = min(NEIGHBOURS, len(points) - 1)
     distances, neighbours = _others(points, count)
     different = exact[neighbours] != exact[:, None]
-    # an example whose neighbours are all exact duplicates has no such distance
+    # infinite for an example whose neighbours are all exact duplicates
     nearest = np.where(different, distances, np.inf).min(1)
     usual = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else 0.0
     near = distances <= duplicate_distance * usual
@@ -49,7 +49,7 @@ def compare(points: Any, digests: Sequence[Hashable], duplicate_distance: float)
 
 
 def _numbered(digests: Sequence[Hashable]) -> Any:
-    """Return a number [n] for each digest, equal for equal digests."""
+    """Return numbers [n] that are equal for equal digests."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(digest, len(numbers)) for digest in digests])
 
@@ -64,7 +64,7 @@ def _others(points: Any, count: int) -> tuple[Any, Any]:
 
 
 def _connected(neighbours: Any, near: Any, exact: Any) -> Any:
-    """Return the connected components [n] of near and exact duplicates."""
+    """Return each example's group number [n]. Groups connect near and exact duplicates, also indirectly."""
     size, count = neighbours.shape
     first = np.unique(exact, return_index=True)[1][exact]
     rows = np.concatenate([np.repeat(np.arange(size), count)[near.ravel()], np.arange(size)])

@@ -16,7 +16,7 @@ Kind = Literal["label", "consensus", "duplicate", "outlier"]
 label; `outlier`: dissimilar to all other examples"""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SHOWN = 6
-"""Number of neighbours shown with a suspect"""
+"""Maximum number of neighbours shown with a suspect"""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Given:
     labels: Any
     """[n]"""
     probabilities: Any
-    """[n, K], out of fold, calibrated"""
+    """[n, K], out-of-fold class probabilities after calibration"""
     similar: Similar
     names: Sequence[str]
     """Names of the K classes"""
     votes: Any
     """[n, K], number of labelers' answers"""
     confidence: Any
-    """[n], confidence of the consensus; NaN without answers"""
+    """[n], confidence of the consensus; NaN for items without answers"""
 
 
 def label_errors(labels: Any, probabilities: Any) -> Any:
@@ -62,8 +62,9 @@ def label_errors(labels: Any, probabilities: Any) -> Any:
 def find(given: Given, least_confidence: float, outlier_distance: float) -> list[Suspect]:
     """Return the suspects, least probable labels first, and suspects that are only outliers last.
 
-    The suggested class is the model's, or else the class of the duplicates, or else the class with the next
-    most votes. A suspect that is only an outlier may have its current label as the suggestion.
+    The suggested class is the model's prediction. If that is the current label, it is the most frequent label
+    of conflicting duplicates, or else the class with the most votes among the other classes. A suspect that
+    is only an outlier may have its current label as the suggestion.
     """
     conflicts = _conflicts(given)
     masks: dict[Kind, Any] = {
@@ -90,7 +91,7 @@ def _rival(given: Given, index: int) -> int:
 
 
 def _conflicts(given: Given) -> dict[int, int]:
-    """Return the other label for each example whose duplicates mostly have another label."""
+    """For each example whose duplicates have another label more often than its own, return that label."""
     groups, labels = given.similar.groups, given.labels
     several = np.flatnonzero(np.bincount(groups)[groups] > 1)
     found: dict[int, int] = {}
@@ -119,7 +120,7 @@ def _suspect(given: Given, index: int, kinds: tuple[Kind, ...], suggested: int) 
         said.append(f"It is {'' if equal else 'nearly '}equal to an example with another label.")
     if "outlier" in kinds:
         said.append(
-            f"It is {given.similar.outlying[index]:.1f} times as far from similar examples as is usual."
+            f"Its distance to similar examples is {given.similar.outlying[index]:.1f} times the median."
         )
     return Suspect(
         index,

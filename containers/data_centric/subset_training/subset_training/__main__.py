@@ -1,4 +1,4 @@
-"""`python -m subset_training train`, as SageMaker starts the container."""
+"""`python -m subset_training train`, which SageMaker runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ log = logging.getLogger(__package__)
 
 
 def main() -> int:
-    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
+    """Run the training and return its exit code.
+
+    A failure's reason is in SageMaker's failure file and in the last line of the log.
+    """
     log_to_stdout("subset_training")
     try:
         if sys.argv[1:] != ["train"]:
@@ -47,4 +50,4 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads of `torch.distributed` may still wait for a lost host
+    os._exit(code)  # does not wait for threads: those of `torch.distributed` may wait for a lost host

@@ -1,4 +1,4 @@
-"""Checkpoints of a run."""
+"""Checkpoints of a training run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FREE_TO_CHANGE = ("seeds", "checkpoint_every", "threads", "timeout", "most_unrea
 
 
 def key_of(settings: Settings, digest: str) -> str:
-    """Return the fingerprint of settings and data that a checkpoint and its job must share."""
+    """Return a hash of settings and data. A job resumes only from a checkpoint with the same hash."""
     chosen = {name: value for name, value in settings.as_dict().items() if name not in FREE_TO_CHANGE}
     return hashlib.sha256(json.dumps([chosen, digest], sort_keys=True).encode()).hexdigest()
 
@@ -35,9 +35,9 @@ def write(path: Path, key: str, state: dict[str, Any]) -> None:
 
 
 def read(path: Path, key: str, hosts: Hosts | None = None) -> dict[str, Any] | None:
-    """Return the saved state of a run. Return None, and log why, if no usable checkpoint exists.
+    """Return the saved state of a run; None if there is no checkpoint, or if it is unusable, which is logged.
 
-    :param hosts: rank 0 broadcasts its checkpoint to them. Default: read this host's
+    :param hosts: the hosts, which all use the checkpoint of rank 0. Default: only this host
     """
     content = b"+" + path.read_bytes() if path.exists() else b"-"
     shared = (hosts or Hosts()).broadcast(torch.frombuffer(bytearray(content), dtype=torch.uint8))
@@ -52,7 +52,8 @@ def read(path: Path, key: str, hosts: Hosts | None = None) -> dict[str, Any] | N
         return None
     if not fits:
         log.warning(
-            "checkpoint %s is of other hyperparameters or data: training starts from the beginning", path.name
+            "checkpoint %s was made with other hyperparameters or data: training starts from the beginning",
+            path.name,
         )
         return None
     return state

@@ -63,7 +63,8 @@ class Data:
 def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
     """Read the channels `train`, `validation` and `test`. `validation` and `test` are optional.
 
-    Without the channel `validation`, a share of each class is split off `train`. Raises `FatalError`.
+    Without the channel `validation`, a share of each class is split off `train`. Raises `FatalError` for
+    invalid data.
     """
     raw = {
         name: read(channels / name, how)
@@ -77,10 +78,14 @@ def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
     for name, each in raw.items():
         if each.columns != columns:
             given, wanted = (", ".join(names) or "pictures" for names in (each.columns, columns))
-            raise FatalError(f"channel {name} must have the columns of {TRAIN}, {wanted}, got {given}")
+            raise FatalError(
+                f"channel {name} must have the same columns as channel {TRAIN} ({wanted}), got {given}"
+            )
         if each.images[0].shape != shape:
             given, wanted = ("x".join(map(str, size)) for size in (each.images[0].shape, shape))
-            raise FatalError(f"pictures of channel {name} must be {wanted} as those of {TRAIN}, got {given}")
+            raise FatalError(
+                f"pictures of channel {name} must have the shape {wanted} as in channel {TRAIN}, got {given}"
+            )
     found = {name: _examples(name, each, classes) for name, each in raw.items()}
     if VALIDATION in found:
         _require_every_class(found[VALIDATION], classes)
@@ -101,7 +106,7 @@ def _examples(channel: str, raw: Raw, classes: tuple[str, ...]) -> Examples:
     unknown = sorted(set(raw.labels) - numbers.keys(), key=_order)
     if unknown:
         shown = ", ".join(unknown)
-        raise FatalError(f"classes of channel {channel} must be among those of {TRAIN}, got {shown}")
+        raise FatalError(f"channel {channel} must have classes of channel {TRAIN} only, got {shown}")
     images = torch.from_numpy(np.ascontiguousarray(np.stack(raw.images)))
     labels = torch.tensor([numbers[label] for label in raw.labels])
     embeddings = torch.from_numpy(np.stack(raw.embeddings)) if raw.embeddings else None

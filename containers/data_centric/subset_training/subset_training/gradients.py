@@ -2,7 +2,7 @@
 
 For the softmax cross-entropy of logits z = W h + b, the gradient to [W b] is the outer product of the error
 p - y, where p is softmax(z) and y the one-hot label, and the input [h 1]. Gradients are never stored: the
-inner product of two gradients is the inner product of their errors times that of their inputs.
+inner product of two gradients is the inner product of their errors times the inner product of their inputs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Data-parallel training on the hosts of a job. Each host computes gradients of its share of every batch.
 
-`torch.distributed` exchanges tensors, with gloo between CPUs and NCCL between GPUs. When a host fails or
-disappears, `toolkit.watch` ends this process with that host's name in the failure reason.
+`torch.distributed` exchanges tensors, with gloo between CPUs and NCCL between GPUs. When `toolkit.watch`
+detects that a host has failed or is lost, this process ends with that host's name in the failure reason.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ PORT = 9097
 """Port of the `TCPStore` on the first host, which the hosts use for rendezvous."""
 POLL = 0.1
 GRACE = 5.0
-"""Seconds to wait for the cause of a failed collective. The watch reports a lost host in that time. If no
-host was lost, responsive hosts write to the store, and the failure reason names the hosts that did not
-write."""
+"""Seconds to find the cause of a failed collective operation. `toolkit.watch` reports a lost host within that
+time. If no host was lost, each responsive host writes a key to the store, and the failure reason names the
+hosts that did not write."""
 CUDA = "cuda"
 
 Both = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -134,9 +134,9 @@ class Joined(Hosts):
         return found
 
     def training(self, model: Classifier) -> Both:
-        with warnings.catch_warnings():  # newer versions have another name for the option
+        with warnings.catch_warnings():  # newer versions of PyTorch warn that they renamed an option
             warnings.simplefilter("ignore", FutureWarning)
-            # Buffers are equal on all hosts already, because of `HostsBatchNorm`
+            # no broadcast of buffers: `HostsBatchNorm` keeps them equal on all hosts
             shared = DistributedDataParallel(_Both(model), broadcast_buffers=False, process_group=self._group)
         return cast(Both, shared)
 
@@ -154,7 +154,7 @@ class _Both(nn.Module):
 def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[[], None]) -> Iterator[Hosts]:
     """Connect to the other hosts; on exit, wait for them or report the failure to them.
 
-    :param timeout: seconds that hosts wait for each other, at the start and in each operation
+    :param timeout: maximum seconds that hosts wait for each other, at the start and in each operation
     :raises FatalError: names the hosts that did not join or do not answer. If another host fails or is lost,
         the process ends with that reason
     """
@@ -205,7 +205,7 @@ class _End:
         """Exit the process: its main thread may be blocked in a collective, which cannot be interrupted."""
         if not self._decided.acquire(blocking=False):
             return
-        reason = self.watch.reason or f"host {self.watch.lost} was lost; its log says why"
+        reason = self.watch.reason or f"host {self.watch.lost} was lost; see its log"
         log.error("%s", scrub(reason))
         sagemaker.write_failure(reason)
         sys.stdout.flush()
@@ -213,7 +213,10 @@ class _End:
 
 
 def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]) -> dist.TCPStore:
-    """Wait until all hosts have joined. Return the store on the first host. Raises `FatalError`."""
+    """Wait until all hosts have joined. Return the store, which is on the first host.
+
+    Raises `FatalError` if a host does not join in time, or the port cannot be used.
+    """
     first, limit = cluster.hosts[0], timedelta(seconds=timeout)
     found: list[str] = []
 
@@ -222,7 +225,9 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
         while names := missing():
             stop()
             if time.monotonic() > until:
-                raise FatalError(f"{', '.join(sorted(names))} did not join within {timeout} s (timeout)")
+                raise FatalError(
+                    f"{', '.join(sorted(names))} did not join within {timeout} s (hyperparameter timeout)"
+                )
             time.sleep(POLL)
 
     def unknown() -> set[str]:
@@ -264,14 +269,14 @@ def _store(address: str, limit: timedelta, listener: socket.socket | None = None
 def _connected(
     cluster: Cluster, store: dist.TCPStore, timeout: int, device: torch.device
 ) -> dist.ProcessGroup | None:
-    """Initialize the process groups. Return the one for tensors on GPUs, None without GPUs."""
+    """Initialize the process groups. Return the group for tensors on GPUs; None without GPUs."""
     if cluster.interface:
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, cluster.interface)
     limit = timedelta(seconds=timeout)
     dist.init_process_group("gloo", store=store, rank=cluster.rank, world_size=cluster.size, timeout=limit)
-    # After an NCCL timeout the process exits without a reason. The gloo collective before
-    # each batch times out earlier, with one.
+    # After an NCCL timeout, the process exits without a failure reason. So NCCL's timeout is twice as long:
+    # the gloo collective before each batch times out earlier, with a reason.
     return dist.new_group(backend="nccl", timeout=2 * limit) if device.type == CUDA else None
 
 
@@ -282,7 +287,7 @@ def _is_of_hosts(error: RuntimeError) -> bool:
 
 
 def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: RuntimeError) -> str:
-    """Return the failure reason for a collective that failed without a closed connection."""
+    """Return the failure reason for a collective operation that failed although no host was lost."""
     waiting: list[str] = []
 
     def ask() -> None:
@@ -291,11 +296,11 @@ def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: Run
             time.sleep(GRACE)
             waiting.extend(host for host in cluster.hosts if store.check([f"waits/{host}"]))
 
-    # The store runs in the first host's process: if that process hangs, the store hangs too
+    # a thread, because the store runs in the first host's process and hangs if that process hangs
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(2 * GRACE)
     silent = [host for host in cluster.hosts if host not in waiting] if waiting else [cluster.hosts[0]]
     if silent:
-        return f"{', '.join(silent)} did not answer within {timeout} s (timeout)"
+        return f"{', '.join(silent)} did not answer within {timeout} s (hyperparameter timeout)"
     return f"the connections between the hosts broke: {error}"

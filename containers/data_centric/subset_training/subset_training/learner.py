@@ -1,4 +1,4 @@
-"""A run: training of a model on the subset that a strategy selects in each epoch."""
+"""A training run: in each epoch, the model is trained on the subset that a strategy selects."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Moment(NamedTuple):
 class Learner:
     """Model, optimizer and strategy of a run. A resumed run gives the same results as an uninterrupted one.
 
-    :param hosts: hosts that train the model together, and check for a stop before each batch. Default: only
-        this host
+    :param hosts: hosts that train the model together; before each batch, all stop if one of them received
+        SIGTERM. Default: only this host
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Learner:
         count, classes, shape = len(data.train), len(data.classes), tuple(data.train.images.shape[1:])
         self.epochs, self.examples = plan(settings.strategy, settings.fraction, settings.epochs, count)
         self.model = models.build(settings.model, shape, classes, seed, self.hosts.norm)
-        # the faster layout for convolutions, on GPUs and on CPUs
+        # the faster memory layout for convolutions, on GPUs and on CPUs
         self.model = self.model.to(device, memory_format=torch.channels_last)
         self.forward = self.hosts.training(self.model)
-        """Forward pass for training, on all hosts together"""
+        """Forward pass for training; its backward pass averages the gradients over all hosts"""
         self.mixed = settings.precision == BF16 or (
             self.recipe.mixed and device.type == CUDA and torch.cuda.is_bf16_supported(False)
         )
@@ -83,7 +83,7 @@ class Learner:
         self.rows: list[Row] = []
         """One row for each completed epoch"""
         self.forwards = 0
-        """Number of training examples in forward passes made for selections"""
+        """Number of training examples in the forward passes that selections needed"""
 
     @property
     def done(self) -> bool:
@@ -95,7 +95,8 @@ class Learner:
         Raises `FatalError` if the loss is NaN or infinite.
         """
         number = len(self.rows)
-        torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())  # seeds dropout
+        # for layers with random numbers, such as dropout
+        torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())
         begun = self._now()
         forwards = self.forwards
         selection = self._select(number)
@@ -123,13 +124,13 @@ class Learner:
         if not math.isfinite(loss):
             raise FatalError(
                 f"training diverged in epoch {number + 1} of seed {self.seed}: the loss is {loss};"
-                f" learning_rate must be below {self.settings.learning_rate:g}"
+                f" hyperparameter learning_rate must be below {self.settings.learning_rate:g}"
             )
         self.rows.append(row)
         return row
 
     def evaluate(self, loader: Loader) -> tuple[float, float]:
-        """Return mean loss and accuracy (0 to 1)."""
+        """Return mean loss and accuracy (0 to 1) on the examples of a loader."""
         outputs = self._outputs(loader)
         losses = functional.cross_entropy(outputs.logits, outputs.labels)
         return float(losses), float((outputs.logits.argmax(1) == outputs.labels).float().mean())
@@ -156,11 +157,14 @@ class Learner:
         self.rows = found["rows"]
 
     def _rate(self, progress: float) -> float:
-        """Return the learning rate at a point of the run, from 0 to 1."""
+        """Return the learning rate.
+
+        :param progress: from 0 at the start of the run to 1 at its end
+        """
         return self.settings.learning_rate * self.recipe.rate(progress)
 
     def _select(self, number: int) -> Selection:
-        """Return the first host's selection, because other processors may round differently."""
+        """Return the first host's selection on all hosts, because their processors may round differently."""
         selection = self.strategy.select(self._state(number), self.examples)
         return Selection(*map(self.hosts.broadcast, selection))
 
@@ -182,7 +186,8 @@ class Learner:
             logits, features = self._both(self.forward, batch)
             each = functional.cross_entropy(logits, batch.labels, reduction="none")
             self.optimizer.zero_grad(set_to_none=True)
-            # the backward pass averages over hosts, but their shares may differ in size
+            # scaled so that examples count equally: the backward pass averages over hosts, whose shares of a
+            # batch may differ in size
             total = (self._smoothed(logits, batch.labels, each) * batch.weights).sum()
             (total * (hosts.size / batch.size)).backward()
             self.optimizer.step()
@@ -196,7 +201,7 @@ class Learner:
         return loss, accuracy
 
     def _smoothed(self, logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
-        """Return the losses to minimise, with label smoothing, from the losses without it."""
+        """Return the losses to minimise: with label smoothing if the recipe uses it, else `losses`."""
         if not self.recipe.smoothing:
             return losses
         return functional.cross_entropy(

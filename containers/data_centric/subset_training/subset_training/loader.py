@@ -60,7 +60,8 @@ class Loader:
             own = rows[place]
             batch = self._batch(selection.indices[own], selection.weights[own])._replace(size=len(rows))
             if augment:
-                shifts = Shifts.drawn(len(rows), generator).part(place)  # the same on any number of hosts
+                # drawn for the whole batch, so that a picture's shift does not depend on the number of hosts
+                shifts = Shifts.drawn(len(rows), generator).part(place)
                 batch = batch._replace(images=augmented(batch.images, shifts))
             yield batch
 
@@ -86,7 +87,7 @@ class Loader:
 def statistics(examples: Examples) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel or column, [channels] each.
 
-    The deviation of pixels is at least 1; that of a column with a single value is 1.
+    The deviation of pixels is at least 1. The deviation of a column with a single value is 1.
     """
     count = len(examples) * examples.images[0, 0].numel()
     parts = examples.images.split(1024)

@@ -20,7 +20,7 @@ Norm = Callable[[int], nn.Module]
 
 
 class Classifier(nn.Module):
-    """Base class of the networks."""
+    """A network: `body` computes the features, and `head`, a linear layer, computes the logits from them."""
 
     def __init__(self, body: nn.Module, width: int, classes: int):
         super().__init__()
@@ -121,7 +121,7 @@ def resnet9(shape: tuple[int, int, int], classes: int, norm: Norm) -> Classifier
     """Return ResNet-9, a network made for fast training on CIFAR-10.
 
     The architecture of David Page's entry to DAWNBench ("How to Train Your ResNet", Myrtle, 2018), which
-    reached 94 % in 24 epochs: https://github.com/davidcpage/cifar10-fast
+    reached an accuracy of 94 % in 24 epochs: https://github.com/davidcpage/cifar10-fast
     """
     body = nn.Sequential(
         _convolution(shape[0], 64, norm),
@@ -148,7 +148,7 @@ def build(
 ) -> Classifier:
     """Return an untrained network.
 
-    :param shape: channels, height and width of a picture, or a table's columns, 1 and 1
+    :param shape: channels, height and width of a picture; for a table, its number of columns, 1 and 1
     """
     torch.manual_seed(seed)
     return MAKERS[name](shape, classes, norm)

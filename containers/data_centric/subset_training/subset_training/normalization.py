@@ -12,9 +12,9 @@ from torch import Tensor, nn
 class HostsBatchNorm(nn.BatchNorm2d):
     """Batch normalization with the statistics of the batch on all hosts, as if one host had the whole batch.
 
-    `nn.SyncBatchNorm` has no CPU implementation. With mixed precision, its hosts would exchange different
-    types if the share of one of them is empty. All hosts must take part in every training step, also with an
-    empty share.
+    `nn.SyncBatchNorm` has no CPU implementation. With mixed precision, its hosts would exchange tensors of
+    different types if one host's share of the batch is empty. All hosts must take part in every training
+    step, even with an empty share.
 
     :param group: process group of the hosts. Default: the group for tensors on CPUs
     """
@@ -47,7 +47,7 @@ class HostsBatchNorm(nn.BatchNorm2d):
 
 
 class _Sum(torch.autograd.Function):
-    """All-reduce (sum) that gradients pass through."""
+    """Differentiable sum over all hosts, by all-reduce."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, group: dist.ProcessGroup | None) -> Tensor:

@@ -92,7 +92,7 @@ def read(folder: Path, how: Decoding) -> Raw:
     if len(sizes) > 1:
         shown = ", ".join("x".join(map(str, shape)) for shape in sorted(sizes)[:3])
         raise FatalError(
-            f"pictures of channel {name} must have one size, got {shown}: set side to scale them to one"
+            f"pictures of channel {name} must have one size, got {shown}: hyperparameter side scales them"
         )
     if raw.embeddings and len(raw.embeddings) != len(raw.images):
         raise FatalError(f"channel {name} must have an embedding for each picture or for none")
@@ -107,7 +107,7 @@ def _read_arrays(path: Path, raw: Raw) -> None:
         raise FatalError(f"{path.name} must be an .npz file of NumPy arrays: {error}") from None
     missing = " and ".join(sorted({"images", "labels"} - arrays.keys()))
     if missing:
-        raise FatalError(f"{path.name} must have arrays images and labels, {missing} missing")
+        raise FatalError(f"{path.name} must have arrays images and labels, got no {missing}")
     images, labels = arrays["images"], arrays["labels"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise FatalError(
@@ -115,7 +115,7 @@ def _read_arrays(path: Path, raw: Raw) -> None:
             f" {list(images.shape)}"
         )
     if labels.shape != images.shape[:1]:
-        raise FatalError(f"{path.name}: labels must be [{len(images)}], got {list(labels.shape)}")
+        raise FatalError(f"{path.name}: labels must have the shape [{len(images)}], got {list(labels.shape)}")
     raw.images += list(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
     raw.labels += [str(label) for label in labels.tolist()]
     if "embeddings" in arrays:
@@ -142,7 +142,7 @@ def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
     names = found.schema_arrow.names
     if tables.LABEL not in names or len(names) < 2:
         raise FatalError(
-            f"{path.name} must have columns label, and {' or '.join(PICTURES)} or numbers,"
+            f"{path.name} must have the column label, and {' or '.join(PICTURES)} or columns of numbers,"
             f" got {', '.join(names)}"
         )
     return found
@@ -156,7 +156,8 @@ def _read_parquet(channel: str, paths: list[Path], how: Decoding, raw: Raw) -> N
         names, values, labels = tables.numbers(path, _opened(path))
         if raw.columns and names != raw.columns:
             raise FatalError(
-                f"{path.name} must have the columns {', '.join(raw.columns)}, got {', '.join(names)}"
+                f"{path.name} must have the columns {', '.join(raw.columns)} as other files of the channel,"
+                f" got {', '.join(names)}"
             )
         raw.columns = names
         raw.images += list(values[:, :, None, None])

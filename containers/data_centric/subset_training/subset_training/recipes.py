@@ -20,9 +20,9 @@ class Recipe:
     smoothing: float = 0.0
     """Label smoothing of the training loss; reported losses and selection do not use it"""
     augment: bool = False
-    """Overrides the hyperparameter `augment`: pictures are always augmented"""
+    """If true, pictures are augmented even if the hyperparameter `augment` is false"""
     mixed: bool = False
-    """Overrides the hyperparameter `precision`: bf16 on GPUs that support it"""
+    """If true, GPUs that support bf16 use it even if the hyperparameter `precision` is `fp32`"""
 
 
 def cosine(progress: float) -> float:
@@ -30,7 +30,7 @@ def cosine(progress: float) -> float:
 
 
 def one_cycle(progress: float) -> float:
-    """Rise to 1, then fall to 0, linearly.
+    """Return the multiplier of the one-cycle schedule, which rises linearly to 1, then falls linearly to 0.
 
     Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
     2018.
@@ -42,7 +42,7 @@ def one_cycle(progress: float) -> float:
 
 RECIPES = {
     PLAIN: Recipe(cosine),
-    # The parts that the fast recipes for CIFAR-10 have in common: David Page, "How to Train Your ResNet",
-    # Myrtle, 2018; Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (airbench).
+    # What two fast recipes for CIFAR-10 have in common: David Page, "How to Train Your ResNet", Myrtle, 2018;
+    # Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (airbench).
     FAST: Recipe(one_cycle, smoothing=0.2, augment=True, mixed=True),
 }

@@ -13,8 +13,8 @@ from .hosts import Hosts
 class Records:
     """The last loss of each training example, and optionally its last logits and features.
 
-    The records are from different training steps, with augmented pictures and batch statistics in training
-    mode.
+    The records of different examples may be from different training steps. They were computed in training
+    mode, with augmented pictures and with batch normalization by the statistics of the batch.
     """
 
     def __init__(self, count: int, classes: int, width: int, outputs: bool, device: torch.device):
@@ -48,7 +48,7 @@ class Records:
 
     def missing(self) -> Tensor:
         """Return the indices of examples that have no recorded outputs, as a CPU tensor."""
-        assert self.logits is not None  # noqa: S101 - made with outputs
+        assert self.logits is not None  # noqa: S101 - called only if outputs are recorded
         return self.logits[:, 0].isnan().nonzero().squeeze(1).cpu()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Selections, the state they are computed from, and the splitting of budgets."""
+"""Selections of examples, the state from which they are computed, and the division of budgets over groups."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Stateless:
 
 
 def random_numbers(*key: int | str) -> torch.Generator:
-    """Return a CPU generator seeded by a key."""
+    """Return a random generator on the CPU, seeded with a hash of the key."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -110,7 +110,8 @@ def others(count: int, indices: Tensor) -> Tensor:
 def allot(sizes: Tensor, k: int) -> Tensor:
     """Split a budget over groups in proportion to their sizes, by the largest-remainder method.
 
-    The quotas add up to k, and none exceeds its group's size. Equal remainders are served in order.
+    The quotas add up to k, and none exceeds its group's size. Of groups with equal remainders, the first ones
+    get more.
 
     :param sizes: [G] int64 that add up to at least k
     """
@@ -126,7 +127,7 @@ def allot(sizes: Tensor, k: int) -> Tensor:
 def best(scores: Tensor, groups: Tensor, quotas: Tensor) -> Tensor:
     """Return the indices of each group's highest scores, as many as the group's quota.
 
-    Ties go to the first.
+    Of equal scores, the first ones are taken.
 
     :param scores: [n]
     :param groups: [n] int64, group of each score
@@ -141,7 +142,7 @@ def best(scores: Tensor, groups: Tensor, quotas: Tensor) -> Tensor:
 
 
 MOST_TOGETHER = 5000
-"""Maximum number of examples compared pairwise at a time: 200 MB of float64."""
+"""Maximum number of examples compared pairwise at a time: the float64 matrix of all pairs has 200 MB."""
 
 
 def parts(state: State, k: int, most: int = MOST_TOGETHER) -> list[tuple[Tensor, int]]:

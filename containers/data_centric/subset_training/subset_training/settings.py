@@ -33,22 +33,24 @@ def _seeds(given: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Settings(Options):
-    """Hyperparameters."""
+    """Hyperparameters with their defaults and bounds."""
 
     strategy: str = choice(*MAKERS, default="glister")
     fraction: float = number(0, 1, default=1.0, above=True)
     """Share of the training examples used in each epoch; for `fewer_epochs`, the share of epochs"""
     epochs: int = whole(1, 10_000, default=100)
     seeds: tuple[int, ...] = option(
-        _seeds, f"up to {MOST_SEEDS} different whole numbers from 0 to {LARGEST_SEED}, with commas", (0,)
+        _seeds,
+        f"up to {MOST_SEEDS} different whole numbers from 0 to {LARGEST_SEED}, separated by commas",
+        (0,),
     )
-    """Seeds. There is a run for each, in sequence"""
+    """Seeds of the training runs. The job trains one run for each seed, one after another"""
     model: str = choice(*models.NAMES, default=models.SMALL)
 
     batch_size: int = whole(1, 65_536, default=64)
-    """Number of examples in a batch of all hosts"""
+    """Number of examples in a batch, over all hosts"""
     learning_rate: float = number(0, 100, default=0.05, above=True)
-    """Maximum learning rate: the initial one of a cosine decay to 0, or the maximum of one-cycle"""
+    """Maximum learning rate: the start of the cosine decay to 0, or the peak of the one-cycle schedule"""
     momentum: float = number(0, 0.999, default=0.9)
     weight_decay: float = number(0, 1, default=5e-4)
     augment: bool = flag(default=False)
@@ -66,7 +68,7 @@ class Settings(Options):
     rounds: int = whole(0, 1_000_000, default=ROUNDS)
     """Rounds of GLISTER's greedy selection; 0: one round for each example"""
     epsilon: float = number(0, 0.5, default=0.01, above=True)
-    """Accuracy parameter of stochastic greedy: smaller values use larger samples"""
+    """Accuracy parameter of stochastic greedy selection: smaller values use larger samples"""
     match_batch: int = whole(1, 65_536, default=64)
     """Batch size of GradMatch-PB"""
     penalty: float = number(0, 1e6, default=PENALTY, above=True)

@@ -1,4 +1,4 @@
-"""`train`: one run per seed. Saves all rows and the best run's model."""
+"""The job: one training run for each seed. Writes the results of all runs and the model of the best run."""
 
 from __future__ import annotations
 
@@ -36,11 +36,14 @@ METRICS = (
     ("training:seconds", "training_seconds"),
     ("selection:seconds", "selection_seconds"),
 )
-"""Metric names in the log, and their columns."""
+"""Names of the metrics in the log, and of the columns with their values."""
 
 
 def run(settings: Settings) -> None:
-    """Train. Write rows, results and model; log metrics as `name=value`."""
+    """Train the runs of a job; write a row for each epoch, the results and the model.
+
+    Metrics are logged as `name=value`.
+    """
     settings.check()
     cluster, stop = sagemaker.cluster(), Interruption()
     if settings.threads:
@@ -63,7 +66,7 @@ def run(settings: Settings) -> None:
 
 
 def train(settings: Settings, data: Data, digest: str, device: torch.device, hosts: Hosts) -> None:
-    """Train the runs of all seeds. Only the first host writes."""
+    """Train the runs of all seeds. Only the first host writes files."""
     key = checkpoints.key_of(settings, digest)
     rows: list[Row] = []
     summaries: list[dict[str, Any]] = []
@@ -77,7 +80,7 @@ def train(settings: Settings, data: Data, digest: str, device: torch.device, hos
             best = accuracy, learner
         if hosts.first:
             write_rows(rows)
-    assert best is not None  # noqa: S101 - there is a seed
+    assert best is not None  # noqa: S101 - there is at least one seed
     if not hosts.first:
         return
     write_model(best[1], digest)
@@ -87,13 +90,13 @@ def train(settings: Settings, data: Data, digest: str, device: torch.device, hos
 
 
 def require_same(digest: str, cluster: Cluster, hosts: Hosts) -> None:
-    """Raise `FatalError` if the data of this host and of rank 0 differ."""
+    """Raise `FatalError` if any host has other data than rank 0."""
     found = hosts.gather(torch.tensor([list(bytes.fromhex(digest))])).tolist()
     others = [host for host, each in zip(cluster.hosts, found, strict=True) if each != found[0]]
     if others:
         raise FatalError(
-            f"all hosts must have the data of {cluster.hosts[0]} (S3DataDistributionType FullyReplicated),"
-            f" got other data on {', '.join(others)}"
+            f"all hosts must have the same data as {cluster.hosts[0]} (S3DataDistributionType"
+            f" FullyReplicated), got other data on {', '.join(others)}"
         )
 
 
@@ -101,9 +104,9 @@ def check_fit(settings: Settings, data: Data) -> None:
     """Raise `FatalError` for a model that does not support the data, or pictures too small for it."""
     if data.columns:
         if settings.model != models.MLP:
-            raise FatalError(f"model must be {models.MLP} for a table, got {settings.model}")
+            raise FatalError(f"hyperparameter model must be {models.MLP} for a table, got {settings.model}")
         if settings.augment:
-            raise FatalError("augment must be false for a table")
+            raise FatalError("hyperparameter augment must be false for a table, got true")
         return
     side = min(data.train.images.shape[2:])
     least = max(PADDING + 1 if settings.augmented else 0, models.LEAST_SIDE[settings.model])
@@ -134,7 +137,7 @@ def trained(
 
 
 def summary(learner: Learner) -> dict[str, Any]:
-    """Return the results of a run. Its seconds cover all epochs, selection included."""
+    """Return the results of a run. `seconds` is the time of all epochs, including selections."""
     rows, last = learner.rows, learner.rows[-1]
 
     def total(name: str) -> float:

@@ -1,7 +1,7 @@
-"""`python -m personalization_finetune train`, as SageMaker starts the container.
+"""`python -m personalization_finetune train`, which SageMaker runs.
 
 `train` supervises a worker process. If the worker is killed by a signal, as Linux does when memory runs out,
-its current task has failed, and the next task starts in a new worker.
+its current task fails, and the next task starts in a new worker.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def result(task: tasks.Task) -> Path:
 
 
 def train() -> int:
-    """Run this host's tasks; return the exit code. 0 if each task has a result, even if it reports a
-    failure."""
+    """Run this host's tasks; return the exit code. It is 0 if each task has a result, even if the result
+    reports a failure."""
     try:
         Settings.read(sagemaker.hyperparameters())  # reports invalid settings before slow imports
         left = mine()
@@ -57,12 +57,12 @@ def train() -> int:
                 return 0
             if code == 0:
                 left = mine()
-                return fail("the worker ended before its tasks") if left else 0
+                return fail("the worker ended before all tasks had a result") if left else 0
             if code > 0:
                 return (
                     1
                     if sagemaker.FAILURE.exists()
-                    else fail(f"the worker ended with code {code}; see the log")
+                    else fail(f"the worker ended with exit code {code}; see the log")
                 )
             lost = mine()
             if len(lost) == len(left) and not (sagemaker.CHECKPOINTS / lost[0].request).exists():
@@ -102,7 +102,7 @@ def work(scratch: str) -> int:
     try:
         settings = Settings.read(sagemaker.hyperparameters())
         loaded = base.load(settings, sagemaker.CHANNELS / "base")
-        log.info("base %s on %s in %s", loaded.id, loaded.device, loaded.dtype)
+        log.info("loaded the base %s on %s as %s", loaded.id, loaded.device, loaded.dtype)
         from . import finetune  # imports peft, which is not needed if the base cannot be loaded
 
         for task in mine():
@@ -117,7 +117,7 @@ def work(scratch: str) -> int:
                 stop,
             )
     except Stopped:
-        log.info("stopped; what was learned so far is kept")
+        log.info("stopped after SIGTERM; unfinished tasks can continue from their checkpoints")
         return 0
     except FatalError as failure:
         return fail(failure)
@@ -140,7 +140,7 @@ def main() -> int:
             return train()
         case ["work", scratch]:
             return work(scratch)
-    print("python -m personalization_finetune train", file=sys.stderr)  # noqa: T201 - usage
+    print("usage: python -m personalization_finetune train", file=sys.stderr)  # noqa: T201 - usage
     return 2
 
 

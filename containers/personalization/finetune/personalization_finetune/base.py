@@ -28,7 +28,7 @@ class Base:
     device: torch.device
     dtype: torch.dtype
     resolution: int
-    """Side of a picture in pixels for which the pipeline was made."""
+    """Side in pixels of the square pictures for which the pipeline was trained."""
 
 
 def load(settings: Settings, channel: Path) -> Base:
@@ -46,7 +46,7 @@ def load(settings: Settings, channel: Path) -> Base:
         folder = channel
     else:
         raise FatalError(
-            "there is no base: the channel base has no model_index.json, hyperparameter base is empty"
+            "hyperparameter base must name a base, or channel base must have model_index.json, got neither"
         )
     named = settings.base or "in the channel base"
     try:
@@ -76,14 +76,14 @@ def _diffusers() -> type[StableDiffusionPipeline]:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    for logging in (diffusers_logging, transformers_logging):  # keep libraries out of the job's log
+    for logging in (diffusers_logging, transformers_logging):  # only errors of libraries in the job's log
         logging.set_verbosity_error()
         logging.disable_progress_bar()
     return StableDiffusionPipeline
 
 
 def _device(wanted: str) -> torch.device:
-    """Return the device that PyTorch finds. Raises `FatalError` if it is not `wanted`; empty allows any.
+    """Return the device that PyTorch finds. Raises `FatalError` if it is not `wanted`, unless that is empty.
 
     Without this check, a job on a GPU instance whose GPU is absent, or whose driver is too old for the
     image's CUDA, would train on the CPU.
@@ -94,8 +94,8 @@ def _device(wanted: str) -> torch.device:
     if wanted and found != wanted:
         said = "; ".join(str(warning.message) for warning in caught)
         raise FatalError(
-            f"GROUNDPLAN_DEVICE is {wanted!r}, PyTorch for CUDA {torch.version.cuda} finds {found!r}"
-            + (f": {said}" if said else "")
+            f"PyTorch must find the device of GROUNDPLAN_DEVICE, {wanted!r}, got {found!r}"
+            f" (PyTorch for CUDA {torch.version.cuda})" + (f": {said}" if said else "")
         )
     return torch.device(found)
 
@@ -116,7 +116,7 @@ def _downloaded(named: str) -> Path:
 
     name, _, revision = named.partition("@")
     try:
-        # Only weights as safetensors, without variants and without the safety checker
+        # only weights in safetensors files, without their variants and without the safety checker
         folder = snapshot_download(
             name,
             revision=revision or None,
@@ -124,5 +124,5 @@ def _downloaded(named: str) -> Path:
             ignore_patterns=["*.*.safetensors", f"{APART}/*"],
         )
     except Exception as error:
-        raise FatalError(f"the base {named} cannot be fetched: {type(error).__name__}: {error}") from None
+        raise FatalError(f"could not download the base {named}: {type(error).__name__}: {error}") from None
     return Path(folder)

@@ -62,7 +62,7 @@ def run(
         else:
             log.exception("[%s] failed", task.request)
             kind = type(error).__name__
-            reason = f"Something went wrong on our side ({kind}). Start it again, your pictures are kept."
+            reason = f"Training failed: internal error ({kind}). Start it again; your pictures are kept."
     if base.device.type == "cuda":
         torch.cuda.empty_cache()
     finish(task, folder, base.id, reason, time.monotonic() - started, metrics, steps)
@@ -130,7 +130,7 @@ def _learn(
 
     _write_adapter(task, settings, learner, folder / "adapter", side)
     made = []
-    # Prompts in turn, each picture with a different seed
+    # uses the prompts in turn; each picture has a different seed
     for number, prompt in zip(range(settings.previews), cycle(task.prompts), strict=False):
         progress.tell("previews", steps, loss and round(loss, 6))
         made += learner.generate(prompt, task.seed + number, check=stop.check)
@@ -149,7 +149,7 @@ def _learn(
 
 def _write_adapter(task: Task, settings: Settings, learner: Learner, folder: Path, side: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)  # a new marker file of SageMaker may have kept the folder
+    folder.mkdir(parents=True, exist_ok=True)  # it still exists if SageMaker has just added a marker file
     learner.save(folder)
     targets = [*TARGETS[settings.targets], *(TEXT if settings.train_text_encoder else ())]
     about = {"version": 1, "request": task.request, "base": learner.base.id, "trigger": task.trigger}
@@ -175,14 +175,15 @@ def _resumed(task: Task, learner: Learner, path: Path, key: str) -> tuple[int, f
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
-        log.warning("[%s] the checkpoint cannot be read: learning begins anew", task.request)
+        log.warning("[%s] the checkpoint cannot be read: training starts from the beginning", task.request)
         return 0, None
     if state["key"] != key:
         log.warning(
-            "[%s] the checkpoint was made with other settings, pictures or base: learning begins anew",
+            "[%s] the checkpoint was made with other settings, pictures or base: training starts from the"
+            " beginning",
             task.request,
         )
         return 0, None
     learner.restore(state["learner"])
-    log.info("[%s] going on from the checkpoint of step %d", task.request, state["step"])
+    log.info("[%s] continuing from the checkpoint of step %d", task.request, state["step"])
     return state["step"], state["loss"]

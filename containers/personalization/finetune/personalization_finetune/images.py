@@ -19,12 +19,12 @@ def read(folder: Path, paths: tuple[str, ...]) -> Iterator[Image.Image]:
     Raises `TaskError` with the number of the first unusable picture and the reason.
     """
     if not paths:
-        raise TaskError("There are no pictures to learn from: upload some of your subject.")
+        raise TaskError("The request has no pictures: upload pictures of your subject.")
     for number, path in enumerate(paths, 1):
         try:
             yield pictures.read(folder / path)
         except FileNotFoundError:
-            raise TaskError(f"Picture {number} was not uploaded: create a model with it again.") from None
+            raise TaskError(f"Picture {number} was not uploaded: create a new model with it.") from None
         except pictures.PictureError as error:
             raise TaskError(f"Picture {number} {error}.") from None
 
@@ -34,8 +34,9 @@ def variants(
 ) -> torch.Tensor:
     """Return `count` square crops of each picture, (pictures x count, 3, resolution, resolution) in [-1, 1].
 
-    The first two are the center of the picture and its mirror image. The others have 0.8 to 1 of its shorter
-    side and a random position; every second one is mirrored. Ordered by picture.
+    The first two crops of a picture are its largest square in the center and the mirror image of that. The
+    side of each further crop is 0.8 to 1 times the picture's shorter side, and its position is random; every
+    second one is mirrored. The crops are ordered by picture.
     """
     made = []
     for picture in found:

@@ -36,8 +36,8 @@ WEIGHTS = "adapter_model.safetensors"
 class Learner:
     """A copy of the base's UNet (and text encoder), with the trained parameters.
 
-    All random numbers come from `random`, on the CPU. So a seed gives the same model on any device up to
-    rounding, and a checkpoint needs the state of one generator to continue without a difference.
+    All random numbers come from the generator `random`, on the CPU. So a seed gives the same model on any
+    device up to rounding, and a training that continues from a checkpoint gives the same model too.
     """
 
     def __init__(self, base: Base, settings: Settings, seed: int):
@@ -45,7 +45,7 @@ class Learner:
         self.random = torch.Generator().manual_seed(seed)
         self.noise = DDPMScheduler.from_config(base.pipeline.scheduler.config)
         full = settings.method == "full"
-        # Frozen weights may have fewer bits. Trained weights need 32, or small updates are lost.
+        # Frozen weights may have 16 bits. Trained weights need 32 bits, or small updates are lost.
         dtype = torch.float32 if full else base.dtype
         self.unet = copy.deepcopy(base.pipeline.unet).to(base.device, dtype)
         self.text = base.pipeline.text_encoder.to(base.device)
@@ -134,7 +134,7 @@ class Learner:
         return F.mse_loss(guess.float(), wanted.float(), reduction="none").mean(dim=(1, 2, 3))
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step: linear warm-up, then a cosine decay to a tenth."""
+        """Return the learning rate of a step: linear warm-up, cosine decay to a tenth of the maximum."""
         warm = min(1.0, (step + 1) / max(1.0, self.settings.warmup * steps))
         return self.settings.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * step / steps))
 
@@ -146,11 +146,12 @@ class Learner:
         prior: torch.Tensor | None,
         words: Callable[[int, int], torch.Tensor],
     ) -> float:
-        """Run one step on a batch of the subject's latents and one of its class's; return the subject's loss.
+        """Run one training step and return the loss of the subject's batch.
 
         Raises `TaskError` if the loss is not finite.
 
-        :param prior: latents of the subject's class; None: no prior loss
+        :param subject: latents of the subject, from which a batch is drawn
+        :param prior: latents of the subject's class, from which a second batch is drawn; None: no prior loss
         :param words: returns embedded prompts for the given numbers of subject latents and of class latents
         """
         settings = self.settings
@@ -172,7 +173,7 @@ class Learner:
         value = loss.item()
         if not math.isfinite(value):
             raise TaskError(
-                "Learning went astray: the numbers became too large. Start it again; if that does not help, "
+                "Training failed because its numbers became too large. Start it again; if it fails again, "
                 "use pictures that show the subject more clearly."
             )
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -199,8 +200,9 @@ class Learner:
         latent: bool = False,
         check: Callable[[], None] | None = None,
     ) -> Any:
-        """Return `count` pictures (or their latents, on the CPU) made with the current weights.
+        """Return `count` pictures made with the current weights.
 
+        :param latent: whether to return their latents, on the CPU, instead
         :param check: called after each denoising step
         """
         pipeline = StableDiffusionPipeline(
@@ -255,8 +257,8 @@ class Learner:
         self.random.set_state(state["random"])
 
     def save(self, folder: Path) -> None:
-        """Write the adapter in the format of diffusers' `load_lora_weights`; with method `full`, the
-        pipeline."""
+        """Write the adapter in the format of diffusers' `load_lora_weights`; with method `full`, write the
+        whole pipeline."""
         if self.settings.method == "full":
             unet = copy.deepcopy(self.unet).to(self.base.dtype)
             text = self.text.to(self.base.dtype)
@@ -272,7 +274,7 @@ class Learner:
                 key: value.detach().to(self.base.dtype).cpu().contiguous()
                 for key, value in _one_alpha(get_peft_model_state_dict(network), config).items()
             }
-            # Sets are sorted, so that equal weights give equal files.
+            # Sets are sorted, so that equal adapters give equal files.
             layers[f"{name}_lora_adapter_metadata"] = {
                 key: sorted(value) if isinstance(value, set) else value
                 for key, value in (config.to_dict() | {"alpha_pattern": {}}).items()
@@ -281,12 +283,12 @@ class Learner:
 
 
 def block_ranks(widths: Sequence[int], settings: Settings) -> dict[str, int]:
-    """Return the ranks of a UNet's blocks by patterns of their names for peft; empty: all have `rank`.
+    """Return the ranks of a UNet's blocks, by peft's patterns for their names; empty if all have rank `rank`.
 
     With `rank_falloff`, narrow blocks get a higher rank than wide ones. Narrow blocks process more pixels and
     have fewer weights, so an adapter of the same size learns more (figures in benchmarks/README.md).
 
-    :param widths: widths of the blocks
+    :param widths: number of channels of each block, from the outermost block to the innermost
     """
     if not settings.rank_falloff:
         return {}
@@ -300,8 +302,8 @@ def block_ranks(widths: Sequence[int], settings: Settings) -> dict[str, int]:
 def _one_alpha(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:
     """Rescale the weights so that a layer's scale is `lora_alpha` / its rank.
 
-    In training all layers have the same scale, alpha / r. Rescaled, they can be merged without a pattern of
-    alphas.
+    In training, all layers have the same scale, alpha / r. After rescaling, they can be merged without peft's
+    `alpha_pattern`.
     """
     return {
         key: value * (value.shape[1] / config.r) if ".lora_B." in key else value

@@ -1,4 +1,4 @@
-"""Reading of a picture as viewers show it: first frame, upright, in sRGB, on white."""
+"""Reading of a picture as viewers show it: first frame, upright, in sRGB, on a white background."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from PIL import Image, ImageCms, ImageOps
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 150_000_000
 LEAST_SIDE = 32
-"""The widest limits that a deployment may set. Its API enforces the deployment's limits."""
+"""The widest limits, in pixels, that a deployment may set. Its API enforces the limits that it has set."""
 COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-"""Colour space that an ICC profile must have, by Pillow's mode."""
+"""Colour space that an ICC profile must have, by the picture's mode in Pillow."""
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -37,24 +37,24 @@ def read(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large() from None
     except Exception:  # decoders raise any exception for damaged or forged files
-        raise PictureError("is not a JPEG, PNG or WebP picture: make a model with another instead") from None
+        raise PictureError("is not a JPEG, PNG or WebP picture: use another picture") from None
     with opened:
         width, height = opened.size
         if width * height > MOST_PIXELS:
             raise _too_large()
         if min(width, height) < LEAST_SIDE:
-            raise PictureError(f"is {width} x {height} pixels: use one of at least {LEAST_SIDE} on each side")
+            raise PictureError(f"must have at least {LEAST_SIDE} pixels on each side, got {width} x {height}")
         try:
             return as_seen(opened)
         except MemoryError:
             raise
         except Exception:
-            message = "is damaged and cannot be read to its end: make a model with another instead"
+            message = "is damaged and cannot be read to its end: use another picture"
             raise PictureError(message) from None
 
 
 def _too_large() -> PictureError:
-    return PictureError(f"has more than {MOST_PIXELS // 1_000_000} million pixels: make it smaller")
+    return PictureError(f"must have at most {MOST_PIXELS // 1_000_000} million pixels: make it smaller")
 
 
 def as_seen(opened: Image.Image) -> Image.Image:

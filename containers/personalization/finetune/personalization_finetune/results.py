@@ -1,4 +1,4 @@
-"""Progress and result files of a task. The supervising process imports this, so heavy imports are avoided."""
+"""Progress and result files of a task. The supervisor imports this module, so it has no slow imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tasks import Task
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = (
-    "The machine ran out of memory while it learned your pictures. Start it again; if that does not help, "
+    "Training failed because the machine ran out of memory. Start it again; if it fails again, "
     "use fewer or smaller pictures."
 )
 
@@ -45,7 +45,7 @@ class Progress:
 def finish(
     task: Task, folder: Path, base: str, reason: str, seconds: float, metrics: dict[str, Any], steps: int
 ) -> None:
-    """Write the result of a task. A failed task keeps no files that could be taken for a model."""
+    """Write the result of a task. For a failed task, remove the files that could be taken for a model."""
     shutil.rmtree(folder / "state", ignore_errors=True)
     if reason:
         shutil.rmtree(folder / "adapter", ignore_errors=True)

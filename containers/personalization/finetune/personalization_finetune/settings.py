@@ -21,9 +21,9 @@ class Settings(Options):
     targets: str = choice("attention", "attention+convolutions", default="attention+convolutions")
     rank: int = whole(1, 256, 8)
     alpha: float = number(0, 1024, 8.0, above=True)
-    rank_falloff: float = number(0, 4, 0.0)  # a block's rank is rank * (narrowest width / its width) ** this
+    rank_falloff: float = number(0, 4, 0.0)  # rank of a block: rank * (narrowest / its width) ** rank_falloff
     train_text_encoder: bool = flag(False)
-    steps: int = whole(1, 100_000, 1000)  # default for tasks without `steps`
+    steps: int = whole(1, 100_000, 1000)  # for tasks without `steps`
     batch_size: int = whole(1, 256, 4)
     optimizer: str = choice("adamw", "muon", default="adamw")
     learning_rate: float = number(0, 1, 3e-4, above=True)

@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.failure import FatalError
 
 TRIGGER = "sks"
-"""A word without a meaning in the base. Training gives it the meaning of the user's subject."""
+"""A word without a meaning for the base. Training gives it the meaning of the user's subject."""
 
 REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 IMAGE = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-])+")
@@ -21,7 +21,7 @@ PROMPT_CHARACTERS = 1000
 
 @dataclass(frozen=True)
 class Task:
-    """A fine-tune. `images` are paths below the channel `images`; `steps` 0 means the hyperparameter."""
+    """A fine-tune. `images` are paths below the channel `images`. `steps` 0: the hyperparameter is used."""
 
     request: str
     images: tuple[str, ...]
@@ -37,16 +37,16 @@ class Task:
 
 
 def read(path: Path, hosts: int) -> list[Task]:
-    """Return all tasks of the job. Raises `FatalError` for an invalid file, which no user wrote."""
+    """Return all tasks of the job. Raises `FatalError` for an invalid file: the file is not from users."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise FatalError(f"channel tasks: tasks.json cannot be read: {type(error).__name__}") from None
+        raise FatalError(f"could not read tasks.json of channel tasks: {type(error).__name__}") from None
     if not isinstance(found, dict) or found.get("version") != 1 or not isinstance(found.get("tasks"), list):
-        raise FatalError('tasks.json is not {"version": 1, "tasks": [...]}')
+        raise FatalError('tasks.json must be {"version": 1, "tasks": [...]}')
     tasks = [_task(f"tasks.json, task {number}", given, hosts) for number, given in enumerate(found["tasks"])]
     if len({task.request for task in tasks}) < len(tasks):
-        raise FatalError("tasks.json has the same request twice")
+        raise FatalError("tasks.json must have different requests, got one twice")
     return tasks
 
 
@@ -55,14 +55,14 @@ def _task(where: str, given: Any, hosts: int) -> Task:
         return FatalError(f"{where}: {name} must be {allowed}")
 
     if not isinstance(given, dict):
-        raise FatalError(f"{where} is not an object")
+        raise FatalError(f"{where} must be an object")
     if unknown := sorted(set(given) - set(Task.__dataclass_fields__)):
-        raise FatalError(f"{where}: there is no {unknown[0]}")
+        raise FatalError(f"{where}: field {unknown[0]} is unknown")
 
     def text(name: str, shape: re.Pattern[str]) -> str:
         value = given.get(name)
         if not isinstance(value, str) or not shape.fullmatch(value):
-            raise wrong(name, f"text like {shape.pattern}")
+            raise wrong(name, f"text that matches {shape.pattern}")
         return value
 
     def integer(name: str, least: int, most: int, default: int) -> int:

@@ -1,1 +1,1 @@
-"""Serve thousands of personalized models with one resident text-to-image pipeline, by Triton."""
+"""Serve thousands of personalized models with one resident text-to-image pipeline, in Triton."""

@@ -1,8 +1,8 @@
-"""`python -m personalization_serve`, as SageMaker starts the container.
+"""`python -m personalization_serve`, which SageMaker runs.
 
-Answers `/ping` with 503 until the base is resident, then with 200. Exits with 0 after SIGTERM and the
-requests in flight, and with 1 if the base cannot be loaded, or if Triton or the base's process exits. Then
-SageMaker restarts the container.
+Answers `/ping` with 503 until the base is resident, that is loaded in memory, then with 200. After SIGTERM,
+finishes the requests in flight and exits with 0. Exits with 1 if the base cannot be loaded, or if Triton or
+the base's process exits; then SageMaker restarts the container.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GRACE = 60
 
 
 def serve() -> int:
-    """Serve until SIGTERM, then raise `SystemExit`. Raises `FatalError` if the container cannot serve."""
+    """Serve until SIGTERM, then raise `SystemExit`. Raises `FatalError` if Triton or the base fails."""
     settings = Settings.read()
     front = Front(settings)
     # One thread for each request that may wait in Triton, and some for /ping and model loading
@@ -56,7 +56,7 @@ def serve() -> int:
             front.models = Models(settings, triton, fetched, Path(scratch))
             taken = f"{front.models.budget} bytes for models on the {triton.state['device']}"
             log.info("base %s resident after %.1f s, %s", fetched.id, time.monotonic() - begun, taken)
-            raise FatalError(f"{triton.watch()} died")
+            raise FatalError(f"{triton.watch()} exited unexpectedly")
         finally:
             front.stopping = True
             asked = sys.exc_info()[0] is SystemExit

@@ -1,8 +1,8 @@
-"""Validation of a model's archive that SageMaker unpacked: an adapter or a full pipeline.
+"""Validation of a model's archive, which SageMaker has unpacked: an adapter or a full pipeline.
 
 An adapter has two files: `adapter.json`, which names its base, and `adapter_model.safetensors`, in the format
-of diffusers' `save_lora_weights`. Only safetensors files are read; they contain no code. The header is
-checked against the resident base before any weight is read.
+of diffusers' `save_lora_weights`. Weights are read from safetensors files only, which contain no code. A
+file's header is checked against the resident base before any weight is read.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PIPELINE = "pipeline"
 LARGEST_RANK = 256
 MANIFEST_BYTES = 64 * 2**10
 HEADER_BYTES = 8 * 2**20
-"""Maximum header of a safetensors file. With all weights of Stable Diffusion it has some 200 KiB."""
+"""Maximum size of a safetensors file's header. For all weights of Stable Diffusion it has about 200 KiB."""
 ENTRIES = 1000
-"""Maximum number of files and folders in an archive; a full pipeline has some 30."""
+"""Maximum number of files and folders in an archive; a full pipeline has about 30."""
 LARGEST_ALPHA = 10_000
 TYPES = {"F32", "F16", "BF16"}
 HARMLESS = {".json", ".txt", ".md", ".safetensors", ""}
@@ -50,7 +50,7 @@ class Low:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter. `weights` are the changes by target, such as `unet.mid_block....to_q`."""
+    """An adapter. `weights` has a change for each weight's name, such as `unet.mid_block....to_q`."""
 
     file: Path
     weights: dict[str, Low]
@@ -63,16 +63,18 @@ class Adapter:
 def contents(folder: Path) -> list[Path]:
     """Return the files of an unpacked archive. Raises `RequestError` for links and special files."""
     if not folder.is_absolute() or ".." in folder.parts or not _is_folder(folder):
-        raise RequestError(400, "url: the folder that holds the unpacked model")
+        raise RequestError(400, "url must be the folder of the unpacked model")
     found, entries = [], 0
     for place, folders, files in os.walk(folder):
         entries += len(folders) + len(files)
         if entries > ENTRIES:
-            raise RequestError(400, f"the archive holds more than {ENTRIES} files and folders")
+            raise RequestError(400, f"the archive must have at most {ENTRIES} files and folders")
         for name in [*folders, *files]:
             path = Path(place, name)
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise RequestError(400, f"the archive holds {path.name[:80]}, which is no plain file")
+                raise RequestError(
+                    400, f"the archive must have only files and folders, {path.name[:80]} is another type"
+                )
         found += [Path(place, name) for name in files]
     return sorted(found)
 
@@ -88,13 +90,13 @@ def manifest(folder: Path) -> dict[str, Any]:
     """Return the content of `adapter.json`. Raises `RequestError` if it is absent or invalid."""
     path = folder / MANIFEST
     if not path.is_file() or path.stat().st_size > MANIFEST_BYTES:
-        raise RequestError(400, f"the archive has no {MANIFEST}: it is not an adapter of this architecture")
+        raise RequestError(400, f"the archive must have {MANIFEST} of at most {MANIFEST_BYTES} bytes")
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or type(found.get("version")) is not int or found["version"] != 1:
-        raise RequestError(400, f"{MANIFEST} is not an object of version 1")
+        raise RequestError(400, f"{MANIFEST} must be a JSON object with version 1")
     if not isinstance(found.get("full", False), bool):
         raise RequestError(400, f"{MANIFEST}: full must be true or false")
     return found
@@ -105,7 +107,9 @@ def full(folder: Path, files: list[Path]) -> int:
     pipeline = folder / PIPELINE
     inside = [path for path in files if path.is_relative_to(pipeline)]
     if wrong := [path.name for path in files if path.suffix not in HARMLESS]:
-        raise RequestError(400, f"the archive holds {wrong[0][:80]}: weights are taken as safetensors alone")
+        raise RequestError(
+            400, f"the archive must have weights in safetensors files only, got {wrong[0][:80]}"
+        )
     if not (pipeline / "model_index.json").is_file():
         raise RequestError(400, f"the archive has no {PIPELINE}/model_index.json")
     for path in inside:
@@ -126,15 +130,15 @@ def weights(folder: Path, files: list[Path], found: dict[str, Any], base: Base, 
         raise RequestError(400, f"{MANIFEST}: base must be the id of the base, as text")
     if not base.knows(belongs):
         raise RequestError(
-            400, f"the adapter belongs to base {belongs[:200]}, this endpoint has base {base.id}"
+            400, f"the adapter must be trained on this endpoint's base {base.id}, got base {belongs[:200]}"
         )
     if other := [path.name for path in files if path not in (folder / MANIFEST, folder / WEIGHTS)]:
-        raise RequestError(400, f"the archive holds {other[0][:80]} beside {MANIFEST} and {WEIGHTS}")
+        raise RequestError(400, f"the archive must have only {MANIFEST} and {WEIGHTS}, got {other[0][:80]}")
     path = folder / WEIGHTS
     if not path.is_file():
         raise RequestError(400, f"the archive has no {WEIGHTS}")
     if path.stat().st_size > most:
-        raise RequestError(400, f"{WEIGHTS} has {path.stat().st_size} bytes, more than the {most} allowed")
+        raise RequestError(400, f"{WEIGHTS} must have at most {most} bytes, got {path.stat().st_size}")
     return path
 
 
@@ -147,14 +151,14 @@ def read(path: Path) -> Adapter:
         match = _KEY.fullmatch(key)
         if not match:
             raise RequestError(
-                400, f"{WEIGHTS} holds {key[:120]}, no low-rank weight of unet or text_encoder"
+                400, f"{WEIGHTS} has {key[:120]}, which is not a low-rank weight of unet or text_encoder"
             )
         component, module, half = match.groups()
         module = module.removeprefix("text_model.")  # prefix of older versions of transformers
         named = halves.setdefault(f"{component}.{module}", {})
         if half in named:
             raise RequestError(
-                400, f"{WEIGHTS} holds {key[:120]} and {named[half][0][:120]}, which are the same"
+                400, f"{WEIGHTS} has {key[:120]} and {named[half][0][:120]}, which are the same weight"
             )
         named[half] = key, shape
     if not halves:
@@ -162,13 +166,15 @@ def read(path: Path) -> Adapter:
     weights = {}
     for target, found in halves.items():
         if set(found) != {"A", "B"}:
-            raise RequestError(400, f"{WEIGHTS} has one half of {target} alone")
+            raise RequestError(400, f"{WEIGHTS} must have lora_A and lora_B of {target}, got one of them")
         (a, down), (b, up) = found["A"], found["B"]
         rank = down[0] if down else 0
         if len(down) < 2 or len(up) != len(down) or up[1] != rank or any(side != 1 for side in up[2:]):
-            raise RequestError(400, f"{target} is of shapes {down} and {up}, which do not fit each other")
+            raise RequestError(
+                400, f"lora_A and lora_B of {target} must have matching shapes, got {down}, {up}"
+            )
         if not 1 <= rank <= LARGEST_RANK:
-            raise RequestError(400, f"{target} is of rank {rank}: 1 to {LARGEST_RANK} is allowed")
+            raise RequestError(400, f"the rank of {target} must be from 1 to {LARGEST_RANK}, got {rank}")
         component = target.partition(".")[0]
         scale = settings.get(component, rank) / rank
         weights[target] = Low(a, b, rank, scale, _product(down) + _product(up))
@@ -185,7 +191,7 @@ def fit(adapter: Adapter, targets: dict[str, list[int]]) -> None:
         down, up = shapes[low.a], shapes[low.b]
         if [up[0], *down[1:]] != weight:
             raise RequestError(
-                400, f"{target} is {weight} in the base, and {[up[0], *down[1:]]} in the adapter"
+                400, f"{target} must have the shape {weight} as in the base, got {[up[0], *down[1:]]}"
             )
 
 
@@ -201,20 +207,20 @@ def _header(
         with path.open("rb") as raw:
             if int.from_bytes(raw.read(8), "little") > HEADER_BYTES:
                 raise RequestError(
-                    400, f"{name} is not safetensors, or its header is over {HEADER_BYTES} bytes"
+                    400, f"{name} must be a safetensors file with a header of at most {HEADER_BYTES} bytes"
                 )
         with safe_open(path, framework="numpy") as file:
             shapes = {}
-            for key in file.keys():  # noqa: SIM118 - it is no dictionary
+            for key in file.keys():  # noqa: SIM118 - `file` is not a dictionary
                 part = file.get_slice(key)
                 if types and part.get_dtype() not in types:
                     raise RequestError(
-                        400, f"{key[:120]} is {part.get_dtype()}, not {' or '.join(sorted(types))}"
+                        400, f"{key[:120]} must be {' or '.join(sorted(types))}, got {part.get_dtype()}"
                     )
                 shapes[key] = list(part.get_shape())
             return shapes, file.metadata() or {}
     except _SAFE_ERRORS:
-        raise RequestError(400, f"{name} is not whole, or not safetensors") from None
+        raise RequestError(400, f"{name} is incomplete, or not a safetensors file") from None
 
 
 def _settings(metadata: dict[str, str]) -> dict[str, float]:
@@ -229,11 +235,11 @@ def _settings(metadata: dict[str, str]) -> dict[str, float]:
             own = {key.removeprefix(component + "."): value for key, value in found.items()}
             for option in ("use_dora", "use_rslora", "alpha_pattern", "lora_bias"):
                 if own.get(option):
-                    raise RequestError(400, f"{WEIGHTS} uses {option}, which is not served")
+                    raise RequestError(400, f"{WEIGHTS} uses {option}, which is not supported")
             if own.get("lora_alpha") is not None:
                 alphas[component] = own["lora_alpha"]
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise RequestError(400, f"the header of {WEIGHTS} cannot be read") from None
+        raise RequestError(400, f"could not read the metadata of {WEIGHTS}") from None
     for component, alpha in alphas.items():
         number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
         if not number or not -LARGEST_ALPHA <= alpha <= LARGEST_ALPHA:  # an int may be too large for a float

@@ -21,7 +21,7 @@ from .pipeline import Picture, Resident, UnusableModelError
 
 
 class Full:
-    """A pipeline without adapters."""
+    """The full pipeline of a user, without adapters."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])

@@ -23,7 +23,7 @@ class Base:
     def knows(self, identity: str) -> bool:
         """Return whether an adapter that names this id belongs to the base.
 
-        Adapters of earlier versions name the revision, or a hash of all files of the folder. They are valid.
+        Adapters of earlier versions name the revision, or a hash of all files in the folder; they are valid.
         """
         if identity in (self.id, self.revision):
             return True
@@ -48,13 +48,15 @@ def fetch(base: str, scratch: Path) -> Base:
     elif re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", base):
         folder, revision = _from_hugging_face(base)
     else:
-        raise FatalError(f"GROUNDPLAN_BASE is {base!r}: no folder, no Hugging Face id, no s3:// address")
+        raise FatalError(
+            f"GROUNDPLAN_BASE must be a folder, a Hugging Face id or s3://bucket/prefix/, got {base!r}"
+        )
     if not (folder / "model_index.json").is_file():
         raise FatalError(f"there is no pipeline at {base}: model_index.json is missing")
     try:
         return Base(folder, identity(folder), revision)
     except (OSError, ValueError) as error:
-        raise FatalError(f"the weights of {base} cannot be read: {error}") from None
+        raise FatalError(f"could not read the weights of {base}: {error}") from None
 
 
 def _from_s3(address: str, into: Path) -> Path:
@@ -71,14 +73,14 @@ def _from_s3(address: str, into: Path) -> Path:
         def download(key: str) -> None:
             path = into / key.removeprefix(prefix)
             if not path.resolve().is_relative_to(into.resolve()):
-                raise FatalError(f"{address} holds {key}, which leads out of its folder")
+                raise FatalError(f"{address} has the object {key}, whose path leads out of the folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             s3.download_file(bucket, key, str(path))
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(download, (key for key in keys if not key.endswith("/"))))
     except (BotoCoreError, ClientError) as error:
-        raise FatalError(f"the base cannot be fetched from {address}: {error}") from None
+        raise FatalError(f"could not download the base from {address}: {error}") from None
     return into
 
 
@@ -89,5 +91,5 @@ def _from_hugging_face(base: str) -> tuple[Path, str]:
     try:
         folder = Path(DiffusionPipeline.download(name, revision=revision or None, use_safetensors=True))
     except (OSError, ValueError) as error:
-        raise FatalError(f"the base {base} cannot be fetched from Hugging Face: {error}") from None
+        raise FatalError(f"could not download the base {base} from Hugging Face: {error}") from None
     return folder, f"{name}@{folder.name}"

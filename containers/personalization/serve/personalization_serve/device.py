@@ -23,13 +23,13 @@ def check(wanted: str) -> None:
         return
     probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True)
     if probe.returncode:
-        raise FatalError(f"PyTorch cannot be loaded: {_last_line(probe.stderr)}")
+        raise FatalError(f"could not import PyTorch: {_last_line(probe.stderr)}")
     found, cuda = probe.stdout.split()
     if found != wanted:
         warning = " ".join(line.strip() for line in probe.stderr.splitlines() if "CUDA" in line)
         raise FatalError(
-            f"GROUNDPLAN_DEVICE is {wanted!r}, PyTorch for CUDA {cuda} finds {found!r}"
-            + (f": {warning}" if warning else "")
+            f"PyTorch must find the device of GROUNDPLAN_DEVICE, {wanted!r}, got {found!r}"
+            f" (PyTorch for CUDA {cuda})" + (f": {warning}" if warning else "")
         )
 
 

@@ -1,8 +1,8 @@
 """SageMaker's multi-model API in front of Triton.
 
-Triton implements this API too, but starts a process for each model. Here a model is an adapter of two small
-files. This server validates the files and counts their memory. With each request it passes the adapter's path
-to the resident base.
+Triton implements this API too, but starts a process for each model. Here, a model is usually an adapter: two
+small files. This server validates the files and counts their memory. With each request, it passes the
+adapter's path to the resident base.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Front:
         except ValueError:
             start = limit = -1
         if start < 0 or limit < 1:
-            raise RequestError(400, "limit: a whole number from 1; next_page_token: as it was answered")
+            raise RequestError(
+                400, "limit must be a whole number from 1, and next_page_token one from an earlier response"
+            )
         page: dict[str, Any] = {"models": shown[start : start + limit]}
         if start + limit < len(shown):
             page["nextPageToken"] = str(start + limit)
@@ -77,7 +79,7 @@ class Front:
         name, url = (each if isinstance(each, str) and 0 < len(each) <= 1024 else "" for each in fields)
         if not name or not url or _UNSAFE.search(name + url):
             raise RequestError(
-                400, "model_name and url: text of 1 to 1024 characters each, no control characters"
+                400, "model_name and url must each be 1 to 1024 characters without control characters"
             )
         begun = time.monotonic()
         model = models.load(name, url)
@@ -101,28 +103,28 @@ class Front:
 
     def _loaded(self) -> Models:
         if self.models is None or self.stopping:
-            raise RequestError(503, "the base is not resident")
+            raise RequestError(503, "the base is not loaded yet, or the server is stopping")
         return self.models
 
     def _body(self) -> Any:
         try:
             return json.loads(request.get_data())
         except (ValueError, RecursionError):
-            raise RequestError(400, "body: JSON in UTF-8") from None
+            raise RequestError(400, "the body must be JSON in UTF-8") from None
 
 
 def _refuse_pages() -> None:
-    """Reject requests of web pages in a browser that can connect to this port. Raises `RequestError`.
+    """Reject requests from web pages in a browser that can connect to this port. Raises `RequestError`.
 
     The `Host` header that SageMaker sends is not documented. So this checks for headers that browsers add,
-    pages cannot remove and SageMaker does not forward: `Origin` on all methods but GET, `Sec-Fetch-Site` from
-    secure origins, and `Accept-Language` on a GET after DNS rebinding.
+    that pages cannot remove and that SageMaker does not forward: `Origin` on all methods but GET,
+    `Sec-Fetch-Site` from secure origins, and `Accept-Language` on a GET after DNS rebinding.
     """
     if request.path == "/ping":  # contains no data, and SageMaker stops a container that rejects it
         return
     signs = ("Origin", "Sec-Fetch-Site", *(["Accept-Language"] if request.method == "GET" else []))
     if any(sign in request.headers for sign in signs):
-        raise RequestError(403, "web pages are not answered")
+        raise RequestError(403, "requests from web pages are not allowed")
 
 
 def answer(value: dict[str, Any], status: int = 200) -> Response:
@@ -134,6 +136,6 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    """Log the error, and return an answer without its details."""
+    """Log the error, and return a response without its details."""
     log.error("request failed: %s", scrub(error if isinstance(error, FatalError) else repr(error)))
-    return answer({"error": "the request could not be carried out"}, 500)
+    return answer({"error": "the request failed because of an internal error; see the endpoint's log"}, 500)

@@ -30,7 +30,7 @@ class Model:
     url: str
     bytes: int = 0
     adapter: Path | None = None
-    """Copy of the adapter's file. So the served file is the validated one, even if `url` changes."""
+    """Copy of the adapter's file. So the served file is the validated one, even if the original changes."""
     pipeline: str | None = None
     """Name of a full pipeline in Triton."""
     ready: bool = False
@@ -60,7 +60,7 @@ class Models:
 
     @property
     def bytes(self) -> int:
-        """Memory of all loaded models."""
+        """Memory of all loaded models, in bytes."""
         with self._changed:
             return sum(model.bytes for model in self._models.values())
 
@@ -84,8 +84,8 @@ class Models:
                 model.ready = True
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise RequestError(507, "there is no room on the disk for the adapter") from None
-            raise RequestError(400, f"the archive cannot be read: {error.strerror}") from None
+                raise RequestError(507, "could not copy the adapter: the disk is full") from None
+            raise RequestError(400, f"could not read the archive: {error.strerror}") from None
         finally:
             if not model.ready:
                 with self._changed:
@@ -103,7 +103,7 @@ class Models:
             try:
                 self.triton.load(pipeline, folder / archive.PIPELINE)
             except FatalError as failure:
-                raise RequestError(400, f"the pipeline in the archive cannot be loaded: {failure}") from None
+                raise RequestError(400, f"could not load the pipeline in the archive: {failure}") from None
             model.pipeline = pipeline
             return
         source = archive.weights(folder, files, manifest, self.base, self.settings.adapter_bytes)
@@ -118,7 +118,9 @@ class Models:
         with self._changed:
             taken = sum(each.bytes for each in self._models.values())
             if taken + size > self.budget:
-                raise RequestError(507, f"{size} bytes do not fit: {taken} of {self.budget} are taken")
+                raise RequestError(
+                    507, f"could not reserve {size} bytes: {taken} of {self.budget} bytes are in use"
+                )
             model.bytes = size
 
     @contextmanager
@@ -176,7 +178,7 @@ class Models:
 
 
 def _copy(source: Path, target: Path, most: int) -> None:
-    """Copy at most `most` bytes. Raises `RequestError` if the source has more: it may grow meanwhile."""
+    """Copy at most `most` bytes. Raises `RequestError` if the source has more, because it has grown since."""
     with source.open("rb") as read, target.open("xb") as write:
         while block := read.read(1 << 20):
             if write.tell() + len(block) > most:

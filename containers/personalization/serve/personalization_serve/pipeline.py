@@ -1,8 +1,9 @@
 """The resident pipeline with one adapter merged into its weights. Runs inside Triton, in one thread.
 
 An adapter is merged into the base's original weights: `W = W0 + scale * B @ A`. So a picture takes as long as
-without adapters, a switch takes one multiplication per weight, and repeated switches accumulate no errors.
-Separate factors, as in peft, would switch at no cost but slow down every denoising step.
+without adapters, a switch to another adapter takes one matrix product per weight, and repeated switches
+accumulate no rounding errors. With separate factors, as in peft, switches would take no time, but every
+denoising step would be slower.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Resident:
         if adapter == self.adapter:
             return
         factors = self._factors(adapter) if adapter else {}
-        self.adapter = None  # until the end, so that the next switch repairs an incomplete one
+        self.adapter = None  # set at the end, so that the next switch repairs an incomplete switch
         for name in self._merged - set(factors):
             self.weights[name].copy_(self._pristine[name])
             self._merged.discard(name)
@@ -152,7 +153,7 @@ class Resident:
     def _png(self, image: np.ndarray) -> bytes | UnusableModelError:
         """Return the PNG of an image (height, width, 3) from 0 to 1, or an error if it has NaN."""
         if not np.isfinite(image).all():
-            return UnusableModelError("the model's weights overflow: it makes no picture of this prompt")
+            return UnusableModelError("the model's weights overflow: it cannot make a picture of this prompt")
         stream = io.BytesIO()
         self.pipeline.image_processor.numpy_to_pil(image)[0].save(stream, "PNG")
         return stream.getvalue()

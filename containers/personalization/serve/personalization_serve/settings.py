@@ -35,7 +35,7 @@ def _number(value: str | None, default: Any, kind: type, least: float, name: str
 @dataclass(frozen=True)
 class Settings:
     base: str
-    """`s3://bucket/prefix/`, a Hugging Face id, or a folder: the pipeline that all adapters belong to."""
+    """The pipeline that all adapters change: `s3://bucket/prefix/`, a Hugging Face id, or a folder."""
     device: str
     """`cuda` or `cpu`, which PyTorch must find; empty for either."""
     host: str
@@ -49,10 +49,11 @@ class Settings:
     delay: float
     """Seconds that Triton waits for more requests to join a batch."""
     queue: int
-    """Maximum number of waiting requests; further ones are answered with 503."""
+    """Maximum number of waiting requests. Further requests get status 503."""
     steps: int
+    """Default number of denoising steps of a request."""
     guidance: float
-    """Default of requests, like `steps`."""
+    """Default guidance scale of a request."""
     prompt: int
     """Maximum length of a prompt in characters."""
 
@@ -65,7 +66,9 @@ class Settings:
 
         base = environment.get("GROUNDPLAN_BASE", "").strip()
         if not base:
-            raise FatalError("GROUNDPLAN_BASE is missing: s3://bucket/prefix/, a Hugging Face id or a folder")
+            raise FatalError(
+                "GROUNDPLAN_BASE is missing, must be s3://bucket/prefix/, a Hugging Face id or a folder"
+            )
         return cls(
             base=base,
             device=environment.get("GROUNDPLAN_DEVICE", ""),
@@ -95,26 +98,28 @@ def generation(given: Any, settings: Settings) -> dict[str, Any]:
     """
     if not isinstance(given, dict):
         raise RequestError(
-            400, 'body: an object such as {"prompt": "a photo of sks cat", "seed": 7, "count": 1}'
+            400, 'the body must be an object such as {"prompt": "a photo of sks cat", "seed": 7, "count": 1}'
         )
     known = {"prompt", "seed", "count", "steps", "guidance"}
     if unknown := sorted(set(given) - known):
-        raise RequestError(400, f"{unknown[0][:40]}: no such field, only {', '.join(sorted(known))}")
+        raise RequestError(
+            400, f"field {unknown[0][:40]} is unknown, must be one of {', '.join(sorted(known))}"
+        )
 
     def whole(field: str, default: int, least: int, most: int) -> int:
         value = given.get(field, default)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise RequestError(400, f"{field}: a whole number from {least} to {most}")
+            raise RequestError(400, f"{field} must be a whole number from {least} to {most}")
         return value
 
     prompt = given.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > settings.prompt:
-        raise RequestError(400, f"prompt: text of 1 to {settings.prompt} characters")
+        raise RequestError(400, f"prompt must be text of 1 to {settings.prompt} characters")
     if re.search(f"[^{re.escape(string.whitespace)}\\x20-\\U0010ffff]|[\\ud800-\\udfff]", prompt):
-        raise RequestError(400, "prompt: text without control characters")
+        raise RequestError(400, "prompt must be text without control characters")
     guidance = given.get("guidance", settings.guidance)
     if isinstance(guidance, bool) or not isinstance(guidance, int | float) or not 0 <= guidance <= GUIDANCE:
-        raise RequestError(400, f"guidance: a number from 0 to {GUIDANCE}")
+        raise RequestError(400, f"guidance must be a number from 0 to {GUIDANCE}")
     return {
         "prompt": prompt,
         "seed": whole("seed", 0, 0, SEEDS - 1),

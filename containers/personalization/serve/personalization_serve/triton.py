@@ -107,7 +107,7 @@ class Triton:
 
     def _begin(self, command: list[str], environment: dict[str, str]) -> bool:
         """Start Triton and wait until the base is resident; False if Triton aborts. Raises `FatalError`."""
-        prctl = ctypes.CDLL(None).prctl  # before the fork, because few calls are safe in the child
+        prctl = ctypes.CDLL(None).prctl  # loaded before the fork: few calls are safe in the child process
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -119,7 +119,7 @@ class Triton:
             if (code := self.process.poll()) is None:
                 time.sleep(0.05)
             elif code != -signal.SIGABRT:
-                raise FatalError(f"Triton ended with {code} before the base was resident")
+                raise FatalError(f"Triton ended with exit code {code} before the base was resident")
             else:
                 with contextlib.suppress(ProcessLookupError):  # the base's process may have exited too
                     os.killpg(self.process.pid, signal.SIGKILL)
@@ -241,13 +241,13 @@ class Triton:
                 method, f"/v2/{path}", body=json.dumps(body).encode(), retries=False, timeout=None
             )
         except urllib3.exceptions.HTTPError as error:
-            raise FatalError(f"Triton does not answer: {error}") from None
+            raise FatalError(f"could not reach Triton: {error}") from None
         if answer.status == 200:
             return json.loads(answer.data or b"{}")
         reason = answer.data.decode(errors="replace")[:2000]
         if "maximum queue size" in reason:
-            raise RequestError(503, "too many requests wait: try again in a moment")
-        raise FatalError(f"Triton answers {answer.status}: {reason}")
+            raise RequestError(503, "too many requests are waiting: retry later")
+        raise FatalError(f"Triton returned status {answer.status}: {reason}")
 
 
 def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
@@ -261,7 +261,7 @@ def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
         return [program], environment
     found = importlib.util.find_spec("pytriton")
     if found is None or not found.origin:
-        raise FatalError("there is no Triton: neither tritonserver nor the package nvidia-pytriton")
+        raise FatalError("could not find Triton: neither tritonserver nor nvidia-pytriton is installed")
     home = Path(found.origin).parent / "tritonserver"
     backend = scratch / "backends" / "python"
     shutil.copytree(home / "backends" / "python", backend)
@@ -303,4 +303,4 @@ class _Connection(urllib3.connection.HTTPConnection):
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType] - its stubs take no subclass
+    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType] - the stubs allow no subclass

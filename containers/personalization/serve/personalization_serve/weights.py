@@ -19,10 +19,10 @@ LARGEST = 10_000.0
 weights of a network and their changes are usually below 10."""
 
 _BITS = {"F32": ("<u4", 0x7FFF_FFFF), "F16": ("<u2", 0x7FFF), "BF16": ("<u2", 0x7FFF)}
-"""Type of the bits as an integer and mask without the sign, by type of tensor.
+"""For each type of tensor: the integer type of the same size, and a mask that removes the sign bit.
 
-The masked integers sort by magnitude: finite numbers, infinity, NaN. Their comparison is much faster than
-that of half floats.
+The masked integers sort by magnitude: finite numbers, infinity, NaN. Comparing them is much faster than
+comparing half-precision numbers.
 """
 
 
@@ -32,14 +32,15 @@ def check(adapter: Adapter) -> None:
     for key, value in largest.items():
         if not value <= LARGEST:  # true for NaN too
             raise RequestError(
-                400, f"{WEIGHTS}: {key[:120]} holds {value:g}; a weight must be within {LARGEST:g}"
+                400, f"{WEIGHTS}: {key[:120]} must be from {-LARGEST:g} to {LARGEST:g}, got ±{value:g}"
             )
     for target, low in adapter.weights.items():
         # Upper bound of a sum of `rank` products.
         most = abs(low.scale) * low.rank * largest[low.a] * largest[low.b]
         if not most <= LARGEST:
             raise RequestError(
-                400, f"{WEIGHTS}: {target[:120]} may change by {most:g}; a change must be within {LARGEST:g}"
+                400,
+                f"{WEIGHTS}: the change of {target[:120]} must be at most {LARGEST:g}, got up to {most:g}",
             )
 
 

@@ -1,7 +1,8 @@
-"""`python -m snowflake_xgboost train|serve`, as SageMaker starts the container.
+"""`python -m snowflake_xgboost train|serve`, which SageMaker runs.
 
-`train` supervises a worker process. When another host fails, XGBoost exits the worker or blocks it forever,
-so only another process can write the failure reason. XGBoost's threads need a new process, not a fork.
+`train` supervises a worker process. When another host fails, XGBoost exits the worker or blocks it
+indefinitely, so only another process can write the failure reason. The worker is not a fork, because forks
+do not work with XGBoost's threads.
 """
 
 from __future__ import annotations
@@ -26,18 +27,22 @@ from .settings import Settings
 log = logging.getLogger(__package__)
 
 LOSS_GRACE = float(os.environ.get("GROUNDPLAN_LOSS_GRACE_SECONDS") or 10)
-"""Seconds from the loss of another host until the worker is killed. It may exit with a better reason."""
+"""Seconds from the loss of another host until the worker is killed. In this time, the worker may exit with a
+more precise reason."""
 
 GRACE = 100
 """Seconds from SIGTERM until the worker is killed; SageMaker allows 120."""
 
 HOST_LOST = 3
-"""Exit code of a worker that was interrupted by the loss of another host, which has the reason."""
+"""Exit code of a worker that was interrupted by the loss of another host, whose log has the reason."""
 
 
 def train() -> int:
-    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
-    reason = _train()  # ends the tracker too, which prints to the log
+    """Run the training and return its exit code.
+
+    A failure's reason is in SageMaker's failure file and in the last line of the log.
+    """
+    reason = _train()  # has stopped the tracker, which also prints to the log
     return 0 if reason is None else fail(reason)
 
 
@@ -53,7 +58,7 @@ def _train() -> str | None:
     if settings.mode == "train" and cluster.size > 1:
         try:
             if cluster.first:
-                from .peers import start_tracker  # slow (XGBoost), so after the settings are checked
+                from .peers import start_tracker  # imports XGBoost, which is slow
 
                 tracker = start_tracker(cluster, settings.timeout)
             watch.start()
@@ -87,25 +92,25 @@ def _train() -> str | None:
 
 
 def _reason(code: int, cluster: Cluster, watch: Watch) -> str:
-    """Return the failure reason of the worker, or else that of a lost host, or else one by the exit code."""
+    """Return the failure reason: the worker's, or else the lost host's, or else one for the exit code."""
     if sagemaker.FAILURE.exists():
         return sagemaker.FAILURE.read_text()
-    if cluster.size > 1 and code != -signal.SIGKILL:  # XGBoost exits the process if another host is lost
+    if cluster.size > 1 and code != -signal.SIGKILL:  # XGBoost may have exited because a host was lost
         until = time.monotonic() + LOSS_GRACE
         while watch.lost is None and time.monotonic() < until:
             time.sleep(0.05)
     if watch.lost is not None:
-        return watch.reason or f"host {watch.lost} was lost while the others waited for it; its log says why"
+        return watch.reason or f"host {watch.lost} was lost while other hosts waited for it; see its log"
     if code == HOST_LOST:
-        return "a host of the job was lost while the others waited for it; its log says why"
+        return "a host of the job was lost while other hosts waited for it; see its log"
     if code == -signal.SIGKILL:
         return f"training on host {cluster.host} was ended by SIGKILL: most likely it ran out of memory"
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return f"training on host {cluster.host} {how}; see its log"
 
 
 def work() -> int:
-    """Train or evaluate in the worker; return the exit code. 1: the reason is in the failure file."""
+    """Train or evaluate in the worker; return the exit code. If it is 1, the failure file has the reason."""
     try:
         settings = Settings.read(sagemaker.hyperparameters())
         if settings.mode == "evaluate":
@@ -123,7 +128,7 @@ def work() -> int:
         return leave(failure)
     except Exception as error:
         log.exception("training failed")
-        if "/collective/" in str(error):  # XGBoost's source folder for communication between hosts
+        if "/collective/" in str(error):  # XGBoost's source folder of the communication between hosts
             return HOST_LOST
         return leave(f"host {sagemaker.cluster().host}: {reason_of(error)}")
     return 0
@@ -159,7 +164,7 @@ def main() -> int:
         except FatalError as failure:
             log.error("%s", scrub(failure))
             return 1
-    print("python -m snowflake_xgboost train|serve", file=sys.stderr)  # noqa: T201 - usage
+    print("usage: python -m snowflake_xgboost train|serve", file=sys.stderr)  # noqa: T201 - usage
     return 2
 
 
@@ -167,4 +172,4 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # XGBoost's threads may still wait for lost hosts
+    os._exit(code)  # does not wait for threads: XGBoost's may wait for lost hosts

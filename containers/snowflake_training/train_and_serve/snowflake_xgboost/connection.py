@@ -1,4 +1,4 @@
-"""A connection to Snowflake from a secret in Secrets Manager. Errors and logs never contain credentials."""
+"""A connection to Snowflake, with credentials from Secrets Manager that errors and logs never contain."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LOGIN_SECONDS = int(os.environ.get("GROUNDPLAN_LOGIN_SECONDS") or 20)
 """Maximum time of a login to an address that does not answer. A rejected login fails at once."""
 
 REQUEST_SECONDS = 120
-"""Maximum time of a request. Without it the connector retries failed requests forever."""
+"""Maximum time of a request. Without it, the connector retries failed requests indefinitely."""
 
-logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # it also raises the errors that it logs
+logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # the connector raises all errors that it logs
 
 
 def credentials(secret: str) -> dict[str, Any]:
@@ -50,19 +50,21 @@ def credentials(secret: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
-        raise FatalError(f"secret {secret} is not JSON") from None  # the content must not be shown
+        raise FatalError(f"secret {secret} is not JSON") from None  # JSON's error may show the content
     if not isinstance(found, dict):
         raise FatalError(f"secret {secret} is not a JSON object")
     if wrong := [name for name in PROOFS if not isinstance(found.get(name) or "", str)]:
-        raise FatalError(f"secret {secret}: {', '.join(wrong)} is not a text")
+        raise FatalError(f"secret {secret}: {', '.join(wrong)} must be text")
     keep_secret(*(found.get(name) for name in PROOFS))
     if missing := [name for name in REQUIRED if not found.get(name)]:
         raise FatalError(f"secret {secret} lacks {', '.join(missing)}")
     if not (found.get("private_key") or found.get("password")):
-        raise FatalError(f"secret {secret} lacks private_key (or, where that cannot be, password)")
+        raise FatalError(f"secret {secret} must have private_key, or password where key pairs are impossible")
     allowed = (*REQUIRED, *PROOFS, *OPTIONAL)
     if strange := [name for name in found if name not in allowed]:
-        raise FatalError(f"secret {secret} holds {', '.join(strange)}: only {', '.join(allowed)} are known")
+        raise FatalError(
+            f"secret {secret} must have only the fields {', '.join(allowed)}, got {', '.join(strange)}"
+        )
     return found
 
 

@@ -1,8 +1,8 @@
 """The preprocessed rows of a host, on disk.
 
-XGBoost reads the rows several times (once for the quantiles, once to assign the values to bins). Snowflake
-should be read once, and the rows should not be in memory as a whole. So each Arrow batch is appended to a
-file as float32 rows, and XGBoost reads the file in pieces.
+XGBoost reads the rows several times: once for the quantiles, and once to assign the values to bins. But the
+rows should be read from Snowflake only once, and should not all be in memory together. So each Arrow batch is
+appended to a file as float32 rows, and XGBoost reads the file in pieces.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Pieces(xgb.DataIter):
 
 @dataclass
 class Share:
-    """Rows of a host.
+    """The preprocessed rows of a host, and counts of its rows.
 
     `pulled`: number of rows that were read. `blank_target`: rows without a target, which are dropped.
     `blank_features`: rows with a target and a missing feature, which are dropped if `blanks` is drop.
@@ -138,11 +138,11 @@ def usable(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features [k, f] and labels [k] of the k usable rows of a batch, and a mask of them, bool [n].
 
-    Adds to the counts in `counts`. Raises `FatalError` for a target that is too large.
+    Updates the counts in `counts`. Raises `FatalError` for a target that is too large.
     """
     if np.any(np.abs(batch.target) > LARGEST):
         raise FatalError(
-            f"target {preparation.target} of table {preparation.table} holds a value that is not {USABLE}"
+            f"target {preparation.target} of table {preparation.table} must be {USABLE} in each row"
         )
     labelled = ~np.isnan(batch.target)
     rows = preparation.encode(batch.columns)

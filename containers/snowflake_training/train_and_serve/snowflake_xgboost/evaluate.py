@@ -31,16 +31,17 @@ def run(settings: Settings) -> None:
     kinds: dict[str, str] = {}
     for name, model in models.items():
         if model.preparation.target != table.target:
-            raise FatalError(f"the {name} predicts {model.preparation.target}, not {table.target}")
+            raise FatalError(f"the {name} must predict target {table.target}, got {model.preparation.target}")
         for column, kind in model.preparation.kinds.items():
             if table.kinds.get(column) != kind:
                 raise FatalError(
-                    f"the {name} needs column {column} ({kind}), which {table.name} does not have"
+                    f"table {table.name} must have column {column} ({kind}), which the {name} needs"
                 )
             kinds[column] = kind
         if missing := set(model.preparation.split.columns) - {*table.kinds, table.target}:
             raise FatalError(
-                f"the rows held out from the {name} are told by {', '.join(sorted(missing))}, gone"
+                f"could not find the rows held out from the {name}: table {table.name} must have the columns"
+                f" from which they were chosen, got no {', '.join(sorted(missing))}"
             )
 
     squares, rows = dict.fromkeys(NAMES, 0.0), 0
@@ -73,7 +74,7 @@ def unpacked(channel: str, into: Path) -> Path:
         try:
             archive.unpack(path, into)
         except archive.ArchiveError as error:
-            raise FatalError(f"{path.name} of channel {channel} is not unpacked: {error}") from None
+            raise FatalError(f"could not unpack {path.name} of channel {channel}: {error}") from None
         return into
     if not folder.is_dir() or not any(folder.iterdir()):
         raise FatalError(f"channel {channel} must hold a model.tar.gz, got nothing")

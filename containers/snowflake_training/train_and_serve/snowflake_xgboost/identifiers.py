@@ -1,6 +1,6 @@
 """Names in Snowflake's grammar: https://docs.snowflake.com/en/sql-reference/identifiers-syntax
 
-The deployment's settings check these names with the same expression before a job starts.
+The deployment's settings check these names with the same regular expression before a job starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ _IDENTIFIER = re.compile(IDENTIFIER)
 
 
 def identifier(text: str) -> str:
-    """Return the name of an identifier: the quoted name, or else in upper case. Raises `ValueError`."""
+    """Return the name that an identifier denotes: the text in quotes, or the unquoted text in upper case.
+
+    Raises `ValueError`.
+    """
     if not _IDENTIFIER.fullmatch(text):
         raise ValueError
     return text[1:-1].replace('""', '"') if text.startswith('"') else text.upper()

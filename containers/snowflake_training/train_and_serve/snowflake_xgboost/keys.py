@@ -1,4 +1,4 @@
-"""The private key of the secret, in any of the common formats. Errors contain no part of the key."""
+"""Reading of the secret's private key in any of the common formats. Errors contain no part of the key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from toolkit.failure import FatalError
 
 LEAST_BITS = 2048
-"""https://docs.snowflake.com/en/user-guide/key-pair-auth"""
+"""Snowflake's minimum for RSA keys: https://docs.snowflake.com/en/user-guide/key-pair-auth"""
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 
@@ -39,10 +39,10 @@ def private_key(given: str, passphrase: str | None) -> bytes:
             raise FatalError("private_key of the secret must be the private key, got a public key") from None
         raise FatalError("private_key of the secret is damaged, or of an unknown format") from None
     if not isinstance(key, (RSAPrivateKey, EllipticCurvePrivateKey)):
-        raise FatalError("private_key of the secret is neither an RSA nor an elliptic-curve key")
+        raise FatalError("private_key of the secret must be an RSA or elliptic-curve key")
     if isinstance(key, RSAPrivateKey) and key.key_size < LEAST_BITS:
         raise FatalError(
-            f"private_key of the secret has {key.key_size} bits: Snowflake takes {LEAST_BITS} or more"
+            f"private_key of the secret must have at least {LEAST_BITS} bits, got {key.key_size}"
         )
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -67,8 +67,8 @@ def _unwrapped(given: str) -> tuple[Loader, bytes]:
     if label.endswith("PUBLIC KEY"):
         raise FatalError("private_key of the secret must be the private key, got a public key")
     if not label.endswith("PRIVATE KEY"):
-        raise FatalError("private_key of the secret is PEM of something else than a private key")
-    if "Proc-Type" not in body:  # with this header the lines must stay unchanged
+        raise FatalError("private_key of the secret must be a private key, got PEM of another type")
+    if "Proc-Type" not in body:  # an encrypted key with this header must keep its lines
         body = "\n" + textwrap.fill("".join(body.split()), 64) + "\n"
     pem = f"-----BEGIN {label}-----{body}-----END {label}-----\n".encode()
     if label.startswith("OPENSSH"):
@@ -87,18 +87,20 @@ def _from_base64(text: str) -> tuple[Loader, bytes]:
         return serialization.load_der_private_key, data
     if re.fullmatch(r"(file:|~?[./\\])?[^\s]{1,255}\.(p8|pem|der|key|txt)", text):
         raise FatalError("private_key of the secret must be the content of the key's file, got a file name")
-    raise FatalError("private_key of the secret is neither PEM nor the base64 of a key")
+    raise FatalError("private_key of the secret must be PEM, or the base64 of DER or PEM")
 
 
 def _opened(loader: Loader, data: bytes, passphrase: str | None) -> Any:
-    """Load the key. Raises `FatalError` for a wrong passphrase, ValueError or UnsupportedAlgorithm for the
-    key."""
+    """Load the key. Raises `FatalError` for a missing or wrong passphrase, and ValueError or
+    UnsupportedAlgorithm for an invalid key."""
     try:
         return loader(data, None)
     except TypeError:  # the key is encrypted
         pass
     if not passphrase:
-        raise FatalError("private_key of the secret is encrypted: the secret lacks private_key_passphrase")
+        raise FatalError(
+            "private_key of the secret is encrypted: the secret must have private_key_passphrase"
+        )
     try:
         return loader(data, passphrase.encode())
     except (ValueError, TypeError):

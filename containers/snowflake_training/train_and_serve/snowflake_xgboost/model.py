@@ -25,7 +25,7 @@ class Model:
         try:
             return cls(xgb.Booster({"nthread": threads}, model_file=folder / "model.ubj"), preparation)
         except xgb.core.XGBoostError:
-            raise FatalError(f"{folder.name} holds no model.ubj that can be read") from None
+            raise FatalError(f"could not read model.ubj in folder {folder.name}") from None
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return predictions, float32 [rows].

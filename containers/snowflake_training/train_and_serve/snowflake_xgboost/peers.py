@@ -48,11 +48,11 @@ def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
             return tracker
         except OSError:  # the host's name may become resolvable later
             if time.monotonic() > until:
-                raise FatalError(f"host {cluster.host} has no address") from None
+                raise FatalError(f"could not resolve the host name {cluster.host}") from None
             time.sleep(0.5)
         except XGBoostError:
             raise FatalError(
-                f"host {cluster.host} cannot listen on port {PORT}: something else does"
+                f"host {cluster.host} cannot listen on port {PORT}: the port is in use"
             ) from None
 
 
@@ -70,16 +70,16 @@ def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
 
 @contextlib.contextmanager
 def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
-    """Connect all hosts, ranked by their names. Raises `FatalError` if that takes over `timeout` seconds.
+    """Connect all hosts, ranked by their names. Raises `FatalError` if it takes more than `timeout` seconds.
 
-    Hosts start in any order, so a host retries until the tracker runs. If a host is lost afterwards, the
-    other hosts fail, usually at once; `toolkit.watch` detects the other cases. If a host does not answer,
-    they fail after `timeout` seconds.
+    Hosts start in any order, so a host retries until the tracker runs. If a host is lost afterwards, XGBoost
+    usually raises an error on the other hosts at once; if it does not, `toolkit.watch` detects the loss. If a
+    host does not answer, the other hosts fail after `timeout` seconds.
     """
     if cluster.size == 1:
         yield
         return
-    # XGBoost warns of each failed attempt before the tracker runs. The error of the last one is enough.
+    # XGBoost warns of each failed attempt before the tracker runs. The error of the last attempt is enough.
     warnings.filterwarnings("ignore", message=".*Failed to connect.*", category=UserWarning)
     until = time.monotonic() + timeout
     while True:
@@ -96,7 +96,8 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
         except (XGBoostError, OSError):
             if time.monotonic() > until:
                 raise FatalError(
-                    f"host {cluster.host} could not meet host {cluster.hosts[0]} in {timeout} seconds"
+                    f"host {cluster.host} could not connect to host {cluster.hosts[0]} in {timeout} seconds"
+                    " (hyperparameter timeout)"
                 ) from None
             time.sleep(0.5)
     try:
@@ -110,8 +111,8 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
 def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
     """Call `work` on every host; return the results of all hosts, by rank, on every host.
 
-    An error on one host raises the same `FatalError` on all hosts. So all end with the reason, and none waits
-    for a host that has ended.
+    An error on one host raises the same `FatalError` on all hosts. So all hosts end with the same reason, and
+    no host waits for a host that has ended.
     """
     try:
         mine: tuple[T | None, str | None] = (work(), None)

@@ -1,8 +1,9 @@
 """Preprocessing of a table's columns to features, the same in training and in serving.
 
-Numbers are unchanged. Text becomes a category, by a dictionary that is the same on all hosts. Two columns of
-coordinates are also added in rotated form, because trees split along axes and the directions of a map are
-arbitrary. XGBoost learns a default side for missing values at each split, or their rows are dropped.
+Numbers are unchanged. Text becomes a category, by a dictionary that is the same on all hosts. If two columns
+are coordinates, their rotations are added as features, because trees split along axes and the directions of a
+map are arbitrary. Rows with missing values are kept, and XGBoost learns a default side for them at each
+split; with `blanks` drop, they are dropped.
 
 `Preparation.encode` is the only place where a value is trimmed, treated as missing, looked up, converted or
 rejected. Training passes the columns as Snowflake stores them, serving the cells as a client sends them.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
 MOST_CATEGORIES = 255
-"""Maximum number of distinct values of a text column. With more it is a name or prose, not a category."""
+"""Maximum number of distinct values of a text column. With more, they are names or prose, not categories."""
 
 MOST_SPELLINGS = 10_000
 """Maximum number of distinct values that are read from a text column, before they are trimmed."""
@@ -47,7 +48,7 @@ WHITESPACE = (
 
 MISSING = r"^([+-]?[nN][aA][nN])?$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-"""Patterns of a number and of a missing number, after trimming."""
+"""Patterns of a missing number and of a number, in trimmed text."""
 
 LARGEST = float(np.finfo(np.float32).max)
 USABLE = "a finite number of at most 3.4e38"
@@ -100,7 +101,8 @@ class Preparation:
         """Encode Arrow columns by source name as float32 [rows, features]; a missing value is NaN.
 
         A column of text is `string`. A column of numbers or booleans is `double`, or `string` if a client
-        sent text. Text that is not in the dictionary is a missing value. Raises `CellError`.
+        sent text. Text that is not in the dictionary is a missing value. Raises `CellError` for an invalid
+        value.
         """
         result = np.empty((rows.num_rows, len(self.features)), dtype=np.float32)
         for i, (name, kind) in enumerate(self.kinds.items()):
@@ -126,11 +128,15 @@ class Preparation:
         """Read `preparation.json` in a model's folder. Raises `FatalError` if it is absent or invalid."""
         path = folder / "preparation.json"
         if not path.exists():
-            raise FatalError(f"{folder.name} holds no preparation.json: it is not a model of this container")
+            raise FatalError(
+                f"folder {folder.name} must have preparation.json: it is not a model of this container"
+            )
         try:
             return cls.from_dict(json.loads(path.read_text()))
         except (ValueError, TypeError, KeyError):
-            raise FatalError(f"{folder.name}'s preparation.json is not of this container") from None
+            raise FatalError(
+                f"could not read preparation.json in folder {folder.name}: it is not from this container"
+            ) from None
 
     @classmethod
     def from_dict(cls, found: dict) -> Preparation:
@@ -153,7 +159,7 @@ def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -
             spellings = distinct(connection, table, name, MOST_SPELLINGS)
             values = sorted(set(trimmed(pa.array(spellings, pa.string())).to_pylist()) - {"", None})
             if len(spellings) > MOST_SPELLINGS or len(values) > MOST_CATEGORIES:
-                left_out[name] = f"text of more than {MOST_CATEGORIES} distinct values"
+                left_out[name] = f"text with more than {MOST_CATEGORIES} distinct values"
                 continue
             if not values:
                 left_out[name] = "blank in all rows"
@@ -162,7 +168,10 @@ def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -
         kinds[name] = kind
     if not kinds:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-        raise FatalError(f"table {table.name} has no usable feature beside target {table.target} ({reasons})")
+        raise FatalError(
+            f"table {table.name} must have a usable feature besides target {table.target},"
+            f" got none ({reasons})"
+        )
     coordinates = tuple(_coordinate(name, kinds, table) for name in settings.coordinates)
     split = Split.of(table, settings.seed, settings.validation_fraction)
     return Preparation(
@@ -181,7 +190,7 @@ def _coordinate(wanted: str, kinds: dict[str, str], table: Table) -> str:
     name = find(wanted, list(kinds))
     if name is None or kinds[name] != "number":
         raise FatalError(
-            f"{wanted} of hyperparameter coordinates is not a column of numbers of table {table.name}"
+            f"hyperparameter coordinates must name columns of numbers of table {table.name}, got {wanted}"
         )
     return name
 
@@ -217,6 +226,6 @@ def _read(column: pa.ChunkedArray, name: str, kind: str) -> pa.ChunkedArray:
 
 
 def _refuse(wrong: np.ndarray, name: str, expected: str) -> None:
-    """Raise `CellError` for the first row of the mask, if any."""
+    """Raise `CellError` for the first row that is true in `wrong`, if there is one."""
     if wrong.any():
         raise CellError(name, int(wrong.argmax()), expected)

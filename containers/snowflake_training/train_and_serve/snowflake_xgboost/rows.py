@@ -34,7 +34,8 @@ def features(body: bytes, kind: str, preparation: Preparation) -> Any:
 
 
 def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Return the cells by column. Rows are in the order of `preparation.kinds`, or below a line of names."""
+    """Return the cells by column. Cells are in the order of a heading of column names, if there is one, or
+    else of `preparation.kinds`."""
     try:
         lines = [line or [""] for line in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -49,14 +50,14 @@ def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]
 
 
 def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Return the values by column of `{"instances": [...]}`: lists in the order of `kinds`, or objects."""
+    """Return the values by column. `instances` has lists in the order of `preparation.kinds`, or objects."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is not JSON: {error}") from None
     rows = found.get("instances") if isinstance(found, dict) else None
     if not isinstance(rows, list):
-        raise RequestError('the body is not {"instances": [row, ...]}')
+        raise RequestError('the body must be {"instances": [row, ...]}')
     names, lines = list(preparation.kinds), []
     orders: dict[tuple[str, ...], list[str]] = {}
     for number, row in enumerate(rows, start=1):
@@ -72,7 +73,7 @@ def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]
                 orders[keys] = [key_of[name] for name in names]
             lines.append([row[key] for key in orders[keys]])
         else:
-            raise RequestError(f"row {number} is neither a list nor an object")
+            raise RequestError(f"row {number} must be a list or an object")
     return _columns(names, lines, preparation)
 
 
@@ -83,7 +84,7 @@ def _columns(names: list[str], lines: list[Any], preparation: Preparation) -> di
 
 
 def _array(name: str, kind: str, values: Sequence[Any]) -> pa.Array:
-    """Return a column in Arrow: text as `string`, numbers as `double`, or as `string` if some are text."""
+    """Return an Arrow column: text as `string`, numbers as `double`, or all as `string` if any is text."""
     types = set(map(type, values))
     try:
         if kind == "text":
@@ -146,7 +147,7 @@ def _heading(cells: list[str], preparation: Preparation, where: str = "the headi
         name = cell if cell in known.values() else known.get(cell.strip().upper())
         if name is None:
             raise RequestError(
-                f"{where} names {cell!r}, which is no column of the model: {list(preparation.kinds)}"
+                f"{where} names {cell!r}, which is not a column of the model: {list(preparation.kinds)}"
             )
         if name in names:
             raise RequestError(f"{where} names {name} twice")

@@ -1,11 +1,14 @@
 """The HTTP API of SageMaker's hosting and batch transform, `/ping` and `/invocations`.
 
-In: `text/csv`, one row per line, with cells in the order of `preparation.json` or below a line of column
+Request: `text/csv`, one row per line, with cells in the order of `preparation.json` or below a line of column
 names; or `application/json`, `{"instances": [[...], {"COLUMN": value, ...}, ...]}`. An empty cell, null or
-NaN is a missing value. Out: one prediction per row, as CSV or `{"predictions": [...]}` by the header
-`Accept`, without it in the format of the rows.
+NaN is a missing value.
 
-This process only forwards bodies to the workers, so that it answers `/ping` within SageMaker's two seconds.
+Response: one prediction per row, as CSV or as `{"predictions": [...]}`, by the header `Accept`. Without this
+header, the format is that of the request.
+
+This process only forwards bodies to the workers, so that it answers `/ping` within SageMaker's limit of two
+seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ LARGEST = 100 * 2**20
 CSV, JSON = "text/csv", "application/json"
 
 MOST_WAITING = 64
-"""Maximum number of requests in flight or waiting for a worker; further ones are answered with 503."""
+"""Maximum number of requests in flight or waiting for a worker. Further requests get status 503."""
 
 THREADS = MOST_WAITING + 8
 """Threads of waitress. Some are always free for `/ping`."""
@@ -45,13 +48,10 @@ def application(workers: Workers) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests of web pages in a browser on the same machine.
-
-        Browsers add these headers to requests of pages, and SageMaker forwards neither.
-        """
+        """Reject requests from web pages, to which browsers add these headers. SageMaker forwards neither."""
         signs = ("Origin", "Sec-Fetch-Site")
         if request.method != "GET" and any(sign in request.headers for sign in signs):
-            return _refusal(403, "web pages are not answered")
+            return _refusal(403, "requests from web pages are not allowed")
         return None
 
     @app.get("/ping")
@@ -62,13 +62,13 @@ def application(workers: Workers) -> Flask:
     def invocations() -> Response:
         kind = request.mimetype or CSV
         if kind not in (CSV, JSON):
-            return _refusal(415, f"content type {kind} is not {CSV} or {JSON}")
+            return _refusal(415, f"content type must be {CSV} or {JSON}, got {kind}")
         accepted = request.accept_mimetypes
         answer = accepted.best_match([kind, CSV, JSON]) if accepted else kind
         if answer is None:
-            return _refusal(406, f"predictions come as {CSV} or {JSON}, not {accepted}")
+            return _refusal(406, f"header Accept must allow {CSV} or {JSON}, got {accepted}")
         if not places.acquire(blocking=False):
-            return _refusal(503, f"{MOST_WAITING} requests are under way: try again in a moment")
+            return _refusal(503, f"{MOST_WAITING} requests are in flight or waiting: retry later")
         try:
             worker = workers.take()
             try:
@@ -81,7 +81,7 @@ def application(workers: Workers) -> Flask:
 
     @app.errorhandler(413)
     def too_large(_: Exception) -> Response:
-        return _refusal(413, f"the body is larger than {LARGEST} bytes")
+        return _refusal(413, f"the body must have at most {LARGEST} bytes")
 
     @app.errorhandler(WorkerLostError)
     def lost(error: WorkerLostError) -> Response:
@@ -103,7 +103,7 @@ def serve() -> int:
         application(workers), host=host, port=port, threads=THREADS, max_request_body_size=LARGEST + 1
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    log.info("serving %s on port %d", workers.targets[0], port)
+    log.info("serving predictions of %s on port %d", workers.targets[0], port)
     try:
         server.run()
     finally:

@@ -31,7 +31,8 @@ def _coordinates(given: str) -> tuple[str, ...]:
 OBJECTIVES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:gamma", "count:poisson")
 
 POSITIVE, NOT_NEGATIVE = ("reg:gamma",), ("count:poisson",)
-"""Objectives whose target must be above 0, and at least 0; the others allow any number."""
+"""Objectives whose target must be above 0, and objectives whose target must be at least 0. With other
+objectives, it may be any number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Booster(Options):
     def booster_parameters(self) -> dict[str, Any]:
         """Return the parameters for XGBoost."""
         parameters = {name_of(each.name): getattr(self, each.name) for each in fields(Booster)}
-        # With a seed per round, a resumed training draws the same random numbers as an uninterrupted one.
+        # With a seed for each round, a resumed training draws the same random numbers as one without a stop.
         return parameters | {"seed_per_iteration": True, "eval_metric": "rmse"}
 
 
@@ -76,4 +77,4 @@ class Settings(Booster):
     checkpoint_every: int = whole(0, 100_000, 50)
     record_rows: bool = flag(False)
     timeout: int = whole(5, 86_400, 600)
-    """Maximum number of seconds that a host waits for another."""
+    """Maximum number of seconds that a host waits for another host."""

@@ -37,13 +37,13 @@ from .split import Split
 from .table import Table, qualified
 
 KINDS = {0: "number", 1: "number", 2: "text", 13: "boolean"}
-"""Kinds by Snowflake's type codes (FIXED, REAL, TEXT, BOOLEAN) that a feature may have."""
+"""Kind of a feature, by Snowflake's type codes of FIXED, REAL, TEXT and BOOLEAN. Other types are not used."""
 
 TYPES = {3: "DATE", 4: "TIMESTAMP", 5: "VARIANT", 6: "TIMESTAMP_LTZ", 7: "TIMESTAMP_TZ"}
 TYPES |= {8: "TIMESTAMP_NTZ", 9: "OBJECT", 10: "ARRAY", 11: "BINARY", 12: "TIME"}
 
 NOT_THERE = 2003
-"""Snowflake's error number for an object that does not exist or is not granted; both have the same."""
+"""Snowflake's error number for an object that does not exist, or to which the user's role has no access."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,21 @@ def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
     if column is None:
         raise FatalError(f"table {table} has no column {target}: it has {_listed(types)}")
     if KINDS.get(types[column]) != "number":
-        what = KINDS.get(types[column], TYPES.get(types[column], "of another type"))
-        raise FatalError(f"target {column} of table {table} is not a number: it is {what}")
+        what = KINDS.get(types[column], TYPES.get(types[column], "another type"))
+        raise FatalError(f"target {column} of table {table} must be a number, got {what}")
     kinds = {name: KINDS[code] for name, code in types.items() if code in KINDS and name != column}
     left_out = {name: TYPES.get(code, "another type") for name, code in types.items() if code not in KINDS}
     if not kinds:
-        raise FatalError(f"table {table} has no usable feature beside target {column}: {_listed(types)}")
+        raise FatalError(
+            f"table {table} must have a usable feature besides target {column}, got columns {_listed(types)}"
+        )
 
     seen = Table(table, column, kinds, {}, left_out, 0, 0, math.nan, _now(connection))
-    least = f"MIN({_value(column, 'number')})"  # in Snowflake NaN is greater than all numbers
+    least = f"MIN({_value(column, 'number')})"  # ignores NaN, which Snowflake sorts last
     counts = ", ".join([least, *(f"COUNT({quoted(name)})" for name in (column, *kinds))])
     try:
         numbers = _one(connection, f"SELECT COUNT(*), {counts} FROM {seen.sql}")
-    except Error:  # no history: a view, a shared or transient table, or one that was just created
+    except Error:  # the table has no history: it is a view, shared, transient, or was just created
         seen = Table(table, column, kinds, {}, left_out, 0, 0, math.nan, None)
         numbers = ask(connection, table, f"SELECT COUNT(*), {counts} FROM {seen.sql}")[0]
     rows, labelled, *filled = (int(number) for number in (numbers[0], *numbers[2:]))
@@ -112,7 +114,7 @@ def pull(
     host: int = 0,
     hosts: int = 1,
 ) -> Iterator[Batch]:
-    """Yield the rows of a host in batches, with a few batches in memory. Raises `FatalError`.
+    """Yield the rows of a host in batches, of which a few are in memory at a time. Raises `FatalError`.
 
     The calls with `host` = 0 … `hosts` - 1 together yield every row of the table exactly once.
 
@@ -167,7 +169,7 @@ def _one(connection: SnowflakeConnection, query: str) -> Any:
 
 
 def _now(connection: SnowflakeConnection) -> str:
-    """Return the time of Snowflake's clock."""
+    """Return Snowflake's current time."""
     return _one(connection, "SELECT CURRENT_TIMESTAMP()")[0].isoformat()
 
 

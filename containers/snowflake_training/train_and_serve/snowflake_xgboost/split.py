@@ -1,4 +1,4 @@
-"""Assignment of rows to hosts and to the holdout, by two halves of a hash. `source.py` has the reasons."""
+"""Assignment of rows to hosts and to the holdout by two halves of a hash. `source.py` gives the reasons."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ def qualified(table: str) -> str:
     try:
         return ".".join(map(quoted, identifiers.table(table)))
     except ValueError:
-        raise FatalError(f"table {table!r} is not TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE") from None
+        raise FatalError(
+            f"table must be TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE, got {table!r}"
+        ) from None
 
 
 @dataclass(frozen=True)

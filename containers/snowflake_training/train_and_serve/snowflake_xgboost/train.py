@@ -115,7 +115,7 @@ def run(settings: Settings, cluster: Cluster) -> None:
                     progress.validation[-1],
                     "" if own[-1] is None else f" host:rmse={own[-1]:.6g}",
                 )
-                # All hosts stop after the same round, or the others would wait for one that has stopped.
+                # All hosts stop after the same round. Otherwise, they would wait for a host that has stopped.
                 wanted = np.array([int(interruption.wanted)])
                 stop = bool(collective.allreduce(wanted, collective.Op.MAX)[0])
                 every = settings.checkpoint_every
@@ -130,7 +130,7 @@ def run(settings: Settings, cluster: Cluster) -> None:
                         settings.booster_parameters(), cache=[train, validation], model_file=model
                     )
                 if stop:
-                    log.info("stopped after round %d; a checkpoint is written", progress.rounds)
+                    log.info("stopped after round %d; a checkpoint was written", progress.rounds)
                     raise Stopped
         progress.hosts = together(cluster, lambda: own)
         summary = {
@@ -164,17 +164,17 @@ def run(settings: Settings, cluster: Cluster) -> None:
 def read(
     settings: Settings, cluster: Cluster, scratch: Path
 ) -> tuple[Table, Preparation, Share, dict[str, int]]:
-    """Log in and read this host's rows, by the table's metadata and preprocessing from the first host.
+    """Log in and read this host's rows. The first host determines the table's metadata and the preprocessing.
 
-    Returns the table, the preprocessing, this host's rows, and the counts of all hosts together.
+    Returns the table, the preprocessing, this host's rows, and the counts over all hosts.
     """
     connection = agreed(cluster, lambda: connect(credentials(settings.secret)))
     decided = together(cluster, lambda: look(connection, settings) if cluster.first else None)[0]
-    assert decided  # noqa: S101 - the first host's is never None
+    assert decided  # noqa: S101 - the first host's result is never None
     table, preparation = decided
     if cluster.first:
         if table.at is None:
-            log.warning("table %s keeps no history: it is read as it stands while it is read", table.name)
+            log.warning("table %s has no history: changes during the read may affect the rows", table.name)
         for name, reason in preparation.left_out.items():
             log.info("column %s is not used: %s", name, reason)
 
@@ -190,14 +190,14 @@ def read(
     if totals["rows_pulled"] != table.rows:
         changed = f"table {table.name} had {table.rows} rows, and {totals['rows_pulled']} were read"
         if table.at:
-            raise FatalError(f"{changed}, at one moment in time: its parts are not disjoint and complete")
-        log.warning("%s: it changed meanwhile", changed)
+            raise FatalError(f"{changed} at the same time: the hosts' parts must be disjoint and complete")
+        log.warning("%s: the table was changed during the read", changed)
     if min(totals["rows_train"], totals["rows_validation"]) == 0 or _usable(totals) < LEAST_ROWS:
         raise FatalError(
-            f"table {table.name} has {_usable(totals)} usable rows of {table.rows} "
-            f"({totals['rows_blank_target']} without target {table.target}, blanks={settings.blanks}), "
-            f"{totals['rows_validation']} of them held out: at least {LEAST_ROWS} are needed, "
-            "some to train and some to judge"
+            f"table {table.name} must have at least {LEAST_ROWS} usable rows, some for training and some for "
+            f"validation, got {_usable(totals)} of {table.rows} rows, {totals['rows_validation']} of them "
+            f"for validation ({totals['rows_blank_target']} rows without target {table.target}, "
+            f"blanks={settings.blanks})"
         )
     if cluster.first:
         log.info("all hosts: %s", _told(totals))
@@ -211,15 +211,15 @@ def look(connection: SnowflakeConnection, settings: Settings) -> tuple[Table, Pr
     table = survey(connection, settings.table, settings.target)
     if table.labelled < LEAST_ROWS:
         raise FatalError(
-            f"table {table.name} has {table.labelled} rows with target {table.target}: "
-            f"at least {LEAST_ROWS} are needed"
+            f"table {table.name} must have at least {LEAST_ROWS} rows with target {table.target}, "
+            f"got {table.labelled}"
         )
     least = float(np.float32(table.least))  # in XGBoost's precision
     above, from_0 = settings.objective in POSITIVE, settings.objective in NOT_NEGATIVE
     if (above and least <= 0) or (from_0 and least < 0):
         raise FatalError(
-            f"target {table.target} of table {table.name} goes down to {table.least:g}: objective "
-            f"{settings.objective} takes numbers {'above 0' if above else 'from 0'}"
+            f"target {table.target} of table {table.name} must be {'above 0' if above else 'at least 0'} for "
+            f"objective {settings.objective}, got {table.least:g}"
         )
     return table, prepare(connection, table, settings)
 
@@ -234,9 +234,9 @@ def begin(
     if found is None:
         return xgb.Booster(parameters, cache=matrices), Progress(hosts=[[] for _ in cluster.hosts])
     model, progress = found
-    if len(progress.hosts) != cluster.size:  # with another number of hosts, each has different rows
+    if len(progress.hosts) != cluster.size:  # with another number of hosts, each host has other rows
         progress.hosts = [[None] * progress.rounds for _ in cluster.hosts]
-    log.info("going on from the checkpoint of round %d", progress.rounds)
+    log.info("continuing from the checkpoint of round %d", progress.rounds)
     return xgb.Booster(parameters, cache=matrices, model_file=bytearray(model)), progress
 
 
@@ -266,10 +266,12 @@ def read_checkpoint(settings: Settings, preparation: Preparation) -> tuple[bytes
     try:
         saved = xgb.Booster(model_file=bytearray(content))
     except xgb.core.XGBoostError:
-        log.warning("%s cannot be read: training begins anew", CHECKPOINT)
+        log.warning("%s cannot be read: training starts from the beginning", CHECKPOINT)
         return None
     if saved.attr("made_with") != _made_with(settings, preparation):
-        log.warning("%s was made with other settings or another table: training begins anew", CHECKPOINT)
+        log.warning(
+            "%s was made with other settings or another table: training starts from the beginning", CHECKPOINT
+        )
         return None
     return content, Progress(**json.loads(saved.attr("progress") or "{}"))
 
@@ -317,11 +319,11 @@ def _usable(totals: dict[str, int]) -> int:
 def _score(scores: str, name: str) -> float:
     """Return an RMSE in XGBoost's line, such as `[3]\ttrain-rmse:0.51\tvalidation-rmse:0.55`."""
     found = re.search(rf"{name}-rmse:(\S+)", scores)
-    assert found, scores  # noqa: S101 - the metric is ours
+    assert found, scores  # noqa: S101 - `booster_parameters` requests this metric
     value = float(found[1])
-    if not math.isfinite(value):  # the same on all hosts
+    if not math.isfinite(value):  # XGBoost reports the same value on all hosts, so all of them stop here
         raise FatalError(
-            f"the {name} error became {value}: the target's size or eta is beyond what training bears"
+            f"the {name} error must be finite, got {value}: the target's values or eta are too large"
         )
     return value
 

@@ -1,7 +1,7 @@
 """Worker processes that parse rows and predict, so that the server's process can always answer `/ping`.
 
 Parsing megabytes of CSV or JSON keeps Python's global lock for a long time. A worker is a separate process
-with the model, connected by a socket pair. It exits when the other end is closed.
+with the model, connected by a socket pair. It exits when the server's end of the pair is closed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Worker:
         return told
 
     def predict(self, body: bytes, kind: str, answer: str) -> tuple[bool, str]:
-        """Return success, and the answer's body or the error. Raises `WorkerLostError`."""
+        """Return true and the response's body, or false and the error. Raises `WorkerLostError`."""
         return self._exchange((body, kind, answer))
 
     def _exchange(self, request: tuple[bytes, str, str] | None = None) -> tuple[bool, str]:
@@ -71,7 +71,7 @@ class _Worker:
                 self._line.send(request)
             return self._line.recv()
         except (EOFError, OSError):
-            raise WorkerLostError(f"a process that predicts ended with {self._process.wait()}") from None
+            raise WorkerLostError(f"a worker process ended with code {self._process.wait()}") from None
 
 
 def count() -> int:

@@ -47,7 +47,7 @@ def test_checkpoint_of_other_hyperparameters_or_data_is_ignored(
     with caplog.at_level(logging.WARNING):
         found = checkpoints.read(tmp_path / "seed-0.pt", key)
     assert (found is not None) == fits
-    assert ("is of other hyperparameters or data" in caplog.text) == (not fits)
+    assert ("was made with other hyperparameters or data" in caplog.text) == (not fits)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04"])

@@ -92,7 +92,7 @@ def test_pictures_are_scaled_and_converted_to_grayscale(tmp_path: Path) -> None:
     folders(tmp_path / "train")
     (tmp_path / "train" / "cat" / "wide.png").write_bytes(png(np.zeros((5, 30, 3), np.uint8)))
     assert read(tmp_path, side=4, grey=True).train.images.shape[1:] == (1, 4, 4)
-    with pytest.raises(FatalError, match="must have one size, got 3x5x30, 3x8x6: set side to scale"):
+    with pytest.raises(FatalError, match="must have one size, got 3x5x30, 3x8x6: hyperparameter side"):
         read(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_channel_without_a_class_is_refused_for_validation(tmp_path: Path) -> No
 def test_class_without_training_examples_is_refused(tmp_path: Path) -> None:
     arrays(tmp_path / "train")
     arrays(tmp_path / "validation", IMAGES[:4], ["cat", "dog", "emu", "yak"])
-    with pytest.raises(FatalError, match="validation must be among those of train, got yak"):
+    with pytest.raises(FatalError, match="validation must have classes of channel train only, got yak"):
         read(tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_channel_with_unexpected_content_is_refused(
     ("given", "sentence"),
     [
         ({"images": IMAGES.astype(np.float32)}, r"images must be uint8 .* got float32 \[9, 8, 6, 3\]"),
-        ({"labels": LABELS[:4]}, r"labels must be \[9\], got \[4\]"),
+        ({"labels": LABELS[:4]}, r"labels must have the shape \[9\], got \[4\]"),
         ({"labels": ["cat"] * 8 + ["dog"]}, "class dog must have at least 2 examples, .* got 1"),
     ],
 )

@@ -87,7 +87,7 @@ def test_batch_normalization_is_that_of_the_whole_batch(count: int, two: dict[st
 def test_host_that_does_not_join_is_named() -> None:
     first, second = addresses()
     with (
-        pytest.raises(FatalError, match=rf"^{second} did not join within 1 s \(timeout\)$"),
+        pytest.raises(FatalError, match=rf"^{second} did not join within 1 s \(hyperparameter timeout\)$"),
         joined(Cluster((first, second), first), 1, CPU, lambda: None),
     ):
         pass
@@ -102,5 +102,5 @@ class Different(Hosts):
 
 def test_host_with_other_data_is_named() -> None:
     train.require_same("0123456789abcdef", Cluster(("algo-1",), "algo-1"), Hosts())
-    with pytest.raises(FatalError, match=r"must have the data of algo-1 .* got other data on algo-2$"):
+    with pytest.raises(FatalError, match=r"must have the same data as algo-1 .* got other data on algo-2$"):
         train.require_same("0123456789abcdef", TWO, Different())

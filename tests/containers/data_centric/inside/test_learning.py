@@ -216,7 +216,9 @@ def test_run_learns_to_distinguish_the_classes(strategy: str, data: Data) -> Non
 
 def test_divergence_is_a_failure_that_names_the_rate(data: Data) -> None:
     settings = replace(QUICK, strategy="full", fraction=1.0, learning_rate=100.0, epochs=20)
-    with pytest.raises(FatalError, match=r"diverged in epoch .*; learning_rate must be below 100"):
+    with pytest.raises(
+        FatalError, match=r"diverged in epoch .*; hyperparameter learning_rate must be below 100"
+    ):
         run(settings, data, 20)
 
 

@@ -80,7 +80,7 @@ def test_run_learns_from_a_table(strategy: str, tmp_path: Path) -> None:
         ({"name": ["x"] * 60}, "part.parquet: column name must hold numbers, got string"),
         ({"height": [1.0] * 59 + [None]}, "part.parquet row 59: height must be a finite number"),
         ({"height": [1.0] * 59 + [1e300]}, "part.parquet row 59: height must be a finite number"),
-        ({}, "part.parquet must have columns label, and image or jpeg or numbers, got label"),
+        ({}, "part.parquet must have the column label, and image or jpeg or columns of numbers, got label"),
     ],
 )
 def test_table_with_other_values_is_refused(columns: dict[str, Any], sentence: str, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_row_without_a_label_is_refused(tmp_path: Path) -> None:
 def test_files_and_channels_must_have_the_same_columns(tmp_path: Path) -> None:
     write(tmp_path / "train", COLUMNS)
     write(tmp_path / "test", {name: COLUMNS[name] for name in ("count", "height", "open")})
-    with pytest.raises(FatalError, match=r"test must have the columns of train, .* got count"):
+    with pytest.raises(FatalError, match=r"test must have the same columns as channel train .* got count"):
         read(tmp_path)
     write(tmp_path / "train", {"height": SIGN}, name="second")
     with pytest.raises(FatalError, match=r"second.parquet must have the columns .* got height"):

@@ -45,7 +45,7 @@ def test_answers_of_all_files_count_once(tmp_path: Path) -> None:
         ),
         (
             json.dumps([item("s3://a", a="cat"), item("s3://a", a="dog")]),
-            "0.json item 1: a must have one answer to s3://a, got another before",
+            "0.json item 1: labeler a must have one answer for s3://a, got dog besides cat",
         ),
     ],
 )

@@ -109,14 +109,14 @@ def test_invalid_table_is_refused(columns: Any, reason: str, tmp_path: Path) -> 
 
 def test_class_of_one_readable_item_is_refused(tmp_path: Path) -> None:
     pictures(tmp_path)
-    with pytest.raises(FatalError, match=r"at least 2 readable items each, got cat \(1\), dog \(3\)"):
+    with pytest.raises(FatalError, match=r"each with at least 2 readable items, got cat \(1\), dog \(3\)"):
         load(tmp_path, LINES[1:])
 
 
 def test_pictures_and_table_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match="pictures or table, got neither"):
+    with pytest.raises(FatalError, match="input pictures or input table, got neither"):
         load(tmp_path)
-    with pytest.raises(FatalError, match="pictures or table, got pictures and table"):
+    with pytest.raises(FatalError, match="input pictures or input table, got pictures and table"):
         load(pictures(table(tmp_path, age=range(5))))
 
 

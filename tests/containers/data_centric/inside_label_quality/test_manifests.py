@@ -48,14 +48,14 @@ def test_unlabeled_lines_are_counted_and_left_out(tmp_path: Path) -> None:
         ("{", "line 2: is not JSON"),
         ("[1]", "line 2: must be a JSON object, got list"),
         ('{"source-ref": NaN}', "line 2: is not JSON: NaN is not a JSON number"),
-        ({"animal": 1}, "line 2: must have source-ref or source, got neither"),
-        (line(1, source="text"), "line 2: must have source-ref or source, got source-ref and source"),
-        ({"source-ref": " "}, "line 2: source-ref must be a text that is not empty"),
+        ({"animal": 1}, "line 2: must have either source-ref or source, got neither"),
+        (line(1, source="text"), "line 2: must have either source-ref or source, got both"),
+        ({"source-ref": " "}, "line 2: source-ref must be non-empty text, got ' '"),
         (DOG, "line 2: repeats the source-ref of line 1"),
         (line(1, -1), "line 2: animal must be a whole number from 0, got -1"),
         (line(1, True), "line 2: animal must be a whole number from 0, got True"),
         (line(1, 0, ""), "line 2: animal-metadata must have a class-name that is not empty, got ''"),
-        (line(1, 1, "cat"), "line 2: class 1 must be 'dog' as before, got 'cat'"),
+        (line(1, 1, "cat"), "line 2: class-name of class 1 must be 'dog' as in earlier lines, got 'cat'"),
         (line(1, text="x" * 100_000), "line 2: must have at most 100000 bytes, got"),
     ],
 )
@@ -72,13 +72,17 @@ def test_only_ten_invalid_lines_are_named(tmp_path: Path) -> None:
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match=r"must have labels animal of at least 2 classes .* got cat$"):
+    with pytest.raises(
+        FatalError, match=r"must have labels of at least 2 classes .* attribute animal, got cat$"
+    ):
         read(tmp_path, line(), line(1))
 
 
 @pytest.mark.parametrize("name", ["review", "source", "animal-metadata"])
 def test_attribute_that_is_another_field_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match=f"attribute must be the label's attribute .* got '{name}'"):
+    with pytest.raises(
+        FatalError, match=f"attribute must not be source-ref, source or review, .* got '{name}'"
+    ):
         read(tmp_path, DOG, attribute=name)
 
 

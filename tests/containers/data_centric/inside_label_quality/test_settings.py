@@ -21,7 +21,7 @@ def test_hyphens_in_names_are_underscores() -> None:
         (["--folds", "3", "--folds", "4"], "argument folds must be given once, got it twice"),
         (["--folds", "1"], "argument folds must be a whole number from 2 to 20"),
         (["--fold", "3"], "argument fold is unknown, must be one of "),
-        ([], "argument attribute is missing, must be the label's attribute in the manifest"),
+        ([], "argument attribute is missing, must be the name of the manifest's attribute"),
     ],
 )
 def test_invalid_argument_is_named(words: list[str], reason: str) -> None:

@@ -11,7 +11,7 @@ from ..selection import Selection, State, Stateless, others, permuted, unweighte
 
 
 class Full(Stateless):
-    """Select all examples in every epoch. With fewer epochs it is the baseline for all selections."""
+    """Select all examples in every epoch. With fewer epochs, it is the baseline for the other strategies."""
 
     def select(self, state: State, k: int) -> Selection:
         return unweighted(torch.arange(len(state)))

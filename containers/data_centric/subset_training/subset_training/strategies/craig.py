@@ -17,7 +17,8 @@ class Craig(Stateless):
 
     Maximises facility location over distances between last-layer gradients, in each class. An example's
     weight is the size of its cluster, so the weighted subset approximates the full gradient. The authors'
-    experiments with networks compare gradients of the logits only; here the last layer's weights count too.
+    experiments with networks compare the gradients with respect to the logits only; here the gradients are
+    with respect to the last layer's weights.
 
     :param epsilon: 0: lazy greedy; above 0: stochastic greedy
     """

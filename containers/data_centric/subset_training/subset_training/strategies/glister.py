@@ -35,7 +35,7 @@ class Glister(Stateless):
     def __init__(self, rounds: int = ROUNDS, balanced: bool = False, epsilon: float = 0.0):
         if balanced and epsilon:
             raise ValueError(
-                "a sample must be of all classes together: balanced and epsilon exclude each other"
+                "epsilon must be 0 if balanced is true, because a sample is drawn from all classes together"
             )
         self.rounds, self.balanced, self.epsilon = rounds, balanced, epsilon
 
@@ -94,7 +94,7 @@ class Mixture:
             pool = self.pool.select(state, min(2 * half, len(state))).indices
             drawn = permuted(pool[~torch.isin(pool, indices)], generator)[:half]
             indices = torch.cat([indices, drawn])
-            # if the random half contains more than half of the pool
+            # random examples fill the rest, if the random half contains more than half of the pool
             indices = torch.cat(
                 [indices, permuted(others(len(state), indices), generator)[: k - len(indices)]]
             )

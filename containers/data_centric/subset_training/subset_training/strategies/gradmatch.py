@@ -13,7 +13,8 @@ from ..selection import Selection, State, Stateless, others, parts, permuted, we
 from .pursuit import matching_pursuit
 
 PENALTY = 0.5
-"""Default penalty: lambda of the authors' configurations, where it is absolute, and 0 for batches."""
+"""Default penalty. The authors' configurations have the same number (lambda) as an absolute penalty, and 0
+for batches."""
 MOST_MATCHED = 1000
 """Maximum number of examples matched together: time grows with the fourth power of the number selected."""
 

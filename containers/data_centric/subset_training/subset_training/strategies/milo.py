@@ -28,7 +28,7 @@ class Milo(Stateless):
       softmax of its gain in disparity-min, which favours diverse examples.
 
     Every epoch gets a new subset. The paper uses embeddings of a pretrained network. Similarities are
-    computed once, and again after resumption.
+    computed once, and again when a job resumes from a checkpoint.
 
     :param easy: share of the epochs that use graph cut
     """

@@ -58,7 +58,7 @@ MAKERS: dict[str, Callable[[Choices], Strategy]] = {
     "milo": lambda _: Milo(),
 }
 UNBUDGETED = ("full", "infobatch")
-"""Strategies without a fraction."""
+"""Strategies that ignore the budget. With them, the hyperparameter `fraction` must be 1."""
 
 
 def strategy(name: str, choices: Choices) -> Strategy:

@@ -17,10 +17,10 @@ def facility_location(
 ) -> Whole:
     """Return k examples, in order of selection, by greedy maximisation of facility location.
 
-    Facility location is the sum, over all examples, of the similarity to the nearest selected one. Lazy
+    Facility location is the sum, over all examples, of the similarity to the nearest selected example. Lazy
     greedy: gains only decrease, so a gain that is still the highest after recomputation is the maximum
-    (Minoux, "Accelerated Greedy Algorithms for Maximizing Submodular Set Functions",
-    1978). Ties go to the first.
+    (Minoux, "Accelerated Greedy Algorithms for Maximizing Submodular Set Functions", 1978). Of examples with
+    equal gains, the first is selected.
 
     :param similarity: [n, n] at least 0
     :param epsilon: above 0: stochastic greedy, each step samples n / k * ln(1 / epsilon) random examples
@@ -70,7 +70,7 @@ def sampled(free: Any, k: int, generator: np.random.Generator, epsilon: float) -
 def cluster_sizes(similarity: Doubles, taken: Whole) -> Doubles:
     """Return each selected example's cluster size, float64: the number of examples nearest to it.
 
-    A selected example always belongs to its own cluster, also if others are identical to it.
+    A selected example always belongs to its own cluster, even if other selected examples are identical to it.
     """
     nearest = similarity[taken].argmax(0)
     nearest[taken] = np.arange(len(taken))
@@ -82,8 +82,8 @@ def graph_cut(
 ) -> Whole:
     """Return k examples by stochastic greedy maximisation of graph cut.
 
-    Graph cut is the sum of similarities between all examples and the selected ones, minus `redundancy` times
-    the sum of similarities among the selected ones.
+    Graph cut is the sum of similarities between all examples and the selected examples, minus `redundancy`
+    times the sum of similarities among the selected examples.
 
     :param similarity: [n, n] symmetric
     """
@@ -100,9 +100,10 @@ def graph_cut(
 
 
 def disparity_min_gains(distance: Doubles) -> Doubles:
-    """Return each example's gain in disparity-min (the minimum distance within the set), added greedily, [n].
+    """Return each example's gain in disparity-min, [n], when all examples are added greedily to a set.
 
-    Selection starts with the first example, whose gain is 0. Each further one is the farthest from the set.
+    Disparity-min is the minimum distance within the set. The first example, whose gain is 0, is added first.
+    Then the example that is farthest from the set is added, until all are in it.
 
     :param distance: [n, n] symmetric
     """
