@@ -160,7 +160,7 @@ def _refuse(constant: str) -> NoReturn:
 def _source(fields: Fields) -> tuple[str, str]:
     present = [name for name in SOURCES if name in fields]
     if len(present) != 1:
-        raise ValueError(f"must have {' or '.join(SOURCES)}, got {' and '.join(present) or 'neither'}")
+        raise ValueError(f"must have either {' or '.join(SOURCES)}, got {'both' if present else 'neither'}")
     source = fields[present[0]]
     if not isinstance(source, str) or not source.strip():
         raise ValueError(f"{present[0]} must be non-empty text, got {source!r:.100}")
