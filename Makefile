@@ -43,8 +43,8 @@ lint: setup
 docs: ## build the documentation site in out/docs; broken links fail
 	@NO_MKDOCS_2_WARNING=1 "$$("$(PYTHON)" -m tooling.envs docs)" -m mkdocs build --strict --quiet --clean && echo "site in out/docs/index.html"
 
-diagrams: synth ## draw docs/NAME/stack.svg of every architecture again
-	@$(app)/python -m tooling.diagram
+diagrams: synth ## write docs/NAME/stack.svg and the tables of docs/local-cloud-fidelity.md again
+	@$(app)/python -m tooling.diagram && $(app)/python -m tooling.fidelity
 
 up: setup ## start the local cloud
 	@$(app)/python -m local up

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from local import record
 from local.emulator.reach import touch
 
 
@@ -103,6 +104,7 @@ def denial(
     :param about: values of service-specific condition keys
     """
     if not enforcing():
+        record.answered(action)
         return None
     ask = touch(
         "core.iam_evaluator.enforce",
@@ -126,6 +128,7 @@ def denial(
                 service_context=passed | dict(about),
             )
         if denied is None:
+            record.answered(action)
             return None
         if hasattr(denied, "message"):
             return denied.message
