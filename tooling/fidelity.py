@@ -1,7 +1,7 @@
 """The fidelity of the local cloud: `local/fidelity.toml`, and the tables of `docs/local-cloud-fidelity.md`.
 
-    make diagrams                                # writes the tables of the page from the file
-    python -m tooling.fidelity --update [TESTS]  # runs local tests, and adds what they called to the file
+    make diagrams                                # write the tables of the page from the file
+    python -m tooling.fidelity --update [TESTS]  # run local tests, and add what they called to the file
 
 The file has an entry for each CloudFormation resource type and each IAM action. The local tests fail if the
 local cloud answers a call that has no entry. An added entry has no class: write it and run `make diagrams`.
@@ -148,6 +148,15 @@ def operations(service: str) -> list[str]:
     return Session().get_service_model(service).operation_names
 
 
+def unbuilt(entries: Mapping[str, Entry]) -> list[str]:
+    """Return the operations of SageMaker that the local cloud refuses."""
+    return [
+        name
+        for name in operations("sagemaker")
+        if entries.get(f"sagemaker:{name}", Entry("refused", "")).kind == "refused"
+    ]
+
+
 def tables(entries: Mapping[str, Entry]) -> str:
     """Return the generated section of the page."""
     lines = ["## Resource types", "", "| resource type | class | what is missing | test |"]
@@ -167,12 +176,12 @@ def tables(entries: Mapping[str, Entry]) -> str:
     for (service, kind, missing), actions in sorted(groups.items()):
         names = ", ".join(f"`{action}`" for action in actions)
         lines.append(f"| {service} | {CLASSES[kind]} | {names} | {missing} |")
-    every = operations("sagemaker")
-    built = sum(f"sagemaker:{each}" in entries for each in every)
+    every, refused = operations("sagemaker"), unbuilt(entries)
     lines += [
         "",
-        f"Of the {len(every)} operations of SageMaker in botocore, {built} are in the table. The other "
-        f"{len(every) - built} are refused by name.",
+        f"Of the {len(every)} operations of SageMaker in botocore, {len(every) - len(refused)} are live or"
+        f" recorded. The other {len(refused)} are refused by name; the table lists those that a policy"
+        " allows.",
         "",
     ]
     return "\n".join(lines)
@@ -189,7 +198,11 @@ def main() -> int:
     asked, tests = parser.parse_known_args()
     if asked.update:
         return update(tests)
-    PAGE.write_text(page(PAGE.read_text(), read()))
+    entries = read()
+    if found := [each for name, entry in entries.items() for each in problems(name, entry)]:
+        print("\n".join(found), file=sys.stderr)
+        return 1
+    PAGE.write_text(page(PAGE.read_text(), entries))
     print(f"  {PAGE.relative_to(envs.ROOT)}")
     return 0
 

@@ -9,6 +9,7 @@ import time
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from tooling import fidelity
 
 ENTRIES = fidelity.read()
 REFUSED = sorted(name for name, entry in ENTRIES.items() if entry.kind == "refused")
-UNBUILT = [name for name in fidelity.operations("sagemaker") if f"sagemaker:{name}" not in ENTRIES]
+UNBUILT = fidelity.unbuilt(ENTRIES)
 FUNCTION = """
 def handler(event, context):
     print("invoked")
@@ -71,8 +72,9 @@ def test_refused_call_fails_with_its_name(cloud: LocalCloud, action: str) -> Non
 
 def test_every_unbuilt_operation_of_sagemaker_is_refused(cloud: LocalCloud) -> None:
     assert len(UNBUILT) > 200
-    for name in UNBUILT:
-        status, body = sent(cloud, f"sagemaker:{name}")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: sent(cloud, f"sagemaker:{name}"), UNBUILT))
+    for name, (status, body) in zip(UNBUILT, answers, strict=True):
         said = json.loads(body)
         assert (status, said["__type"]) == (501, "NotImplementedByLocalCloud")
         assert said["message"] == f"sagemaker:{name} is not built in the local cloud"
@@ -113,14 +115,24 @@ def test_policies_of_topics_and_queues_deny_requests(aws: Callable) -> None:
 
 
 @pytest.mark.usefixtures("enforced")
-def test_parameter_of_a_stack_is_read_with_a_grant_only(aws: Callable) -> None:
-    # given a parameter, a user with a grant on it, and a user without
+def test_user_of_a_stack_reads_its_parameter(aws: Callable) -> None:
+    # given a stack with a parameter and a user with a grant on it, and a role without
     name, stack = f"/{next(names)}", Stack(aws)
-    properties = {"Name": name, "Type": "String", "Value": "on"}
-    made = stack.create({"Parameter": {"Type": "AWS::SSM::Parameter", "Properties": properties}})
+    arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
+    grant = json.loads(policy({"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": arn}))
+    user = {"Policies": [{"PolicyName": "read", "PolicyDocument": grant}]}
+    parameter = {"Name": name, "Type": "String", "Value": "on"}
+    made = stack.create(
+        {
+            "Parameter": {"Type": "AWS::SSM::Parameter", "Properties": parameter},
+            "User": {"Type": "AWS::IAM::User", "Properties": user},
+        },
+        {"User": {"Ref": "User"}},
+    )
     assert made == "CREATE_COMPLETE", stack.reasons
-    grant = "ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
-    reader, other = aws("ssm", **assumed(aws, grant)), aws("ssm", **assumed(aws, ("sqs:*", "*")))
+    key = aws("iam").create_access_key(UserName=stack.outputs["User"])["AccessKey"]
+    keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    reader, other = aws("ssm", **keys), aws("ssm", **assumed(aws, ("sqs:*", "*")))
     # when both read it, then only the first gets the value
     assert reader.get_parameter(Name=name)["Parameter"]["Value"] == "on"
     with pytest.raises(ClientError, match="AccessDenied"):
@@ -140,7 +152,7 @@ def test_aborted_upload_leaves_no_parts(cloud: LocalCloud, aws: Callable) -> Non
 # Missing effects: if a test fails because the local cloud has the effect, correct the entry ----------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def function(aws: Callable) -> str:
     """ARN of a function without permissions for services, with 128 MB of memory."""
     file = io.BytesIO()
@@ -154,6 +166,12 @@ def function(aws: Callable) -> str:
         Code={"ZipFile": file.getvalue()},
         MemorySize=128,
     )["FunctionArn"]
+
+
+def invoked(aws: Callable, function: str) -> bool:
+    """Return whether a function has logs."""
+    log = f"/aws/lambda/{function.rpartition(':')[2]}"
+    return bool(aws("logs").describe_log_groups(logGroupNamePrefix=log)["logGroups"])
 
 
 @pytest.fixture
@@ -175,8 +193,27 @@ def test_event_reaches_targets_that_do_not_allow_it(aws: Callable, function: str
     # when an event is sent, then it reaches both
     events.put_events(Entries=[{"Source": name, "DetailType": "x", "Detail": "{}"}])
     until(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), "the message")
-    log = f"/aws/lambda/{function.rpartition(':')[2]}"
-    until(lambda: aws("logs").describe_log_groups(logGroupNamePrefix=log)["logGroups"], "the invocation")
+    until(lambda: invoked(aws, function), "the invocation")
+
+
+@pytest.mark.usefixtures("enforced")
+def test_event_source_mapping_needs_no_permission_on_the_stream(aws: Callable, function: str) -> None:
+    # given a table with a stream, and a mapping to a function whose role cannot read the stream
+    dynamodb, name = aws("dynamodb"), next(names)
+    stream = dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )["TableDescription"]["LatestStreamArn"]
+    mapping = aws("lambda").create_event_source_mapping(
+        EventSourceArn=stream, FunctionName=function, StartingPosition="TRIM_HORIZON"
+    )["UUID"]
+    # when an item is written, then the function is invoked
+    dynamodb.put_item(TableName=name, Item={"id": {"S": "1"}})
+    until(lambda: invoked(aws, function), "the invocation")
+    aws("lambda").delete_event_source_mapping(UUID=mapping)
 
 
 def test_function_may_use_more_memory_than_it_has(aws: Callable, function: str) -> None:
@@ -228,6 +265,7 @@ def test_object_is_readable_after_its_key_is_disabled(cloud: LocalCloud, aws: Ca
     # when the key is disabled, then it decrypts nothing, but the object is still read
     secret = kms.encrypt(KeyId=key, Plaintext=b"text")["CiphertextBlob"]
     assert kms.decrypt(CiphertextBlob=secret)["Plaintext"] == b"text"
+    assert "Plaintext" not in kms.generate_data_key_without_plaintext(KeyId=key, KeySpec="AES_256")
     plain = kms.generate_data_key(KeyId=key, KeySpec="AES_256")
     assert kms.decrypt(CiphertextBlob=plain["CiphertextBlob"])["Plaintext"] == plain["Plaintext"]
     kms.disable_key(KeyId=key)
@@ -251,11 +289,23 @@ def test_log_events_outlive_the_retention_period(aws: Callable, group: str) -> N
 
 
 def test_email_subscription_needs_no_confirmation(aws: Callable) -> None:
-    sns = aws("sns")
-    topic = sns.create_topic(Name=next(names))["TopicArn"]
-    sns.subscribe(TopicArn=topic, Protocol="email", Endpoint="someone@example.com")
-    (found,) = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
-    assert found["SubscriptionArn"] != "PendingConfirmation"
+    # given a topic with subscriptions of a stack and of a call
+    sns, stack = aws("sns"), Stack(aws)
+    address = {"TopicArn": {"Ref": "Topic"}, "Protocol": "email", "Endpoint": "one@example.com"}
+    made = stack.create(
+        {
+            "Topic": {"Type": "AWS::SNS::Topic"},
+            "Subscription": {"Type": "AWS::SNS::Subscription", "Properties": address},
+        },
+        {"Topic": {"Ref": "Topic"}},
+    )
+    assert made == "CREATE_COMPLETE", stack.reasons
+    topic = stack.outputs["Topic"]
+    sns.subscribe(TopicArn=topic, Protocol="email", Endpoint="two@example.com")
+    # then both are confirmed at once, because no email is sent
+    found = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert {each["Endpoint"] for each in found} == {"one@example.com", "two@example.com"}
+    assert "PendingConfirmation" not in {each["SubscriptionArn"] for each in found}
 
 
 def test_dashboard_is_returned_as_it_was_stored(aws: Callable) -> None:

@@ -368,6 +368,14 @@ def test_task_waits_for_a_callback_that_sends_heartbeats(aws: Callable, callback
     assert json.loads(ended["output"]) == {"bids": 24}
 
 
+def test_task_fails_with_the_error_of_its_callback(aws: Callable, callback: tuple) -> None:
+    machine, token = callback
+    execution = machine.start()
+    aws("stepfunctions").send_task_failure(taskToken=token(), error="NoBids", cause="no prices")
+    ended = until(lambda: machine.ended(execution), "the execution's end")
+    assert (ended["status"], ended["cause"]) == ("FAILED", "Ask: NoBids no prices")
+
+
 def test_callback_without_heartbeats_fails_long_before_its_timeout(callback: tuple) -> None:
     machine, token = callback
     execution = machine.start()
