@@ -44,8 +44,8 @@ docs: setup ## build the documentation site in out/docs; broken links and stale 
 	@$(app)/python -m documentation.snippets
 	@NO_MKDOCS_2_WARNING=1 "$$("$(PYTHON)" -m tooling.envs docs)" -m mkdocs build --strict --quiet --clean && echo "site in out/docs/index.html"
 
-pages: synth ## write the generated parts of the documentation again: diagrams, props of constructs
-	@$(app)/python -m documentation.pages
+pages: synth ## write the generated parts of the documentation again: diagrams, props of constructs, tables
+	@$(app)/python -m documentation.pages && $(app)/python -m documentation.fidelity
 
 up: setup ## start the local cloud
 	@$(app)/python -m local up

@@ -259,6 +259,11 @@ class Admitted:
         said = self.request.header("content-length")
         return int(said) if said.isdecimal() else len(self.request.body)
 
+    @property
+    def parameters(self) -> dict[str, list[str]]:
+        """Parameters of the query, and of the body of a form."""
+        return _parameters(self.request, self.path)
+
     @functools.cached_property
     def called(self) -> tuple[str, str]:
         """Service and operation. The operation is empty if only the method and path define it."""
@@ -391,7 +396,7 @@ class Gate:
             if about.get("lambda:FunctionUrlAuthType") == "NONE":
                 return
             raise _missing()
-        bucket = _bucket_of(host)
+        bucket = bucket_of(host)
         service, operation = ("s3", "") if bucket else _called(request, path)
         if path == "/" and operation in reach("core.iam_actions.unsigned_operations")(service):
             if service in UNVERIFIED:
@@ -477,7 +482,7 @@ def _shadowed(path: str) -> bool:
     )
 
 
-def _bucket_of(host: str) -> str:
+def bucket_of(host: str) -> str:
     """Return the bucket in a host name; empty if there is none."""
     bucket = reach("app._extract_s3_vhost_bucket")(host) or ""
     excluded = reach("app._S3_VHOST_EXCLUDE_RE").search(host) or bucket in reach("app._NON_S3_VHOST_NAMES")
@@ -486,7 +491,7 @@ def _bucket_of(host: str) -> str:
 
 def _uploads(request: Request, path: str) -> bool:
     """Return whether the request is an upload form to a bucket. Its policy is checked afterwards."""
-    bucket = _bucket_of(request.header("host"))
+    bucket = bucket_of(request.header("host"))
     _, key = reach("services.s3._parse_bucket_key")(f"/{bucket}{path}" if bucket else path, {})
     to_s3 = bool(bucket) or _called(request, path)[0] == "s3"
     return to_s3 and not key and not path.startswith(EMULATOR) and not _shadowed(path)
@@ -503,12 +508,15 @@ def _headers(request: Request) -> dict[str, str]:
 
 def _called(request: Request, path: str) -> tuple[str, str]:
     """Return the service and operation of a request. The operation is empty if it is not in the request."""
-    headers, query = _headers(request), parse_qs(request.raw_query, keep_blank_values=True)
-    every = reach("app._routing_params")
-    query = every(request.method, path, headers, request.body, query)
+    headers, query = _headers(request), _parameters(request, path)
     detect = reach("core.router.detect_service")
     target = headers.get("x-amz-target", "").rpartition(".")[2]
     return detect(request.method, path, headers, query), target or query.get("Action", [""])[0]
+
+
+def _parameters(request: Request, path: str) -> dict[str, list[str]]:
+    query = parse_qs(request.raw_query, keep_blank_values=True)
+    return reach("app._routing_params")(request.method, path, _headers(request), request.body, query)
 
 
 def _public(request: Request, path: str) -> bool:

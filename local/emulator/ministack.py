@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from local import record
 from local.emulator.reach import touch
 
 
@@ -104,6 +105,7 @@ def denial(
     :param about: values of service-specific condition keys
     """
     if not enforcing():
+        record.answered(action)
         return None
     ask = touch(
         "core.iam_evaluator.enforce",
@@ -127,6 +129,7 @@ def denial(
                 service_context=passed | dict(about),
             )
         if denied is None:
+            record.answered(action)
             return None
         if hasattr(denied, "message"):
             return denied.message

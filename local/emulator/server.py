@@ -30,8 +30,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 import local.emulator.patches  # noqa: F401 - registers its hooks
-from local import faults, keys
-from local.emulator import callers, cloudformation, disk, ministack, polling, reach, signatures
+from local import faults, keys, record
+from local.emulator import callers, calls, cloudformation, disk, ministack, polling, reach, signatures
 from local.emulator.patches import cloudwatch, executions, functions
 from local.emulator.platform import LocalPlatform
 from local.emulator.web import as_on_aws, from_the_web
@@ -220,7 +220,7 @@ class Server:
             )
         else:
             await polling.hold(admitted)
-            await self.disk.answer(ministack.application(), scope, admitted, send)
+            await self.disk.answer(ministack.application(), scope, admitted, calls.recording(admitted, send))
 
     def stop(self) -> None:
         """Save the state and end all other processes of this cloud, after the last request."""
@@ -441,6 +441,7 @@ def main() -> None:
     lock = alone(home)
     if os.getpgrp() != os.getpid():
         os.setpgrp()  # a process group for this cloud only
+    record.start(os.environ.get(record.VARIABLE))
     settle(asked.port, home, asked.region)
     server = Server(asked.port, home, asked.region, asked.snowflake, lock)
     threading.Thread(target=begin, args=[server], daemon=True).start()

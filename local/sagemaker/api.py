@@ -19,6 +19,7 @@ from typing import Any
 
 from botocore.validate import ParamValidator
 
+from local import record
 from local.sagemaker import members
 from local.sagemaker.platform import Platform
 from local.sagemaker.service_models import service_model
@@ -120,9 +121,11 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         raise unbuilt(f"{name} with {member}")
     try:
         with context.store.store.answering():
-            return shaped(model.output_shape, found.handler(context, params) or {})
+            answer = shaped(model.output_shape, found.handler(context, params) or {})
     except StorageError as error:
         raise ApiError("InsufficientStorage", str(error), 507) from error
+    record.answered(f"sagemaker:{name}")
+    return answer
 
 
 def with_tokens(operation: str, params: dict[str, Any]) -> dict[str, Any]:

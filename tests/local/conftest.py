@@ -15,9 +15,39 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from documentation import fidelity
+from local import record
 from local.cloud import LocalCloud
 from tests.support.clouds import client
 from tests.support.waiting import until
+from tooling import envs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def record_of_calls(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+    """The file to which every local cloud of this session appends what it answered (`local/record.py`).
+
+    At the end, `local/fidelity.toml` must describe all of it.
+    """
+    folder = os.environ.get(fidelity.FOLDER) or tmp_path_factory.mktemp("record")
+    path = Path(folder, worker_id)
+    path.touch()
+    os.environ[record.VARIABLE] = str(path)
+    yield path
+    del os.environ[record.VARIABLE]
+    if fidelity.FOLDER not in os.environ:
+        found = fidelity.unexpected(fidelity.observed([path.read_text()]), fidelity.read())
+        assert not found, (
+            f"{fidelity.FILE.name} must describe what the local cloud answers, and lacks or refuses"
+            f" {', '.join(found)}: run `{fidelity.UPDATE}` with the tests' paths"
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def file_in_the_record(record_of_calls: Path, request: pytest.FixtureRequest) -> None:
+    """Name the test file in the record, before what its tests call."""
+    with record_of_calls.open("a") as file:
+        file.write(f"{request.path.relative_to(envs.ROOT)}\n")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +99,6 @@ def enforced(cloud: LocalCloud) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def in_the_clouds_environment() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a Python program in the server's environment; return the completed process."""
-    from tooling import envs
 
     def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -87,6 +87,7 @@ def template() -> dict[str, Any]:
             "TargetOriginId": "site",
             "ViewerProtocolPolicy": "redirect-to-https",
             "CachePolicyId": CACHING_DISABLED,
+            "ResponseHeadersPolicyId": ref("Headers"),
         },
         "CacheBehaviors": [
             {
@@ -100,6 +101,7 @@ def template() -> dict[str, Any]:
         ],
         "CustomErrorResponses": [{"ErrorCode": 503, "ErrorCachingMinTTL": 0}],
     }
+    headers = {"SecurityHeadersConfig": {"FrameOptions": {"FrameOption": "DENY", "Override": True}}}
     cors = {
         "AllowedOrigins": [sub("https://${Distribution.DomainName}")],
         "AllowedMethods": ["POST"],
@@ -121,6 +123,10 @@ def template() -> dict[str, Any]:
         "Access": (
             "AWS::CloudFront::OriginAccessControl",
             {"OriginAccessControlConfig": {"Name": sub("${AWS::StackName}-oac")} | signing},
+        ),
+        "Headers": (
+            "AWS::CloudFront::ResponseHeadersPolicy",
+            {"ResponseHeadersPolicyConfig": {"Name": sub("${AWS::StackName}-headers")} | headers},
         ),
         "Distribution": ("AWS::CloudFront::Distribution", {"DistributionConfig": distribution}),
         "Users": ("AWS::Cognito::UserPool", {}),
@@ -304,6 +310,10 @@ def test_page_is_served_from_a_bucket_private_to_the_distribution(page: Page) ->
     assert page.send("/nowhere.html").status in (403, 404)
     direct = send(f"{page.cloud.endpoint_url}/{page.outputs['Site']}/index.html", "GET", None, {})
     assert direct.status == 403
+
+
+def test_responses_have_the_headers_of_the_policy(page: Page) -> None:
+    assert page.send("/").headers["x-frame-options"] == "DENY"
 
 
 def test_distribution_caches_errors_unless_their_ttl_is_0(page: Page) -> None:

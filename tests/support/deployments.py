@@ -144,8 +144,12 @@ class Stack:
         self._formation, self.name = aws("cloudformation"), next(names)
 
     def create(self, resources: dict[str, Any], outputs: dict[str, Any] | None = None) -> str:
-        self._formation.create_stack(StackName=self.name, TemplateBody=self._template(resources, outputs),
-                                     Tags=[{"Key": "team", "Value": "ours"}])  # fmt: skip
+        self._formation.create_stack(
+            StackName=self.name,
+            TemplateBody=self._template(resources, outputs),
+            Tags=[{"Key": "team", "Value": "ours"}],
+            Capabilities=["CAPABILITY_IAM"],
+        )
         return self.settled()
 
     def update(self, resources: dict[str, Any], outputs: dict[str, Any] | None = None) -> str:

@@ -24,6 +24,7 @@ ORDER = (
     "patches.dynamodb",
     "callers",
     "disk",
+    "calls",
     "patches.cloudformation",  # after all hooks that add resource handlers
     "patches.conditions",
     "patches.eventbridge",

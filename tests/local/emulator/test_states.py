@@ -399,6 +399,14 @@ def test_callback_needs_a_grant_for_its_state_machine(aws: Callable, callback: t
     assert ended["status"] == "SUCCEEDED", ended
 
 
+def test_task_fails_with_the_error_of_its_callback(aws: Callable, callback: tuple) -> None:
+    machine, token = callback
+    execution = machine.start()
+    aws("stepfunctions").send_task_failure(taskToken=token(), error="NoBids", cause="no prices")
+    ended = until(lambda: machine.ended(execution), "the execution's end")
+    assert (ended["status"], ended["cause"]) == ("FAILED", "Ask: NoBids no prices")
+
+
 def test_callback_without_heartbeats_fails_long_before_its_timeout(callback: tuple) -> None:
     machine, token = callback
     execution = machine.start()
