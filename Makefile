@@ -61,7 +61,7 @@ down: setup ## stop it
 status: setup ## what runs in it
 	@$(app)/python -m local status || true
 
-iam: setup ## check every call in it against its caller's policies, or none (IAM=on|off)
+iam: setup ## check every call in it against its caller's policies (IAM=on, the default), or none (IAM=off)
 	@$(app)/python -m local iam $(IAM)
 
 synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=name)
@@ -73,10 +73,10 @@ diff: setup ## what a deployment would change
 bootstrap: setup ## make an account and Region ready for the CDK, once
 	@$(chosen) $(app)/python -m tooling.cdk bootstrap "$$@" $(CDK_ARGS)
 
-deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|prod, SET="field=value ...", CDK_ARGS="--require-approval never")
+deploy: setup ## deploy to AWS with your own credentials: all stacks, or STACK=name (ENV=dev|prod, SET="NAME.field=value ...", CDK_ARGS="--require-approval never")
 	@$(chosen) $(app)/python -m tooling.cdk deploy "$$@" $(or $(stack),--all) $(CDK_ARGS)
 
-destroy: setup ## remove it from AWS
+destroy: setup ## remove from AWS: all stacks, or STACK=name (ENV=dev|prod, CDK_ARGS=--force without a terminal)
 	@$(chosen) $(app)/python -m tooling.cdk destroy "$$@" $(or $(stack),--all) $(CDK_ARGS)
 
 bench: setup ## measure against the schemes that others publish (BENCH=name for one)

@@ -1,4 +1,4 @@
-"""Run all benchmarks, or only the named benchmarks, in sequence. The others run even if one fails.
+"""Run all benchmarks, or only the named benchmarks, in sequence. If one fails, the next ones still run.
 
     python -m benchmarks [NAME ...]
 
@@ -36,14 +36,18 @@ def chosen(names: list[str]) -> list[str]:
     for name in names or NAMES:
         some = [each for each in NAMES if name in (each, each.partition(".")[0])]
         if not some:
-            raise ValueError(f"there is no benchmark {name}; there are {', '.join(NAMES)}")
+            raise ValueError(f"the benchmark {name} does not exist, must be one of {', '.join(NAMES)}")
         found += some
     return list(dict.fromkeys(found))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks", description="Measure beside what others publish.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (all)")
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description="Compare each architecture with its published solution."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"benchmarks to run, of {', '.join(NAMES)} (all)"
+    )
     try:
         names = chosen(parser.parse_args().names)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """`python -m demo [--arch NAME] [--keep] [--out FOLDER]`: the same as `make demo`.
 
-Makes the environments it needs, then continues in the one with the libraries.
+Creates the Python environments that it needs, then restarts in the one with its libraries.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ROOMS = ("cdk", "cloud", "snowflake")
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description=(__doc__ or "").partition("\n")[0])
     choices = ["all", *architectures.BY_NAME]
-    parser.add_argument("--arch", default="all", choices=choices, help="one architecture instead of all")
+    parser.add_argument("--arch", default="all", choices=choices, help="architecture to run, default: all")
     parser.add_argument("--keep", action="store_true", help="leave the local cloud running afterwards")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="where results and report go")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the results, default: out")
     return parser.parse_args()
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     python = envs.environment("app")
     if Path(sys.prefix).resolve() != python.parents[1].resolve():
         os.execv(python, [str(python), "-m", "demo", *sys.argv[1:]])  # noqa: S606
-    from demo.run import demonstrate  # its libraries are only in this environment
+    from demo.run import demonstrate  # needs the libraries of this environment
 
     progress = Progress()
     set_up(names, progress)

@@ -13,7 +13,7 @@ DEPLOY = Metric("seconds_deploy", "cdk deploy of the whole stack, its image buil
 
 @dataclass
 class Outcome:
-    """The run of one architecture. `reason` is the reason of a failure."""
+    """The result of deploying and using one architecture. `reason` says why it failed, if it did."""
 
     architecture: Architecture
     stack: str
@@ -42,7 +42,7 @@ def number(value: float) -> str:
 
 
 def goal(metric: Metric) -> str:
-    """Return the metric's bound, such as `≤ 0.98`; empty without one."""
+    """Return the metric's bound, such as `≤ 0.98`, or an empty string if it has none."""
     if metric.bound is None:
         return ""
     return f"{'≥' if metric.better == 'higher' else '≤'} {metric.bound:g}"

@@ -46,9 +46,9 @@ class Progress:
             self._write(f"  {mark} {title}  {time.monotonic() - started:.0f} s\n")
 
     def tell(self, line: str) -> None:
-        """Show the current activity of the step. On a terminal, it replaces the previous one.
+        """Show the current activity of the step. On a terminal, the line replaces the previous one.
 
-        Elsewhere, lines with the same text before ` · ` are printed only every few seconds.
+        In other output, lines that begin with the same text before ` · ` are printed only every few seconds.
         """
         self._detail = line.strip()
         if self.live or not self._detail:

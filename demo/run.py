@@ -42,7 +42,7 @@ class Cloud(Protocol):
 
 
 def fresh_cloud() -> Cloud:
-    """Return an empty local cloud. The one of an earlier demonstration is stopped and deleted."""
+    """Stop and delete the local cloud of an earlier demonstration; return an empty one."""
     from local.cloud import LocalCloud
 
     home = envs.home() / "demo"
@@ -93,7 +93,7 @@ def demonstrate(
     if cloud and keep:
         home, python = shown(envs.home() / "demo"), envs.MACHINE_PYTHON.name
         progress.say(
-            f"the local cloud goes on at {cloud.endpoint_url}; turn this shell to it, or end it, with"
+            f"the local cloud still runs at {cloud.endpoint_url}; to use it in this shell, or to stop it:"
         )
         progress.say(f'  eval "$({python} -m local env --home {home})"')
         progress.say(f"  {python} -m local down --home {home}")
@@ -107,10 +107,10 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
     folder.mkdir(parents=True)
     try:
         scenario = importlib.import_module(outcome.architecture.scenario)
-        cloud.enforce_iam(False)  # not for the CDK's deployment roles
+        cloud.enforce_iam(False)  # IAM is enforced for the stack's roles, not for the CDK's deployment roles
         chosen = {"env": ENVIRONMENT, "only": outcome.architecture.name}
         if prepare := getattr(scenario, "prepare", None):
-            with progress.step(f"what {outcome.architecture.name} needs"):
+            with progress.step(f"requirements of {outcome.architecture.name}"):
                 chosen |= prepare(progress.tell)
         with progress.step(f"cdk deploy {outcome.stack}"):
             deploying = time.monotonic()

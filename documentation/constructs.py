@@ -1,4 +1,4 @@
-"""The pages of the constructs, `docs/constructs/NAME.md`: their usage, and what is generated from the source.
+"""The pages of the constructs, `docs/constructs/NAME.md`: run their examples, and write generated sections.
 
 The sections `Props` and `Attributes and methods` of a page come from docstrings and annotations, which griffe
 reads. The picture `NAME.svg` shows the resources that the page's usage creates. `make pages` writes both.
@@ -45,7 +45,7 @@ GIVEN = {
     "code/requirements.txt": "",
     "image/Dockerfile": "FROM scratch\n",
 }
-"""The files that usage reads, with their content"""
+"""Files that the pages' examples read, with their content"""
 
 
 def names() -> list[str]:
@@ -108,7 +108,7 @@ def used(name: str) -> tuple[dict[str, Any], set[str]]:
 
 
 def with_reference(name: str, text: str) -> str:
-    """Return a page's text with its generated sections as the source says.
+    """Return a page's text with its generated sections written anew from the source.
 
     Raises `ValueError` if the page lacks one of the sections.
     """

@@ -3,7 +3,7 @@
     make pages    # docs/NAME/stack.svg of every architecture, after a synthesis
 
 Arrows are permissions and events: an arrow from a function, state machine or job to a table means that the
-policies of its role have actions on that table. Roles, policies, log groups, alarms and dead-letter queues
+policies of its role allow actions on that table. Roles, policies, log groups, alarms and dead-letter queues
 are left out, and so are custom resources, which only run when the stack changes.
 """
 
@@ -50,8 +50,8 @@ JOBS = {
     "sagemaker:CreateEndpoint": "endpoint",
     "sagemaker:InvokeEndpoint": "endpoint",
 }
-"""Name of what SageMaker runs, by the action that creates or invokes it. An endpoint may be in the
-template"""
+"""Name of what SageMaker runs, by the action that creates or invokes it. An endpoint may also
+be a resource of the template"""
 ENDPOINT, MODEL = "AWS::SageMaker::Endpoint", "AWS::SageMaker::Model"
 COLORS = {"compute": "#ed7100", "flow": "#c925a8", "data": "#2e7d32", "edge": "#6b3fd4", "other": "#52606d"}
 GLUE = {
@@ -161,14 +161,14 @@ def resources(found: Mapping[str, Resource], own: set[str]) -> Drawing:
 
 @dataclass
 class Rights:
-    """What the policies of a role allow."""
+    """The permissions in the policies of a role."""
 
     targets: set[str] = field(default_factory=set)
     """Resources that statements name"""
     passed: set[str] = field(default_factory=set)
-    """Roles that it may pass"""
+    """Roles that the role may pass to a service"""
     jobs: set[str] = field(default_factory=set)
-    """Names in `JOBS` that it may create or invoke"""
+    """Names in `JOBS` that the role may create or invoke"""
 
 
 def rights_of(resources: Mapping[str, Resource]) -> dict[str, Rights]:
@@ -213,7 +213,7 @@ def _permitted(drawing: Drawing, name: str, roles: Iterable[str], rights: Mappin
 
 
 def _triggers(drawing: Drawing, name: str, resource: Resource) -> None:
-    """Add the arrows of events and origins, without dead letters."""
+    """Add arrows from and to event rules, and to the origins of a distribution."""
     properties = resource["Properties"]
     targets = [each.get("Arn") for each in properties.get("Targets", [])]
     targets += [properties.get("Target", {}).get("Arn"), properties.get("DistributionConfig")]
@@ -257,7 +257,7 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def title(logical: str, kind: str) -> str:
-    """Return a resource's name for people, such as `Check run` of `CheckRunFunction8ADB22C5`."""
+    """Return a readable name of a resource, such as `Check run` for `CheckRunFunction8ADB22C5`."""
     name = re.sub(r"[0-9A-F]{8}$", "", logical)
     for word in (kind.rpartition("::")[2], "Resource", "Instance", "Group"):
         if name.endswith(word) and name != word:

@@ -1,4 +1,4 @@
-"""Write the generated parts of the documentation again: `make pages`, after a synthesis.
+"""Regenerate the generated parts of the documentation: `make pages`, after a synthesis.
 
 - `docs/NAME/stack.svg` of every architecture, drawn from its template
 - the tables of alarms in `docs/operations.md`, from the templates

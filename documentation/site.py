@@ -1,4 +1,4 @@
-"""A hook of MkDocs: pages of files outside of `docs/`, the navigation, and links.
+"""A hook of MkDocs that adds pages of files outside of `docs/`, and makes the navigation and links.
 
 Markdown files link to each other by their paths in the repository, so that the links work there. A page of
 the site keeps its links to pages and pictures. A link to another file of the project leads to the repository
@@ -41,7 +41,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
 
 
 def navigation(known: Iterable[str]) -> list[Any]:
-    """Return the navigation, without pages of `upstream/`, which their index lists.
+    """Return the navigation, without the pages of `upstream/`, which its index lists.
 
     :param known: all pages
     """
@@ -72,7 +72,7 @@ def linked(markdown: str, source: str, known: dict[str, str], repository: str = 
     Raises `ValueError` for a link to a file that does not exist.
 
     :param source: path of its file in the project
-    :param known: of `pages`
+    :param known: the pages by Markdown file, from `pages`
     :param repository: address of the repository; without one, links to other files become text
     """
     here = posixpath.dirname(known[source])
@@ -109,7 +109,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages of files outside of `docs/`."""
-    from mkdocs.structure.files import File  # only here: tests read links without MkDocs
+    from mkdocs.structure.files import File  # imported here, because tests run without MkDocs
 
     for source, page in pages().items():
         if not source.startswith(f"{DOCS}/"):

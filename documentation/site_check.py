@@ -22,7 +22,7 @@ from scenarios import browser
 from tooling.envs import ROOT
 
 SITE, SCREENSHOTS = ROOT / "out" / "docs", ROOT / "out" / "site"
-WIDTHS = {"wide": 1280, "phone": 390}
+WIDTHS = {"wide": 1440, "phone": 390}
 COLORS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 LEAST_TEXT = 7
 """Smallest height of text in a diagram, in pixels of the desktop's page"""
@@ -58,16 +58,16 @@ def _findings(page: Page, width: str) -> Iterator[str]:
         places = ", ".join(str(node["target"]) for node in violation["nodes"][:3])
         yield f"axe: {violation['help']}: {places}"
     if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-        yield "the page is wider than the window"
+        yield "the page must not be wider than the window"
     for picture in page.locator("article img").all():
         source = picture.get_attribute("src") or ""
         if not picture.evaluate("image => image.complete && image.naturalWidth > 0"):
-            yield f"{source} is not shown"
+            yield f"{source} could not be loaded"
         elif source.endswith(".svg") and width == "wide":
-            # text of 9 points and more is drawn at the ratio of the shown to the natural width
+            # the smallest text, 9 points or 12 pixels, is scaled by the ratio of shown to natural width
             ratio = picture.evaluate("image => image.getBoundingClientRect().width / image.naturalWidth")
             if ratio * 12 < LEAST_TEXT:
-                yield f"the text in {source} is {ratio * 12:.1f} pixels high"
+                yield f"the text in {source} must be {LEAST_TEXT} pixels high, got {ratio * 12:.1f}"
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Check the commands and code in the documentation against the project: `make docs` and the tests run it.
 
-A snippet is the code of a Markdown file, fenced or inline. Checked are targets of make and their variables,
-settings in `SET`, Python modules and imports, paths of files, operations and options of the AWS CLI, JSON.
+A snippet is the code of a Markdown file, fenced or inline. The check covers make targets and their variables,
+settings in `SET`, Python modules and imports, file paths, operations and options of the AWS CLI, and JSON.
 Upper-case words and `...` are placeholders.
 """
 
@@ -28,7 +28,7 @@ from tooling.envs import ROOT
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 PLACEHOLDER = re.compile(r"\.\.\.|…|\$|[<>*{}]|\b[A-Z][A-Z_]*\b")
-CUSTOM = {"logs tail", "s3 cp", "s3 ls", "s3 sync", "s3 rm", "configure export-credentials"}
+CUSTOM = {"logs tail", "s3 cp", "s3 ls", "s3 sync", "s3 rm", "s3 rb", "configure export-credentials"}
 """Commands of the AWS CLI that are not operations of a service"""
 GENERAL = {"region", "output", "query", "profile", "endpoint-url", "no-cli-pager", "cli-binary-format"}
 """Options of every command of the AWS CLI"""
@@ -54,7 +54,7 @@ def documents() -> list[Path]:
 
 
 def findings(text: str) -> Iterator[str]:
-    """Yield what is wrong with the snippets of a Markdown text."""
+    """Yield an error message for each wrong snippet of a Markdown text."""
     for kind, code in FENCED.findall(text):
         if kind == "python":
             yield from _python(code)

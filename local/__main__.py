@@ -18,7 +18,7 @@ from local.cloud import CloudError, LocalCloud
 from tooling import envs
 
 PYTHON = envs.MACHINE_PYTHON.name
-"""The Python to run this with. Another one would create every environment again."""
+"""Python executable in the printed command. Another version would create every environment again."""
 
 HOME = envs.home() / "cloud"
 
@@ -28,13 +28,17 @@ def main() -> int:
         prog="python -m local", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=["up", "down", "status", "env", "iam"])
-    parser.add_argument("state", nargs="?", choices=["on", "off"], help="of iam: whether it is enforced")
-    parser.add_argument("--home", type=Path, default=HOME, help="where its state lies (%(default)s)")
-    parser.add_argument("--port", type=int, help="where it answers on 127.0.0.1; the last one, or a free one")
-    parser.add_argument("--region", help="the AWS Region that it plays (eu-west-1)")
+    parser.add_argument(
+        "state", nargs="?", choices=["on", "off"], help="for iam: whether to check IAM policies"
+    )
+    parser.add_argument(
+        "--home", type=Path, default=HOME, help="folder of the cloud's state (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: the last one, or a free one)")
+    parser.add_argument("--region", help="AWS Region of the cloud (default: the last one, or eu-west-1)")
     asked = parser.parse_args()
     if (asked.command == "iam") != bool(asked.state):
-        parser.error("iam takes on or off, and no other command does")
+        parser.error("iam must be followed by on or off, and other commands by neither")
     if asked.command == "up" and (problem := envs.unwritable()):
         print(problem, file=sys.stderr)
         return 1
@@ -45,6 +49,8 @@ def main() -> int:
         return {"up": up, "down": down, "status": status, "env": env}[asked.command](cloud)
     except CloudError as error:
         print(error, file=sys.stderr)
+        if asked.command == "env":
+            print("false")  # `eval` of an empty output would succeed, and the shell would still talk to AWS
         return 1
 
 
@@ -52,7 +58,7 @@ def up(cloud: LocalCloud) -> int:
     if not cloud.running:
         envs.say("starting the local cloud")
         cloud.start()
-    print(f"The local cloud answers at {cloud.endpoint_url}. To turn this shell to it:\n")
+    print(f"The local cloud answers at {cloud.endpoint_url}. To use it in this shell:\n")
     home = [] if cloud.home == HOME.resolve() else ["--home", str(cloud.home)]
     print(f'  eval "$({shlex.join([PYTHON, "-m", "local", "env", *home])})"\n\nor set:\n')
     return env(cloud)
@@ -78,7 +84,7 @@ def iam(cloud: LocalCloud, on: bool) -> int:
     if not cloud.running:
         raise CloudError("The local cloud is not running: make up")
     cloud.enforce_iam(on)
-    print("IAM is enforced." if on else "IAM is not enforced; calls are signed all the same.")
+    print("IAM is enforced." if on else "IAM is not enforced. Calls must still be signed.")
     return 0
 
 
@@ -92,7 +98,7 @@ def status(cloud: LocalCloud) -> int:
         "account, Region": f"{now['account']}, {now['region']}",
         "IAM": "enforced" if now["iam_enforced"] else "not enforced",
         "containers": now["containers"],
-        "Snowflake": f"127.0.0.1:{now['snowflake']}, connection in {cloud.snowflake}",
+        "Snowflake": f"127.0.0.1:{now['snowflake']}, connection settings in {cloud.snowflake}",
         "stacks": ", ".join(f"{one['name']} ({one['status']})" for one in now["stacks"]),
         "training jobs": ", ".join(now["training_jobs_running"]),
         "processing jobs": ", ".join(now["processing_jobs_running"]),
@@ -103,6 +109,7 @@ def status(cloud: LocalCloud) -> int:
         "executions": str(now["executions_running"]),
         "functions warm": str(now["functions_warm"]),
         "state": str(cloud.home),
+        "log": str(cloud.log),
     }
     for name, value in rows.items():
         print(f"{name:<16} {value or 'none'}")

@@ -11,13 +11,13 @@ from typing import Any
 MOST_MEMBERS = 100_000
 
 LONGEST_PATH, LONGEST_NAME = 1024, 255
-"""Bytes of a path, and of one of its parts; the latter is the limit of Linux's file systems."""
+"""Maximum bytes of a path, and of each of its parts (the limit of Linux file systems)."""
 
 _METADATA_BYTES = 64 * 2**10
 
 
 class ArchiveError(Exception):
-    """The archive is damaged or has a member that is not allowed, which the message names."""
+    """The archive is damaged, or has a member that is not allowed and that the message names."""
 
 
 class TooLargeError(ArchiveError):
@@ -30,7 +30,7 @@ class _Member(tarfile.TarInfo):
     def _proc_member(self, tar: Any) -> Any:
         plain = self.type in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
         if not plain and self.size > _METADATA_BYTES:
-            raise ArchiveError(f"a header of {self.size} bytes")
+            raise ArchiveError(f"it has a header of {self.size} bytes, more than {_METADATA_BYTES}")
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
@@ -50,7 +50,7 @@ def unpack(stream: Any, folder: Path, most_bytes: float, most_members: int = MOS
             for number, member in enumerate(tar, start=1):
                 target = folder / _inside(member)
                 if number > most_members:
-                    raise ArchiveError(f"more than {most_members} members")
+                    raise ArchiveError(f"it has more than {most_members} members")
                 if member.isdir():
                     target.mkdir(parents=True, exist_ok=True)
                     continue
@@ -77,5 +77,7 @@ def _inside(member: tarfile.TarInfo) -> PurePosixPath:
         raise ArchiveError(f"{name!r} is not a path inside of the archive")
     parts = encoded.split(b"/")
     if len(encoded) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
-        raise ArchiveError(f"{name!r} is longer than {LONGEST_PATH} bytes, or {LONGEST_NAME} in one part")
+        raise ArchiveError(
+            f"{name!r} is longer than {LONGEST_PATH} bytes, or {LONGEST_NAME} in one of its parts"
+        )
     return path

@@ -32,13 +32,13 @@ from tooling import envs, layers
 ACCOUNT = "000000000000"
 REGION = "eu-west-1"
 START_SECONDS = 120
-"""Timeout of a start, which takes a few seconds, or longer on a machine under load."""
+"""Timeout of the cloud's start, which takes a few seconds, or longer on a machine under load."""
 STOP_SECONDS = 90
 TAIL_LINES = 40
 
 
 class CloudError(Exception):
-    """A request to the cloud failed, with the cloud's own error message."""
+    """An operation on a local cloud failed. The message has the reason."""
 
 
 class LocalCloud:
@@ -64,7 +64,7 @@ class LocalCloud:
         if self.running:
             return
         python, snowflake = envs.environment("cloud"), envs.environment("snowflake")
-        envs.environment("app")  # the server reads its service models
+        envs.environment("app")  # the server reads botocore's service models from it
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             self.home.chmod(0o700)
@@ -73,7 +73,7 @@ class LocalCloud:
                 f"{self.home}, the cloud's folder, cannot be used by this user ({error.strerror}):"
                 " choose another folder with --home"
             ) from error
-        # Only one of two concurrent calls may start it: the other would delete its server.json
+        # Only one of two concurrent calls may start the cloud: the other would delete its server.json
         with envs.locked(self.home / "start.lock"):
             if not self.running:
                 self._launch(python, snowflake)
@@ -84,7 +84,7 @@ class LocalCloud:
             self._end(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the server with SIGKILL. Its containers and functions are ended a moment later."""
+        """Kill the server with SIGKILL. `local/reaper.py` then ends its containers and functions."""
         if pid := self._pid():
             self._end(pid, signal.SIGKILL)
 
@@ -127,8 +127,14 @@ class LocalCloud:
 
     @property
     def snowflake(self) -> Path:
-        """Path of the file with the connection to the local Snowflake, in the format of the secret."""
+        """Path of the file with the connection to the local Snowflake, in the format of the secret in Secrets
+        Manager."""
         return self.home / "snowflake.json"
+
+    @property
+    def log(self) -> Path:
+        """Path of the server's log."""
+        return self.home / "cloud.log"
 
     @property
     def key(self) -> keys.Key:
@@ -154,7 +160,7 @@ class LocalCloud:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
-            # Some operations prefix the host name (`sync-`); such hosts do not exist here
+            # SDKs add a prefix (`sync-`) to the host name of some operations; such hosts do not exist here
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "CDK_DEFAULT_ACCOUNT": ACCOUNT,
             "CDK_DEFAULT_REGION": self.region,
@@ -191,7 +197,9 @@ class LocalCloud:
         label, _, rest = (parts.hostname or "").partition(".")
         service = rest.partition(".")[0]
         if service not in ("cloudfront", "execute-api"):
-            raise ValueError(f"{address} is neither a distribution's address nor an HTTP API's")
+            raise ValueError(
+                f"address must be that of a CloudFront distribution or an HTTP API, got {address}"
+            )
         host = f"{label}.{service}.localhost:{self.port}"
         return urllib.parse.urlunsplit(("http", host, parts.path, parts.query, parts.fragment))
 
@@ -232,7 +240,7 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Delete stacks with the unchanged CDK CLI, from the assembly that `deploy` kept if there is one."""
+        """Delete stacks with the unchanged CDK CLI, from the templates that `deploy` kept, if any."""
         command, kept = ["destroy", *(stacks or ["--all"]), "--force"], self._kept(context, app)
         if (kept / "manifest.json").exists():
             return self._cdk(command, progress, "--app", str(kept))
@@ -245,12 +253,12 @@ class LocalCloud:
         self._cdk(["bootstrap", f"aws://{ACCOUNT}/{self.region}"], progress)
 
     def _kept(self, context: Mapping[str, str] | None, app: str | None) -> Path:
-        """Return the folder of the last assembly for an app and its context."""
+        """Return the folder with the templates of the last deployment of an app with this context."""
         given = json.dumps([app, sorted((context or {}).items())])
         return self.home / "assemblies" / hashlib.sha256(given.encode()).hexdigest()[:16]
 
     def _keep(self, assembly: Path, kept: Path) -> None:
-        """Replace `kept` by the templates of an assembly, if synthesis succeeded."""
+        """Delete `kept`, and if synthesis succeeded, fill it with the templates of the assembly."""
         shutil.rmtree(kept, ignore_errors=True)
         if (assembly / "manifest.json").exists():
             kept.mkdir(parents=True)
@@ -262,7 +270,7 @@ class LocalCloud:
         layers.layer()
         app = f"{shlex.quote(str(envs.environment('app')))} app.py" if app is None else app
         options = [f"--context={key}={value}" for key, value in (context or {}).items()]
-        # The CLI strips quotes at both ends of the command, which would belong to two different paths
+        # The CLI strips a quote from each end of the command, even if the two belong to different paths
         return [*options, "--app", f"exec {app}" if app.startswith("'") else app, "--output", str(assembly)]
 
     def _cdk(self, command: list[str], progress: Callable[[str], None], *given: str) -> None:
@@ -303,10 +311,6 @@ class LocalCloud:
     def _file(self) -> Path:
         return self.home / "server.json"
 
-    @property
-    def _log(self) -> Path:
-        return self.home / "cloud.log"
-
     def _last(self) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
             return json.loads((self.home / "cloud.json").read_text())
@@ -318,14 +322,14 @@ class LocalCloud:
         if self._port and port != self._port:
             raise CloudError(
                 f"Port {self._port} of 127.0.0.1 is in use by another program:"
-                " stop it, or choose another with --port"
+                " stop that program, or choose another port with --port"
             )
         settled = {"port": port, "region": self._region or last.get("region") or REGION}
         (self.home / "cloud.json").write_text(json.dumps(settled))
         self._file.unlink(missing_ok=True)
         options = ["--home", str(self.home), "--port", str(port), "--region", settled["region"]]
         options += ["--snowflake", str(snowflake)]
-        with self._log.open("wb") as log:
+        with self.log.open("wb") as log:
             process = subprocess.Popen(
                 [str(python), "-m", "local.emulator.server", *options],
                 cwd=envs.ROOT,
@@ -384,5 +388,5 @@ class LocalCloud:
 
     def _tail(self) -> str:
         with contextlib.suppress(OSError):
-            return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
         return ""

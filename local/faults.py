@@ -1,9 +1,10 @@
-"""Faults that tests inject into the local cloud. A fault's number is how often it is still to be injected.
+"""Faults that tests inject into the local cloud. A fault's value is the number of times that it is still to
+be injected.
 
     cloud.configure(fault_lose_events=3, fault_throttle_training_jobs=5)
     cloud.status()["faults"]     # {"fault_lose_events": {"injected": 2, "left": 1}, ...}
 
-Each injection lowers the number by one. Injections are counted until `cloud.configure(faults_injected=None)`.
+Each injection lowers the value by one. Injections are counted until `cloud.configure(faults_injected=None)`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ DEFAULTS: dict[str, Any] = {
     "fault_lose_object_events": 0,  # S3 object events that match a rule and reach no target
     "fault_repeat_stream_batches": 0,  # batches of a DynamoDB stream that are delivered again later
     "fault_delay_stream_batches": 0,  # batches of a DynamoDB stream that are delivered late
-    "fault_stream_seconds": 2.0,  # delay of these two kinds of batches
+    "fault_stream_seconds": 2.0,  # delay in seconds of the batches of the two faults above
     "fault_kill_functions": 0,  # Lambda processes that are killed as they make a call that changes state
-    "fault_kill_at_write": 1,  # which such call of an invocation; it is not executed
-    "fault_kill_function": "",  # only functions whose name contains this text
+    "fault_kill_at_write": 1,  # number of that call in the invocation; the call is not executed
+    "fault_kill_function": "",  # kill only functions whose name contains this text
     "fault_throttle_training_jobs": 0,  # CreateTrainingJob calls that are throttled
     "fault_no_capacity": 0,  # training jobs that fail with CapacityError before they start
     "fault_fail_training_jobs": 0,  # training jobs that fail with InternalServerError while they train
     "fault_stop_training_jobs": 0,  # training jobs that are stopped while they train
     "fault_interrupt_training_jobs": 0,  # spot training jobs that are interrupted while they train
     "fault_throttle_endpoints": 0,  # InvokeEndpoint calls that are throttled
-    "fault_throttle_request": "",  # only calls whose body contains this text
+    "fault_throttle_request": "",  # throttle only InvokeEndpoint calls whose body contains this text
     "fault_training_after": 1.0,  # seconds of training before a job is failed, stopped or interrupted
 }
 """Faults and their defaults. `cloud.configure` sets them like quotas; None restores a default."""
@@ -46,7 +47,7 @@ def value(of: Holder, name: str) -> Any:
 def take(of: Holder, name: str, at: str = "") -> bool:
     """Return whether to inject this fault now, and if so count it as injected.
 
-    :param at: place of the injection, by which `report` counts too
+    :param at: place of the injection; `report` also counts by place
     """
     with _lock:
         left = value(of, name)

@@ -1,7 +1,8 @@
 """Resolution of names below `localhost` to the loopback address in this process, as RFC 6761 specifies.
 
 Browsers resolve `d123.cloudfront.localhost` themselves. The C library's resolver asks a name server unless
-the machine is configured for such names, and would not find the addresses that the local cloud returns.
+the machine is configured for such names, and would not find the host names in the URLs that the local cloud
+returns.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from local.images.store import PASSED_ON
 from local.namespaces_init import FOLDERS, layer
 
 KILL = signal.SIGUSR1
-"""Signal that makes a supervisor kill its whole container."""
+"""Signal that makes a container's supervisor process kill the whole container."""
 
 _NUMBERED = re.compile(r"\[Errno (\d+)\] (.*)", re.DOTALL)
 """Format in which the init process reports an error with its errno."""
@@ -43,7 +43,7 @@ _PYTHON = (
     *("lib/python3.[0-9]*", "lib64/python3.[0-9]*", "include/python3.[0-9]*"),
     *("lib/*.so", "lib/*.so.*", "ssl/cert.pem", "ssl/cacert.pem"),
 )
-"""Paths below an interpreter's prefix that a container needs. The whole prefix is not bound, because it may
+"""Paths below an interpreter's prefix that a container needs. The whole prefix is not mounted, because it may
 be a user's home."""
 
 _SYSTEM = "/sys/devices/system"
@@ -69,7 +69,7 @@ TRIAL_SECONDS = 60
 TRANSIENT = frozenset(
     {errno.EAGAIN, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ETIMEDOUT}
 )
-"""Errors of a trial that do not show whether the kernel supports namespaces."""
+"""Errors of a trial container that do not show whether the kernel supports namespaces."""
 
 
 def unavailable(home: Path, kept: bool = False) -> str:
@@ -91,7 +91,7 @@ def unavailable(home: Path, kept: bool = False) -> str:
 @functools.cache
 def _unavailable(home: Path, kept: bool = False) -> str:
     if sys.platform != "linux":
-        return f"namespaces are Linux's, and this is {sys.platform}"
+        return f"only Linux has namespaces, and this machine has {sys.platform}"
     home.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=home, prefix=".namespaces-"))
     try:
@@ -104,13 +104,19 @@ def _unavailable(home: Path, kept: bool = False) -> str:
         try:
             said, _ = process.communicate(timeout=TRIAL_SECONDS)
         except subprocess.TimeoutExpired:
-            raise OSError(errno.ETIMEDOUT, f"a trial took longer than {TRIAL_SECONDS} seconds") from None
+            raise OSError(
+                errno.ETIMEDOUT, f"a trial container took longer than {TRIAL_SECONDS} seconds"
+            ) from None
         finally:
             process.send_signal(KILL)
             process.wait()
         if process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
-            raise OSError(errno.ENOMEM, "a trial was killed, as where memory runs out")
-        return said.strip() or f"a trial ended with {process.returncode}" if process.returncode else ""
+            raise OSError(errno.ENOMEM, "a trial container was killed, probably because memory ran out")
+        return (
+            said.strip() or f"a trial container exited with {process.returncode}"
+            if process.returncode
+            else ""
+        )
     except OSError as error:
         if error.errno in TRANSIENT:
             raise  # exceptions are not cached
@@ -171,7 +177,7 @@ def layout(
         if path.exists() and not own and not shown:
             binds.append((str(path.resolve()), str(path), False))
     interpreter = _interpreter(environment, prefix, binds, links)
-    # Both refer to the interpreter by its path in the container
+    # `bin/python` and `pyvenv.cfg` refer to the interpreter by its path in the container
     links[f"{prefix}/bin/python"] = str(interpreter)
     settings = (environment / "pyvenv.cfg").read_text().splitlines(keepends=True)
     own = [line for line in settings if line.partition("=")[0].strip() != "home"]
@@ -198,7 +204,7 @@ def _interpreter(
     if str(base) in (prefix, "/usr/local"):  # the container has other files there
         inside = Path(_BASE)
         for library in (base / "lib").glob("libpython*.so*") if str(base) == "/usr/local" else ():
-            links[str(library)] = f"{_BASE}/lib/{library.name}"  # the system's linker searches here
+            links[str(library)] = f"{_BASE}/lib/{library.name}"  # where the dynamic linker searches
     elif base == Path("/") or (base.is_relative_to("/usr") and not base.is_relative_to("/usr/local")):
         return here  # visible as part of this machine's /usr
     for path in sorted({here, *(each for pattern in _PYTHON for each in base.glob(pattern))}):
@@ -282,7 +288,7 @@ def _is_folder(path: Path) -> bool:
 
 def _check_kind(inside: str, place: Path, below: list[Path]) -> None:
     kind = place.lstat()
-    if stat.S_ISCHR(kind.st_mode) and kind.st_rdev == 0:  # an overlay's mark of a removed file
+    if stat.S_ISCHR(kind.st_mode) and kind.st_rdev == 0:  # an overlay marks a removed file by such a device
         raise ValueError(f"{inside} was removed")
     if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode) and not stat.S_ISLNK(kind.st_mode):
         raise ValueError(f"{inside} is neither a file, a folder nor a symbolic link")

@@ -8,7 +8,7 @@ process ID of another command's supervisor, it joins that supervisor's network n
 command as JSON on standard input. It becomes three processes:
 
     supervisor   outside, known to the cloud: forwards SIGTERM, kills everything inside on SIGUSR1
-    init         process 1 inside: builds the file system, forwards SIGTERM, reaps; its end ends all inside
+    init         process 1 inside: builds the file system, forwards SIGTERM, reaps; if it ends, all inside end
     command      the container's first process
 
 The supervisor's exit code is the command's; for a signal it is 128 plus the signal's number. If the command
@@ -200,7 +200,7 @@ def _run(space: dict[str, Any], before: Iterable[int]) -> NoReturn:
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606
     except FileNotFoundError:
-        raise FileNotFoundError(f"no program {command[0]} (an executable file)") from None
+        raise FileNotFoundError(f"no program {command[0]}") from None
     except OSError as error:
         raise OSError(f"a program {command[0]} that cannot be run: {error.strerror}") from None
 

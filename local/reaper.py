@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 GRACE_SECONDS = 5.0
-"""Time between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class Reaper:
-    """The cloud's side of the pipe."""
+    """The cloud's handle on the program, with its end of the pipe."""
 
     def __init__(self, keep: int) -> None:
         """

@@ -39,15 +39,13 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.meaning.strip():
-            raise ValueError(f"the metric {self.name!r} has no meaning")
+            raise ValueError(f"the metric {self.name!r} must have a meaning")
         if self.better not in ("", "higher", "lower"):
             raise ValueError(
-                f"the metric {self.name!r}: better is 'higher', 'lower' or '', not {self.better!r}"
+                f"the metric {self.name!r}: better must be 'higher', 'lower' or '', got {self.better!r}"
             )
         if self.bound is not None and not self.better:
-            raise ValueError(
-                f"the metric {self.name!r} has a bound, so say whether higher or lower is better"
-            )
+            raise ValueError(f"the metric {self.name!r} has a bound, so better must be 'higher' or 'lower'")
 
     def reached(self, value: float) -> bool:
         """Return whether `value` is within the bound. NaN is within the bound only if there is none."""
@@ -106,7 +104,7 @@ class ScenarioResult:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.metrics) - {metric.name for metric in self.declared})
         if unknown:
-            raise ValueError(f"metrics without a meaning: {', '.join(unknown)}")
+            raise ValueError(f"metrics that are not declared: {', '.join(unknown)}")
 
     def missed(self) -> list[str]:
         """Return one line for each metric that did not reach its bound.

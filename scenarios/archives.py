@@ -23,7 +23,9 @@ def files(body: bytes, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILE
             for number, member in enumerate(tar, start=1):
                 left -= member.size
                 if number > most_files or left < 0:
-                    raise ArchiveError(f"more than {most_files} members, or {most_bytes} bytes")
+                    raise ArchiveError(
+                        f"the archive must have at most {most_files} members and {most_bytes} bytes"
+                    )
                 if not (member.isfile() or member.isdir()):
                     raise ArchiveError(f"{member.name[:80]!r} is neither a file nor a folder")
                 if content := tar.extractfile(member):

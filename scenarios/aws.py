@@ -72,7 +72,7 @@ class Execution:
     def succeeded(self) -> dict[str, Any]:
         """Return the output. Raises `ScenarioError` with the cause if the execution failed."""
         if self.status != "SUCCEEDED":
-            raise ScenarioError(f"the state machine ended {self.status}: {self.cause or self.error}")
+            raise ScenarioError(f"the state machine's execution is {self.status}: {self.cause or self.error}")
         return self.output
 
 
@@ -98,8 +98,10 @@ def execute(
         if found["status"] != "RUNNING":
             break
         if time.monotonic() - begun > limit:
-            machine.stop_execution(executionArn=arn, cause=f"not done after {limit:.0f} s")
-            raise ScenarioError(f"the state machine was not done after {limit:.0f} s; it was at: {told}")
+            machine.stop_execution(executionArn=arn, cause=f"the scenario's time limit of {limit:.0f} s")
+            raise ScenarioError(
+                f"the state machine's execution did not end within {limit:.0f} s; its last progress: {told}"
+            )
         time.sleep(1)
     return Execution(
         arn=arn,

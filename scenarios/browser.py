@@ -22,7 +22,7 @@ def program() -> str:
     """Return the path of the browser. Raises `BrowserMissingError`."""
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if not found:
-        raise BrowserMissingError(f"found none of {', '.join(PROGRAMS)}")
+        raise BrowserMissingError(f"none of {', '.join(PROGRAMS)} is installed")
     return found
 
 
@@ -34,7 +34,9 @@ def chromium(*arguments: str, seconds: float = 30) -> Iterator[Browser]:
     :param seconds: timeout of the start
     """
     path = program()
-    from playwright.sync_api import sync_playwright  # other functions work without Playwright
+    from playwright.sync_api import (
+        sync_playwright,
+    )  # here, because the other functions work without Playwright
 
     # Chromium's sandbox does not start as root, the usual user in containers
     root = ["--no-sandbox"] if os.geteuid() == 0 else []

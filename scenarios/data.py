@@ -32,7 +32,7 @@ TOTALS = (
     "HOUSEHOLDS",
     "MEDIAN_INCOME",
 )
-"""The census's columns in that file. scikit-learn's columns are ratios of these."""
+"""Columns of the census in `FILE`. Some columns of scikit-learn's table are ratios of these."""
 
 ORIGIN = "https://ndownloader.figshare.com/files/5976036"  # where scikit-learn's loader downloads from
 DIAMONDS = "plotnine==0.15.9"
@@ -57,8 +57,8 @@ class Table:
     """A table to train on.
 
     `rows` has upper-case column names, as in Snowflake. Errors are reported in `unit`; one unit is `scale` of
-    the target's values: prices in dollars are reported in $100,000. `coordinates` are the two columns of a
-    place on a map, separated by a comma, or "".
+    the target's values: prices in dollars are reported in $100,000. `coordinates` are the names of
+    the two columns with a position on a map, separated by a comma, or "".
     """
 
     name: str
@@ -88,7 +88,7 @@ def load(progress: Callable[[str], None] = lambda line: None) -> Table:
     try:
         return from_scikit_learn(progress)
     except DataError as error:
-        progress(f"California Housing cannot be had here: {error}")
+        progress(f"California Housing is not available: {error}")
     return from_package(progress)
 
 
@@ -99,7 +99,9 @@ def from_folder(folder: Path) -> Table:
     totals = read(path)
     missing = sorted({*TOTALS, TARGET} - set(totals.column_names))
     if missing:
-        raise DataError(f"{path} lacks {', '.join(missing).lower()}; it has {', '.join(totals.column_names)}")
+        raise DataError(
+            f"{path} lacks the columns {', '.join(missing).lower()}; it has {', '.join(totals.column_names)}"
+        )
 
     def per_household(name: str) -> pa.Array:
         return pa.array(totals[name].to_numpy() / totals["HOUSEHOLDS"].to_numpy(), from_pandas=True)
@@ -118,7 +120,7 @@ def from_folder(folder: Path) -> Table:
                 TARGET: totals[TARGET],
             }
         ),
-        "as kept in ageron/handson-ml2, its totals turned into scikit-learn's ratios",
+        "from the copy in ageron/handson-ml2, its totals converted to scikit-learn's ratios",
         "U.S. government data; the copy is Apache-2.0",
     )
 
@@ -146,7 +148,7 @@ def from_scikit_learn(progress: Callable[[str], None]) -> Table:
     path = envs.home() / "data" / "california_housing_scikit_learn.csv"
     if not path.is_file():
         reach(ORIGIN)
-        progress("fetching California Housing by scikit-learn's loader")
+        progress("fetching California Housing with scikit-learn's loader")
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         python = envs.environment("scikit-learn")
@@ -156,7 +158,7 @@ def from_scikit_learn(progress: Callable[[str], None]) -> Table:
         except subprocess.TimeoutExpired:
             raise DataError("scikit-learn's loader took more than 120 s") from None
         except subprocess.CalledProcessError as error:
-            said = error.stderr.strip().splitlines() or [f"it ended with {error.returncode}"]
+            said = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
             raise DataError(f"scikit-learn's loader: {said[-1]}") from None
         part.replace(path)
     rows = read(path)
@@ -166,12 +168,13 @@ def from_scikit_learn(progress: Callable[[str], None]) -> Table:
 
 
 def reach(url: str) -> None:
-    """Raise `DataError` if `url` does not respond in 5 s. Called before packages are installed for it."""
+    """Raise `DataError` if `url` does not respond in 5 s. Called before the loader's packages are
+    installed."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5):  # noqa: S310
             pass
     except (urllib.error.URLError, OSError) as error:
-        raise DataError(f"{url.split('/')[2]} is not reached ({getattr(error, 'reason', error)})") from None
+        raise DataError(f"could not reach {url.split('/')[2]} ({getattr(error, 'reason', error)})") from None
 
 
 def from_package(progress: Callable[[str], None]) -> Table:
@@ -179,12 +182,12 @@ def from_package(progress: Callable[[str], None]) -> Table:
     requirements = envs.home() / "diamonds.txt"
     requirements.parent.mkdir(parents=True, exist_ok=True)
     requirements.write_text(DIAMONDS + "\n")
-    progress(f"taking the table of diamonds out of the package {DIAMONDS}")
+    progress(f"reading the table of diamonds from the package {DIAMONDS}")
     try:
         python = envs.build(envs.home() / "envs" / "diamonds", requirements)
     except subprocess.CalledProcessError:
         raise DataError(
-            f"no table can be had: neither scikit-learn's loader nor the package {DIAMONDS} is reached; "
+            f"no table is available: scikit-learn's loader and the package {DIAMONDS} could not be reached; "
             f"set GROUNDPLAN_DATA to a folder with {FILE}"
         ) from None
     (path,) = python.parents[1].glob("lib/*/site-packages/plotnine/data/diamonds.csv")
@@ -198,7 +201,7 @@ def from_package(progress: Callable[[str], None]) -> Table:
         unit="$",
         scale=1,
         title=f"Diamonds, prices and measures of {rows.num_rows:,} round-cut stones",
-        source=f"the diamonds of ggplot2, as they come in the package {DIAMONDS.replace('==', ' ')}",
+        source=f"ggplot2's dataset of diamonds, from the package {DIAMONDS.replace('==', ' ')}",
         licence="MIT",
     )
 

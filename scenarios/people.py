@@ -21,7 +21,7 @@ class ApiError(ScenarioError):
     """An error response of the API, with the HTTP `status` and the body `error`."""
 
     def __init__(self, method: str, path: str, status: int, error: dict[str, Any]):
-        super().__init__(f"{method} {path} was answered {status}: {error.get('message') or error}")
+        super().__init__(f"{method} {path} got status {status}: {error.get('message') or error}")
         self.status, self.error = status, error
 
 

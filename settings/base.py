@@ -30,10 +30,10 @@ class Choices(BaseModel):
 
 
 class Hyperparameters(Choices):
-    """Hyperparameters of a container, with its defaults."""
+    """Hyperparameters of a training image, with the image's defaults."""
 
     def as_texts(self) -> dict[str, str]:
-        """Return the fields in SageMaker's format: texts by name."""
+        """Return the fields in SageMaker's format: strings by name."""
         return {
             name: str(value).lower()
             if isinstance(value, bool)
@@ -82,7 +82,7 @@ class ArchitectureSettings(Choices):
 
     @property
     def serverless_units(self) -> int:
-        """Maximum concurrency of the serverless endpoints; all stacks of an account share its quota."""
+        """Return the total maximum concurrency of the serverless endpoints, which counts toward a quota."""
         return 0
 
     def contradictions(self) -> list[str]:

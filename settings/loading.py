@@ -39,15 +39,15 @@ class Settings(_Fields):
     """Settings of the whole app, and a field for each architecture."""
 
     def of(self, kind: type[Chosen]) -> Chosen:
-        """Return the settings of this class."""
+        """Return the settings of an architecture by their class."""
         return next(chosen for _, chosen in self if isinstance(chosen, kind))
 
 
 def load(context: Mapping[str, Any]) -> Settings:
     """Return the settings in the CDK's context: `env`, `only`, and fields as `architecture.field`.
 
-    Ignores the CDK's own keys, which contain other characters than settings, and single words that are not a
-    field's name. Raises `SettingsError`.
+    Ignores the keys of the CDK, which contain characters that no setting has, and single words that are not
+    the name of a field. Raises `SettingsError`.
     """
     env = context.get("env", "dev")
     values: dict[str, Any] = {name: context[name] for name in _App.model_fields if name in context} | {
@@ -61,7 +61,7 @@ def load(context: Mapping[str, Any]) -> Settings:
             # otherwise a misspelt setting would silently deploy the default
             meant = _owner(path[-1] if path else key) or (f"{next(iter(KINDS))}.retain" if path else "")
             if meant and re.fullmatch(r"\w+(\.\w+)*", key):
-                problems.append(f"{key} is not a setting, they begin with an architecture's name: {meant}")
+                problems.append(f"{key} must begin with the name of an architecture, such as {meant}")
             continue
         if not path:
             problems.append(f"{key} is set one field at a time, such as {key}.retain=true")
@@ -107,7 +107,7 @@ def _sentence(detail: dict[str, Any]) -> str:
             if detail["type"] == "extra_forbidden":
                 known = ", ".join(info.alias or name for name, info in model.model_fields.items())
                 return f"{'.'.join(path)} is not a setting, must be one of: {known}"
-            path.pop()  # an index of a list: the message names the list
+            path.pop()  # the message names the list, not the index in it
             break
         field = found
         if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):

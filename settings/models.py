@@ -1,4 +1,4 @@
-"""Settings of architectures that train a model and deploy the better one to a serverless endpoint."""
+"""Settings of architectures that train a model and serve it if it is better than the one in service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTEBOOK_INSTANCES = InstanceUse(
 
 
 class ModelSettings(ArchitectureSettings):
-    """Settings of every such architecture."""
+    """Settings of architectures that train a model and serve it from a serverless endpoint."""
 
     hosts: int = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
     instance_type: Annotated[str, AfterValidator(TRAINING_INSTANCES)] = Field(

@@ -128,7 +128,7 @@ class PortfolioRl(ModelSettings):
     def contradictions(self) -> list[str]:
         found = super().contradictions()
         if self.notebook == "domain" and not (self.vpc_id and self.subnet_ids):
-            found.append("notebook must be instance or none without vpc_id and subnet_ids, got domain")
+            found.append("notebook must be instance or none if vpc_id or subnet_ids is empty, got domain")
         chosen = self.hyperparameters
         if chosen.objective != "mean" and chosen.method != "ppo":
             found.append(

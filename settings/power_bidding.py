@@ -144,9 +144,9 @@ class PowerBidding(ArchitectureSettings):
     )
     training_days: int = Field(
         default=392,
-        ge=60,
+        ge=78,  # the training needs 77 whole market days, and a history begins and ends within a day
         le=1500,
-        description="a whole number of days from 60 to 1500 that models learn from",
+        description="a whole number of days from 78 to 1500 that models learn from",
     )
     network_loss: NetworkLoss = Field(
         default="error", description="one of " + ", ".join(get_args(NetworkLoss))
@@ -190,10 +190,10 @@ class PowerBidding(ArchitectureSettings):
             found.append("assets must have at least one NAME@LOCATION, got none")
         names = [asset.partition("@")[0] for asset in self.assets]
         if len(set(names)) < len(names):
-            found.append(f"assets must have each name once, got {', '.join(names)}")
+            found.append(f"assets must have different names, got {', '.join(names)}")
         if 60 * self.lead_hours - self.market.offer_minutes < self.late_minutes + 5:
             found.append(
-                f"late_minutes must be at most {60 * self.lead_hours - self.market.offer_minutes - 5}, 5 less"
-                f" than the minutes from a run's hour to the end of its offers, got {self.late_minutes}"
+                f"late_minutes must be at most {60 * self.lead_hours - self.market.offer_minutes - 5}, which"
+                f" leaves 5 minutes before the deadline of a run's offers, got {self.late_minutes}"
             )
         return found

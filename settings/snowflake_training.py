@@ -9,7 +9,7 @@ from pydantic import Field
 from settings.base import Hyperparameters
 from settings.models import ModelSettings
 
-# Snowflake's grammar and maximum length, the same as in the image's package: a test compares them
+# Snowflake's grammar and maximum length of identifiers. The training image has a copy; a test compares both.
 IDENTIFIER = r'([A-Za-z_][A-Za-z0-9_$]{0,254}|"([^"\x00]|""){1,255}")'
 NAME = 'a NAME of up to 255 letters, digits, _ and $, or any "name in double quotes"'
 Objective = Literal[

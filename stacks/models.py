@@ -1,4 +1,4 @@
-"""Parts of stacks that train a model and deploy the better one to a serverless endpoint."""
+"""Parts of stacks that train a model and serve it if it is better than the one in service."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from stacks.shared import key_of, network_of, retention
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = "notebook"
-"""Part of the names of jobs, models and endpoints of a notebook, after the endpoint's name and a hyphen; also
-the notebook's folder in the bucket."""
+"""The second part of the names of a notebook's jobs, models and endpoints, after the endpoint's name and a
+hyphen; also the notebook's folder in the bucket."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ModelParts:
     ) -> None:
         """:param model: the model, for descriptions, such as "XGBoost trained from Snowflake"
         :param vpc_id: required by `domain`
-        :param audited: the endpoint's log is retained if the settings retain data"""
+        :param audited: whether the setting `retain` also retains the endpoint's log"""
         self.stack, self.settings = stack, settings
         self.tags = {"groundplan:architecture": architecture, "groundplan:environment": env_name}
         for name, value in self.tags.items():
@@ -82,7 +82,7 @@ class ModelParts:
         for folder in ("training", "checkpoints", "evaluation"):
             self.bucket.grant_read(self.training_role.role, folder)
             self.bucket.grant_write(self.training_role.role, folder)
-        # SageMaker would create this group without a retention
+        # SageMaker would create this log group without a retention period
         serving_logs = f"/aws/sagemaker/Endpoints/{self.endpoint_name}"
         self.serving_log = log_group(
             stack,
@@ -209,7 +209,7 @@ class ModelParts:
 
     def domain(self, workflow: TrainAndDeploy) -> SageMakerDomain:
         """Add a SageMaker domain with a JupyterLab, the alternative to the notebook instance."""
-        assert self.network  # noqa: S101 - the settings refuse a domain without
+        assert self.network  # noqa: S101 - the settings refuse a domain without subnets
         domain = SageMakerDomain(
             self.stack,
             "Domain",
@@ -239,7 +239,7 @@ class ModelParts:
 
     @property
     def _experiment(self) -> str:
-        """Prefix of the names of everything that a notebook creates; a hyphen follows."""
+        """Prefix of the names of all resources that a notebook creates; a hyphen follows."""
         return f"{self.endpoint_name}-{NOTEBOOK}"
 
     @cached_property

@@ -51,7 +51,7 @@ def docker_image(
 
 
 class LayerMissingError(Exception):
-    """The Lambda layer was not built. The message has the command that builds it."""
+    """The Lambda layer does not exist. The message has the command that builds it."""
 
 
 def network_of(scope: Construct, settings: ArchitectureSettings, vpc_id: str = "") -> Network | None:
@@ -85,7 +85,7 @@ def key_of(scope: Construct, settings: ArchitectureSettings, of: str) -> kms.Key
 
 
 def retention(days: int) -> logs.RetentionDays:
-    """Return the CDK's constant for a number of days."""
+    """Return the CDK's constant for a log retention of this number of days."""
     names = {
         1: "ONE_DAY",
         3: "THREE_DAYS",
@@ -107,7 +107,7 @@ def retention(days: int) -> logs.RetentionDays:
 def library_layer(scope: Construct) -> lambda_.LayerVersion:
     """Create the layer with the functions' dependencies. Raises `LayerMissingError` if it was not built."""
     if not (LAYER / "python").is_dir():
-        raise LayerMissingError(f"{LAYER} is not there: `make setup` or `python -m tooling.layers` makes it")
+        raise LayerMissingError(f"{LAYER} does not exist: run `make setup` or `python -m tooling.layers`")
     return lambda_.LayerVersion(
         scope,
         "Libraries",

@@ -29,7 +29,7 @@ KINDS = {
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Modules that need only packages of the environment `app`
+# The images' modules; tests in this process import those that need only packages of the environment `app`
 sys.path += map(str, [CONTAINERS, *sorted(path.parent for path in CONTAINERS.glob("*/*/Dockerfile"))])
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Add the markers: folders of the test, and the architecture in its parameters. Order the tests.
+    """Mark each test with its folders and the architecture in its parameters; order the tests.
 
     Directories whose files take longest come first, so that no worker is left with a long file at the end.
     """
@@ -62,13 +62,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MakeO
     No test may write to it.
     """
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent  # it contains a folder of each worker
+    shared = base if worker_id == "master" else base.parent  # the parent folder of all workers' folders
 
     def made(name: str, make: Callable[[Path], object]) -> Path:
         folder, whole = shared / "once" / name, shared / "once" / f"{name}.whole"
         with envs.locked(shared / "once" / f"{name}.lock"):
             if not whole.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # another worker may have failed before the end
+                shutil.rmtree(folder, ignore_errors=True)  # another worker may have failed halfway
                 folder.mkdir()
                 make(folder)
                 whole.touch()

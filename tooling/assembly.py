@@ -34,7 +34,7 @@ class SynthesisError(PreparationError):
 class CommandLine:
     """The arguments of the CDK CLI: command, stack patterns, and options by long name.
 
-    A flag's value is empty, or `true` or `false` if the next argument is.
+    A flag's value is an empty string, or the next argument if that is `true` or `false`.
     """
 
     command: str
@@ -138,7 +138,7 @@ def selected(assembly: Path, line: CommandLine) -> list[Stack]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Return whether the CDK CLI may select the stack by the pattern. Other glob characters always match."""
+    """Return whether the CDK CLI may select a stack by a pattern; True for glob syntax that fnmatch lacks."""
     return bool(re.search(r"[{}()!]", pattern)) or fnmatch.fnmatchcase(name, pattern)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from tooling import assembly, envs, layers, registries
 
 ELSEWHERE = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR"}
-"""Environment variables with the endpoint of another cloud than AWS."""
+"""Environment variables that direct requests to an endpoint other than AWS."""
 
 BUILDS = {"deploy", "watch", "publish-assets"}
 """Commands of the CDK CLI that build images."""
@@ -28,7 +28,7 @@ def environ() -> dict[str, str]:
 def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Before a deployment to AWS, log in to the base images' registries and check the names of secrets.
 
-    Does nothing for other commands, nor for another cloud than AWS (`AWS_ENDPOINT_URL`). Raises
+    Does nothing for other commands, or if `AWS_ENDPOINT_URL` is set, because the target is not AWS. Raises
     `assembly.PreparationError`.
     """
     line = assembly.parse(arguments)

@@ -1,6 +1,6 @@
 """Python environments and Node, cached by the content of their lock files.
 
-    python3.11 -m tooling.envs app cloud     # make both, print the Python of the last one
+    python3.11 -m tooling.envs app cloud     # make both, print the path of the second one's Python
 
 Each environment is built from one locked `requirements.txt`. It is rebuilt when that file or the Python that
 builds it changes; otherwise a call takes milliseconds. A lock makes concurrent calls for the same environment
@@ -121,15 +121,15 @@ def pip_settings() -> dict[str, str]:
         settings["UV_FIND_LINKS"] = ",".join(values["find-links"].split())
     if "cert" in values:
         settings["SSL_CERT_FILE"] = values["cert"]
-    # PyTorch for the CPU is in a folder of `find-links`, or else in PyTorch's own index. PyPI's is the one
-    # for CUDA, of several GB.
+    # The CPU build of PyTorch comes from a folder of `find-links`, or else from PyTorch's own index. PyPI has
+    # the CUDA build, which has several GB.
     if not any(Path(place).glob("torch-*+cpu-*.whl") for place in values.get("find-links", "").split()):
         settings["UV_TORCH_BACKEND"] = "cpu"
     return settings
 
 
 def build(folder: Path, requirements: Path) -> Path:
-    """Make an environment with exactly these requirements in `folder`. Returns and raises as `make`."""
+    """Make an environment with exactly these requirements in `folder`. See `make`."""
     key = hashlib.sha256(
         requirements.read_bytes() + platform.python_version().encode() + str(ROOT).encode()
     ).hexdigest()
@@ -148,7 +148,7 @@ def make(
 ) -> Path:
     """Make an environment in `folder` with `python`, and run `uv pip` for each of `steps`. Return its Python.
 
-    Does nothing if the environment was made with the same `key`. `source` is the origin in progress lines.
+    Does nothing if the environment was made with the same `key`. Progress lines name `source`.
     Raises `subprocess.CalledProcessError` if the installer fails; the folder is then removed, so that the
     next call starts again.
     """
@@ -184,7 +184,7 @@ def environment(name: str) -> Path:
     Raises `ValueError` for an unknown name.
     """
     if name not in ENVIRONMENTS:
-        raise ValueError(f"environment {name!r} is not one of {', '.join(ENVIRONMENTS)}")
+        raise ValueError(f"environment must be one of {', '.join(ENVIRONMENTS)}, got {name!r}")
     return build(home() / "envs" / name, ROOT / ENVIRONMENTS[name])
 
 

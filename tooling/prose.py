@@ -30,7 +30,7 @@ NAMES = ("nobody",)
 """Phrases that are allowed in some folders, because they are names of users in tests and on Linux"""
 OWN = Path(__file__).resolve().relative_to(ROOT).as_posix()
 PHRASE = re.compile(
-    # `allowed is None` is code
+    # a phrase before `None`, as in `allowed is None`, is code
     r"\b(" + "|".join(phrase.replace(" ", r"\s+") for phrase in PHRASES) + r")\b(?! (?:not )?None)",
     re.IGNORECASE,
 )

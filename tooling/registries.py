@@ -29,12 +29,12 @@ def log_in(stacks: Sequence[Stack], environment: Mapping[str, str], profile: str
             _docker_login(program, registry, password(registry, profile))
         except RegistryError as error:
             raise RegistryError(
-                f"cannot log in to {registry}, which has a base image of {stack}: {error}"
+                f"Could not log in to {registry}, which has a base image of {stack}: {error}"
             ) from None
 
 
 def needed(stacks: Sequence[Stack]) -> dict[str, str]:
-    """Return the private ECR registries in the stacks' Dockerfiles, each with the name of a stack."""
+    """Return the private ECR registries in the stacks' Dockerfiles, each with a stack that uses it."""
     return {
         registry: stack.name
         for stack in stacks
@@ -45,7 +45,7 @@ def needed(stacks: Sequence[Stack]) -> dict[str, str]:
 
 
 def bases(dockerfile: Path, given: Mapping[str, str] | None = None) -> list[str]:
-    """Return the images after FROM, with the values of build arguments: `given`, or the ARG's default."""
+    """Return the images after FROM, with build arguments replaced by `given` or by the default in ARG."""
     arguments: dict[str, str] = {}
     found = []
     for line in dockerfile.read_text().splitlines():
@@ -66,7 +66,7 @@ def password(registry: str, profile: str | None = None) -> str:
         client: Any = Session(profile_name=profile).client("ecr", region_name=region[1] if region else None)
         token = client.get_authorization_token()["authorizationData"][0]["authorizationToken"]
     except (BotoCoreError, ClientError) as error:
-        raise RegistryError(f"ECR gives no password: {error}") from None
+        raise RegistryError(f"ECR did not return a password: {error}") from None
     return base64.b64decode(token).decode().partition(":")[2]
 
 

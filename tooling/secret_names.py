@@ -12,11 +12,11 @@ from tooling.assembly import PreparationError, Stack
 
 ARCHITECTURE = "groundplan:architecture"
 OWNER = "aws:cloudformation:stack-name"
-"""Keys of the tags with a resource's stack: ours, and CloudFormation's."""
+"""Keys of tags: this project's with the architecture, and CloudFormation's with the name of the stack."""
 
 
 class SecretNameError(PreparationError):
-    """A secret's name is in use. The message has its owner and the settings that help."""
+    """A secret's name is in use. The message names its stack and the settings to change."""
 
 
 def check(stacks: Sequence[Stack], profile: str | None = None, region: str | None = None) -> None:

@@ -14,7 +14,7 @@ SELECTION = [
     *(
         Metric(
             f"time_ratio_{percent}",
-            f"glister at {percent} %: processor seconds, selection included, over those of full",
+            f"glister at {percent} %: processor seconds, selection included, divided by those of full",
             "",
             "lower",
             bound,
@@ -23,7 +23,7 @@ SELECTION = [
     ),
     Metric(
         "selection_share_50",
-        "glister at 50 %: processor seconds of selection over those of training",
+        "glister at 50 %: processor seconds of selection divided by those of training",
         "",
         "lower",
         0.08,
@@ -31,7 +31,7 @@ SELECTION = [
     *(
         Metric(
             f"accuracy_difference_{percent}_low",
-            f"glister at {percent} %, points of accuracy above full, paired: {LOW}",
+            f"glister at {percent} %: accuracy minus that of full, paired by seed, {LOW}",
             "points",
             "higher",
             bound,
@@ -41,7 +41,7 @@ SELECTION = [
     *(
         Metric(
             f"over_adaptive_random_{percent}_low",
-            f"glister at {percent} %, points of accuracy above adaptive random, paired: {LOW}",
+            f"glister at {percent} %: accuracy minus that of adaptive random, paired by seed, {LOW}",
             "points",
             "higher",
             bound,
@@ -57,7 +57,7 @@ SELECTION = [
     ),
     Metric(
         "infobatch_difference_low",
-        f"infobatch, points of accuracy above full, paired: {LOW}",
+        f"infobatch: accuracy minus that of full, paired by seed, {LOW}",
         "points",
         "higher",
         -1.5,
@@ -66,20 +66,33 @@ SELECTION = [
 SPEED = [
     Metric(
         "glister_speed_ratio",
-        "processor seconds of a GLISTER selection from gradients of single examples by autograd, over ours",
+        "processor seconds of a GLISTER selection with per-example gradients by autograd, divided by ours",
         "",
         "higher",
         15,
     ),
-    Metric("glister_speed_ratio_cords", "the same of CORDS's own code, over ours", "", "higher", 10),
+    Metric(
+        "glister_speed_ratio_cords",
+        "processor seconds of CORDS's selection divided by ours",
+        "",
+        "higher",
+        10,
+    ),
     Metric(
         "glister_speed_ratio_recorded",
-        "that of autograd over ours with outputs recorded in training, which needs no forward pass over the"
-        " training set",
+        "processor seconds of the autograd selection divided by ours with outputs that were recorded in"
+        " training, which needs no forward pass over the training set",
     ),
-    Metric("glister_speed_ratio_recorded_cords", "that of CORDS over the same"),
     Metric(
-        "glister_same_subset", "share of ours that the others select as well; the least", "", "higher", 1.0
+        "glister_speed_ratio_recorded_cords",
+        "processor seconds of CORDS's selection divided by ours with recorded outputs",
+    ),
+    Metric(
+        "glister_same_subset",
+        "share of our selection that every other implementation selects too",
+        "",
+        "higher",
+        1.0,
     ),
 ]
 
@@ -89,7 +102,7 @@ CIFAR: list[Metric] = []
 
 
 def missed(metrics: Sequence[Metric], figures: dict[str, float]) -> list[str]:
-    """Return the names of the figures that were measured and are outside of their bounds."""
+    """Return the names of the measured figures that miss their bounds."""
     return [each.name for each in metrics if each.name in figures and not each.reached(figures[each.name])]
 
 

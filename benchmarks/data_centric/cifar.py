@@ -59,23 +59,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         field = name.strip("-").replace("-", "_")
         add(name, help=f"{help} ({SMALL[field]}; {WHOLE[field]} with --whole)", **more)
 
-    add("--data", type=Path, metavar="FOLDER", help=f"has {' and '.join(FILES)} (GROUNDPLAN_DATA)")
-    add("--whole", action="store_true", help="the size of the source's table, which needs a GPU")
-    sized("--pictures", "of the training set, a tenth of them for validation", type=whole)
-    sized("--epochs", "of a run", type=whole)
-    sized("--model", "of the runs on subsets", metavar="NAME")
-    sized("--fast-epochs", "of the fast recipe", type=whole)
-    sized("--fast-model", "of the fast recipe", metavar="NAME")
+    add("--data", type=Path, metavar="FOLDER", help=f"folder with {' and '.join(FILES)} (GROUNDPLAN_DATA)")
+    add("--whole", action="store_true", help="use the sizes of the AWS post, which needs a GPU")
+    sized("--pictures", "number of training pictures, a tenth of them for validation", type=whole)
+    sized("--epochs", "number of epochs of a run", type=whole)
+    sized("--model", "model of the runs on subsets", metavar="NAME")
+    sized("--fast-epochs", "number of epochs of the fast recipe", type=whole)
+    sized("--fast-model", "model of the fast recipe", metavar="NAME")
     add("--fractions", nargs="+", type=share, default=list(FRACTIONS), metavar="SHARE",
-        help=f"of the training set ({', '.join(map(str, FRACTIONS))})")  # fmt: skip
+        help=f"fractions of the training set ({', '.join(map(str, FRACTIONS))})")  # fmt: skip
     add("--seeds", type=whole, default=3, help="number of seeds (3)")
-    add("--first-seed", type=int, default=0, help="others for choosing settings (0)")
+    add("--first-seed", type=int, default=0, help="first seed; use other seeds to choose settings (0)")
     for name, of in (("--set", "all runs but the fast recipe"), ("--fast-set", "the fast recipe")):
         add(name, nargs="+", default=[], metavar="NAME=VALUE", help=f"hyperparameters of the image, for {of}")
     cores = os.cpu_count() or 1
-    add("--threads", type=whole, default=cores, help=f"of the CPU ({cores})")
-    add("--runs", type=Path, metavar="FILE", help="keep results of runs there, and go on from them")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--threads", type=whole, default=cores, help=f"number of CPU threads ({cores})")
+    add(
+        "--runs", type=Path, metavar="FILE", help="store results of runs in this file, and continue from them"
+    )
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     for name, value in (WHOLE if options.whole else SMALL).items():
         given = getattr(options, name)

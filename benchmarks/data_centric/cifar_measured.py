@@ -166,7 +166,7 @@ def row_of(cell: Cell, learner: Learner) -> Row:
 
     Seconds are processor time on a CPU, because other programs use it too, and clock time on a GPU.
     """
-    assert learner.data.test is not None  # noqa: S101 - read with the data
+    assert learner.data.test is not None  # noqa: S101 - the data has a test set
     kind = "seconds" if learner.device.type == "cuda" else "cpu_seconds"
     training, selection = (
         [row[f"{part}_{kind}"] for row in learner.rows] for part in ("training", "selection")

@@ -26,9 +26,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.data_centric.labels", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--seeds", type=int, default=10, help="from 0")
+    add("--seeds", type=int, default=10, help="number of seeds")
     add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (all)")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.seeds < 5:
         parser.error(f"--seeds must be a whole number from 5, got {options.seeds}")

@@ -117,7 +117,7 @@ def job(labels: Any, images: Any = IMAGES, answers: Any = None, seed: int = 0, *
 
 def consensus(seeds: int) -> Figures:
     found = {str(labels): summary([_consensus(labels, seed) for seed in range(seeds)]) for labels in LABELS}
-    table(found, "labels an item")
+    table(found, "labels per item")
     return found
 
 

@@ -15,7 +15,8 @@ CLASSES = 10
 TEST, VALIDATION, TRAIN = 100, 50, 350
 """Number of examples of each class in the reported test set, and in the validation and training sets."""
 DEVELOPMENT_TEST, DEVELOPMENT_VALIDATION = 100, 50
-"""Number of examples of each class that are held out of both latter sets to choose settings."""
+"""Number of examples of each class in the test and validation sets for choosing settings, drawn
+from the validation and training examples above."""
 SPLIT = "mnist split"
 
 CLEAN, WRONG_LABELS, RARE_CLASSES = "clean", "wrong labels", "rare classes"

@@ -143,7 +143,7 @@ def row_of(cell: Cell, learner: Learner) -> Row:
     def total(column: str) -> float:
         return sum(row[column] for row in learner.rows)
 
-    assert learner.data.test is not None  # noqa: S101 - both splits have one
+    assert learner.data.test is not None  # noqa: S101 - both splits have a test set
     training, selection = total("training_cpu_seconds"), total("selection_cpu_seconds")
     return {
         **cell._asdict(),

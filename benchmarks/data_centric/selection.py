@@ -42,17 +42,25 @@ def parser(name: str, doc: str | None, seeds: int, compared: tuple[str, ...]) ->
     )
     add = found.add_argument
     add("--seeds", type=whole, default=seeds, help=f"number of seeds ({seeds})")
-    add("--first-seed", type=int, default=0, help="others for choosing settings (0)")
+    add("--first-seed", type=int, default=0, help="first seed; use other seeds to choose settings (0)")
     add("--strategies", nargs="+", choices=COMPARED, default=list(compared), metavar="NAME",
-        help=f"of {', '.join(COMPARED)}; differences need full and adaptive_random")  # fmt: skip
+        help=f"strategies, of {', '.join(COMPARED)}; differences need full and adaptive_random")  # fmt: skip
     add("--fractions", nargs="+", type=share, default=list(FRACTIONS), metavar="SHARE",
-        help=f"of the training set ({', '.join(map(str, FRACTIONS))})")  # fmt: skip
-    add("--epochs", type=whole, default=40, help="of a run (40)")
-    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="hyperparameters of the image, for all")
-    add("--runs", type=Path, metavar="FILE", help="keep results of runs there, and go on from them")
+        help=f"fractions of the training set ({', '.join(map(str, FRACTIONS))})")  # fmt: skip
+    add("--epochs", type=whole, default=40, help="number of epochs of a run (40)")
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="hyperparameters of the image, for all runs",
+    )
+    add(
+        "--runs", type=Path, metavar="FILE", help="store results of runs in this file, and continue from them"
+    )
     add("--development", action="store_true",
-        help="choose settings: on splits without the reported test set")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+        help="use splits without the reported test set, to choose settings")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     return found
 
 

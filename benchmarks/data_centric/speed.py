@@ -41,19 +41,26 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.data_centric.speed", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--published", type=Path, metavar="FOLDER", help="a checkout of CORDS (downloaded)")
-    add("--examples", type=whole, default=10_000, help="in the training set (10000)")
-    add("--budget", type=whole, default=3_000, help="a multiple of the 15 rounds (3000)")
+    add("--published", type=Path, metavar="FOLDER", help="checkout of CORDS (default: download it)")
+    add("--examples", type=whole, default=10_000, help="number of training examples (10000)")
+    add(
+        "--budget",
+        type=whole,
+        default=3_000,
+        help="number of examples to select, a multiple of the 15 rounds (3000)",
+    )
     add(
         "--batch", type=whole, default=128, help="CORDS's batch size (128, as in its configuration for MNIST)"
     )
-    add("--repeats", type=whole, default=3, help="of all measurements; the worst ratio counts (3)")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add(
+        "--repeats", type=whole, default=3, help="repetitions of all measurements; the worst ratio counts (3)"
+    )
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.budget % ROUNDS or options.budget > options.examples:
         parser.error(
             f"--budget must be a multiple of {ROUNDS} up to --examples, got {options.budget}: CORDS returns"
-            " too many examples for others"
+            " too many examples for other budgets"
         )
     if options.published and not options.published.is_dir():
         parser.error(f"there is no folder {options.published}")
@@ -76,7 +83,7 @@ def published(given: Path | None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         if not path.is_file():
-            raise SystemExit(f"--published must be a checkout of CORDS, there is no {name} in {root}")
+            raise SystemExit(f"--published must be a checkout of CORDS, but there is no {name} in {root}")
         checked(path.read_bytes(), digest, str(path))
     return root
 

@@ -1,9 +1,9 @@
 """The measurements of `benchmarks.data_centric.speed`, inside its environment.
 
-Four implementations of the same selection are compared. Ours uses either a forward pass over the training
-set, or outputs that were recorded in training. Another one computes per-example gradients with autograd, and
-uses our greedy selection. The last one is `GLISTERStrategy` of CORDS, whose code is loaded from a folder. The
-last two make their own forward passes.
+Four implementations of the same selection are compared. The first two are ours: with a forward pass over the
+training set, and with outputs that were recorded in training. The third computes per-example gradients with
+autograd, and uses our greedy selection. The fourth is `GLISTERStrategy` of CORDS, whose code is loaded from a
+folder. The last two make their own forward passes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> int:
             (name, f"{min(seconds[name]):.3f}", f"{ratio(name, OURS):.2f}", f"{same[name]:.4f}")
             for name in ways
         ],
-        ("way", "CPU s, the least", "over ours, the least", "same examples"),
+        ("implementation", "CPU s, lowest", "ratio to ours, lowest", "same examples"),
     )
     report: dict[str, Any] = {
         "examples": options.examples,

@@ -64,15 +64,15 @@ WIDEST = {
     "image_bytes": 104_857_600,
     "prompt_chars": 2_000,
 }
-"""Limits as wide as the document's. So a request that the document allows is rejected only because of
-state."""
+"""Limits as wide as the document's. So a request that the document allows is rejected only because of the
+status of a model or generation."""
 SLOW_AND_LARGE = (
     hypothesis.HealthCheck.too_slow,
     hypothesis.HealthCheck.filter_too_much,
     hypothesis.HealthCheck.data_too_large,
     hypothesis.HealthCheck.large_base_example,
 )
-"""Health checks for which Hypothesis would end a run."""
+"""Health checks that are disabled, because Hypothesis would stop a run on their failure."""
 CONTEXT = SimpleNamespace(
     function_name="api",
     memory_limit_in_mb=1024,
@@ -168,18 +168,18 @@ class Judge:
             print(f"  {self.statuses.total()} requests", file=sys.stderr, flush=True)
         operation = DOCUMENT["paths"].get(path, {}).get(method.lower())
         self.answered[f"{operation['operationId'] if operation else 'none'} {status}"] += 1
-        where = f"{route} {sent[:300]} was answered {status} {answer['body'][:200]}"
+        where = f"{route} {sent[:300]} got {status} {answer['body'][:200]}"
         if status >= 500:
-            self.wrong.append(f"{where}: a failure")
+            self.wrong.append(f"{where}: the server failed")
         elif operation is None:
             if status not in (401, 404):
-                self.wrong.append(f"{where}: there is no such route")
+                self.wrong.append(f"{where}: the route does not exist, so the status must be 401 or 404")
         elif str(status) not in operation["responses"]:
-            self.wrong.append(f"{where}: not in the document")
+            self.wrong.append(f"{where}: the document does not have this status")
         elif expected is not None and status not in expected and REUSED not in answer["body"]:
-            self.wrong.append(f"{where}: must be one of {sorted(expected)}")
+            self.wrong.append(f"{where}: the status must be one of {sorted(expected)}")
         elif (schema := _response(operation, status)) and not self.allows(schema, json.loads(answer["body"])):
-            self.wrong.append(f"{where}: the body is not of the document's shape")
+            self.wrong.append(f"{where}: the body does not match the document's schema")
 
 
 def _response(operation: dict[str, Any], status: int) -> dict[str, Any] | None:
@@ -266,7 +266,7 @@ def _run(
 
 
 def _text(value: Any) -> str:
-    """Return a parameter as in an address or a header."""
+    """Return a parameter as text for a URL or a header."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

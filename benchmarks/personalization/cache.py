@@ -135,7 +135,7 @@ def routed(asked: np.ndarray, users: int, count: int, route: str, seed: int = 0)
     replicas in turn. Raises `ValueError` for another route.
     """
     if route not in ROUTES:
-        raise ValueError(f"route: one of {', '.join(ROUTES)}, not {route!r}")
+        raise ValueError(f"route must be one of {', '.join(ROUTES)}, got {route!r}")
     turn = np.arange(len(asked)) % count
     home = np.random.default_rng([seed, count]).integers(count, size=users)  # like a hash of the user
     hot = np.bincount(asked, minlength=users) > HOT * len(asked)

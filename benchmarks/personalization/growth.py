@@ -41,7 +41,7 @@ HOUR = 3600.0
 EPOCH = 1_800_000_000.0
 """Start of the day in seconds since 1970. The value has no effect on the results."""
 LONGEST = 14 * 24 * HOUR
-"""Seconds after which a request without an answer counts as lost"""
+"""Seconds after which a request that is not READY or FAILED counts as lost"""
 EVERY_MINUTE, SWEEP = 60.0, CHOSEN.sweep_minutes * 60.0
 """Seconds between two scheduled runs of the dispatcher, and of the sweeper, as deployed."""
 DISPATCHER, SWEEPER = 45.0, 20.0

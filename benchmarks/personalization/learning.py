@@ -44,16 +44,16 @@ LEVELS, REPEATS = 64, 1
 """Number of evenly spaced noise levels of the held-out loss, and number of draws per level and picture."""
 
 METRICS = [
-    Metric("adapter_size_ratio", "bytes of the full copy over bytes of the adapter", "", "higher", 15),
+    Metric("adapter_size_ratio", "bytes of the full copy divided by bytes of the adapter", "", "higher", 15),
     Metric(
         "quality_ratio",
-        "LoRA's gain in held-out loss over the full fine-tune's, both with their best optimizer and rate",
+        "LoRA's gain in held-out loss divided by the full fine-tune's, each with its best optimizer and rate",
         "",
         "higher",
         0.95,
     ),
-    Metric("quality_ratio_adamw", "the same where the full fine-tune takes AdamW, as is usual", "", "higher"),
-    Metric("seconds_ratio", "seconds of LoRA's steps over the full fine-tune's"),
+    Metric("quality_ratio_adamw", "the same ratio if the full fine-tune uses AdamW, as usual", "", "higher"),
+    Metric("seconds_ratio", "seconds of LoRA's steps divided by the full fine-tune's"),
 ]
 
 
@@ -182,7 +182,7 @@ def chosen(
         best[way] = min(best.get(way, (float("inf"), 0.0)), (result.after, work.rate))
     for way, (_, rate) in best.items():
         if rate in (RATES[way][0], RATES[way][-1]):
-            say(f"note: the best rate of {' by '.join(way)} is at the end of what was tried")
+            say(f"note: the best rate of {' by '.join(way)} is the lowest or highest one that was tried")
     winners = {min((way for way in best if way[0] == method), key=best.__getitem__) for method in METHODS}
     return {way: rate for way, (_, rate) in best.items() if way in winners or way == USUAL}
 

@@ -71,7 +71,7 @@ def random_pipeline(folder: Path) -> None:
         unet=unet,
         scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
-        feature_extractor=None,  # pyright: ignore[reportArgumentType] - diffusers takes none
+        feature_extractor=None,  # pyright: ignore[reportArgumentType] - diffusers accepts None
         requires_safety_checker=False,
     ).save_pretrained(folder)
 

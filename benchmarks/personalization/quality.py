@@ -41,15 +41,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.personalization.quality", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--seeds", type=int, default=3, help="repetitions with every subject")
-    add("--steps", type=int, help="of each fine-tune (the local default's)")
-    add("--processes", type=int, default=2, help="fine-tunes at a time, one core each")
-    add("--base", type=Path, metavar="FOLDER", help="a pipeline in diffusers' format")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    add("--pictures", type=Path, metavar="FILE", help="draw what each way makes of each subject")
+    add("--seeds", type=int, default=3, help="number of repetitions with every subject")
+    add("--steps", type=int, help="number of steps of each fine-tune (default: as in local deployments)")
+    add("--processes", type=int, default=2, help="number of concurrent fine-tunes, one core each")
+    add("--base", type=Path, metavar="FOLDER", help="base model: a pipeline in diffusers' format")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    add(
+        "--pictures",
+        type=Path,
+        metavar="FILE",
+        help="draw each subject's pictures by each method to this file",
+    )
     options = parser.parse_args(arguments)
     if options.seeds < 3:
-        parser.error("--seeds takes a number from 3: fewer give no interval worth the name")
+        parser.error("--seeds must be a whole number from 3: fewer seeds give no useful interval")
     if options.base and not (options.base / "model_index.json").is_file():
         parser.error(f"there is no pipeline in {options.base}")
     for name in ("base", "json", "pictures"):

@@ -30,13 +30,13 @@ from tooling.table import print_table
 WANTED = (
     Metric(
         "hit_rate_ratio",
-        "requests that find their model in memory, adapters over full copies in the same memory",
+        "share of requests whose model is in memory, adapters divided by full copies in the same memory",
         better="higher",
         bound=5,
     ),
     Metric(
         "makespan_ratio",
-        "time of a full job over the least that is possible, with estimates that err",
+        "time of a full job, packed by inexact estimates, divided by the lower bound",
         better="lower",
         bound=1.05,
     ),
@@ -130,7 +130,7 @@ def onboarding(users: int, seeds: int) -> dict[str, Any]:
 
 def tell_onboarding(found: dict[str, Any]) -> None:
     users = found["full"]["packed"].users
-    say(f"\nA launch day of {users:,} users. Waits until READY in minutes; failed (for want of room):\n")
+    say(f"\nA launch day of {users:,} users. Waits until READY in minutes; failed (for lack of capacity):\n")
     print_table([line(name, one) for name, one in found["full"].items()], OUTCOME)
     say("\nThe same at a tenth of the users, quotas and rates, over the seeds:\n")
     rows = []
@@ -356,26 +356,33 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.personalization.scale", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--users", type=int, default=100_000, help="users of the launch day")
-    add("--seeds", type=int, default=3, help="repetitions of the small launch day, and of the caches")
+    add("--users", type=int, default=100_000, help="number of users of the launch day")
+    add(
+        "--seeds",
+        type=int,
+        default=3,
+        help="number of repetitions of the small launch day, and of the caches",
+    )
     add(
         "--adapter-size-ratio",
         type=float,
         default=cache.size_ratio(),
         metavar="RATIO",
-        help="a full copy's bytes over an adapter's (Stable Diffusion 1.5 at rank 8: %(default).0f)",
+        help="bytes of a full copy divided by an adapter's (Stable Diffusion 1.5 at rank 8: %(default).0f)",
     )
     parts = ["onboarding", "packing", "serving"]
     add("--only", nargs="+", choices=parts, default=parts, help="parts to run")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    add("--pictures", type=Path, metavar="FOLDER", help="draw them there as SVG")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    add("--pictures", type=Path, metavar="FOLDER", help="draw the figures to this folder, as SVG")
     options = parser.parse_args(arguments)
     if options.users < 100:
-        parser.error("--users takes a number from 100: a tenth of them is run again and again")
+        parser.error("--users must be a whole number from 100: many runs simulate a tenth of the users")
     if options.seeds < 1:
-        parser.error("--seeds takes a number from 1")
+        parser.error("--seeds must be a whole number from 1")
     if options.adapter_size_ratio < 1:
-        parser.error("--adapter-size-ratio takes a number from 1: an adapter is no larger than a full copy")
+        parser.error(
+            "--adapter-size-ratio must be a number from 1: an adapter is not larger than a full copy"
+        )
     return options
 
 

@@ -127,7 +127,7 @@ class Endpoint:
         marks.append(time.perf_counter())
         status, answer = self.call("POST", "/models", {"model_name": f"user{user}", "url": str(place)})
         if status != 200:
-            raise RuntimeError(f"{self.way}: loading answers {status}: {answer}")
+            raise RuntimeError(f"{self.way}: the load of a model got status {status}: {answer}")
         marks.append(time.perf_counter())
         self.invoke(user)
         marks.append(time.perf_counter())
@@ -147,7 +147,7 @@ class Endpoint:
             time.sleep(0.5)
             status, answer = self.call("POST", f"/models/user{user}/invoke", asked)
         if status != 200:
-            raise RuntimeError(f"{self.way}: an invocation answers {status}: {answer}")
+            raise RuntimeError(f"{self.way}: an invocation got status {status}: {answer}")
         return time.perf_counter() - begun
 
     def unload(self, user: int) -> float:
@@ -206,7 +206,9 @@ def endpoint(way: str, image: Image, made: Path, folder: Path, source: str) -> I
             except (OSError, ValueError):
                 pass
             if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"{way} does not serve:\n{(folder / 'log').read_text()[-3000:]}")
+                raise RuntimeError(
+                    f"the server of {way} did not start:\n{(folder / 'log').read_text()[-3000:]}"
+                )
             time.sleep(0.2)
         yield found
     finally:
@@ -312,12 +314,12 @@ def measure(
                     "cold_s": parts,
                     "warm_s": median([serving.invoke(0) for _ in range(5)]),
                     "switch_ms": switching(serving),
-                    "memory_mib": grown,  # each further model
+                    "memory_mib": grown,  # of each further model
                     "archive_mib": sizes[way],
                     "unload_s": median([serving.unload(user) for user in range(users)]),
                 }
                 say(
-                    f"{way}: {parts['total']:.2f} s from the store to the first picture,"
+                    f"{way}: {parts['total']:.2f} s from the download of the archive to the first picture,"
                     f" {sizes[way]:.2f} MiB an archive, {grown:.0f} MiB of memory for each further model"
                 )
     full, adapter = found["full"], found["adapter"]
@@ -337,21 +339,25 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.personalization.serving", description=__doc__)
-    parser.add_argument("--users", type=int, default=4, help="models loaded (4)")
-    parser.add_argument("--rounds", type=int, default=3, help="times that each is loaded (3)")
-    parser.add_argument("--base", default="", help="a pipeline's folder; without, one of random weights")
+    parser.add_argument("--users", type=int, default=4, help="number of models to load (4)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of loads of each model (3)")
+    parser.add_argument(
+        "--base", default="", help="folder of a pipeline (default: a pipeline with random weights)"
+    )
     parser.add_argument(
         "--ways",
         nargs="+",
         choices=WAYS,
         default=WAYS,
-        help="what to measure: full and adapter at least (all)",
+        help="ways to measure, at least full and adapter (all)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, not to stdout")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures to this file, not to stdout"
+    )
     options = parser.parse_args()
     ways = [way for way in WAYS if way in options.ways]
     if not {"full", "adapter"} <= set(ways):
-        parser.error("--ways takes full and adapter at least: the ratios are of these two")
+        parser.error("--ways must include full and adapter: the ratios compare these two")
     found = measure(max(2, options.users), max(1, options.rounds), options.base, ways, envs.say)
     found["metrics"] = {name: found[name] for name in ("cold_load_ratio", "warm_switch_ms")}
     if options.json:

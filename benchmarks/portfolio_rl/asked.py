@@ -140,7 +140,7 @@ def refusals(asked: onnxruntime.InferenceSession) -> dict[str, bool]:
         return False
 
     if invalid(row, mask):
-        raise RuntimeError("the file refuses a valid account")
+        raise RuntimeError("the exported policy file rejects a valid account")
     empty = mask.copy()
     empty[0, 1] = False
     none = np.zeros_like(mask)

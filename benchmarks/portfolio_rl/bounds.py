@@ -16,7 +16,7 @@ SOURCE_DOLLARS = 3000
 def _values() -> list[Metric]:
     best = {"published": 0.99, "corrected": 0.985, "strict": 0.995}
     ppo = {"published": 0.975, "corrected": 0.965, "strict": 0.96}
-    of = "value over the better of greedy and dynamic program with known means, the worst seed"
+    of = "value divided by the better of greedy and dynamic program with known means, worst seed"
     found = [
         Metric(f"value_ratio_best_{name}", f"{name}, best learned policy: {of}", "", "higher", bound)
         for name, bound in best.items()
@@ -29,7 +29,7 @@ def _values() -> list[Metric]:
         Metric(
             f"gain_low_{name}",
             f"{name}, best learned policy's paired gain over greedy on the same observed episodes: lower end"
-            " of the 95 % interval, the worst seed",
+            " of the 95 % interval, worst seed",
             "$",
             "higher",
             1e-9,
@@ -38,16 +38,30 @@ def _values() -> list[Metric]:
     ]
     found += [
         Metric(
-            "exported_ratio", "value of an exported file over its policy's, the worst", "", "higher", 0.98
+            "exported_ratio",
+            "value of an exported file divided by its policy's value, worst file",
+            "",
+            "higher",
+            0.98,
         ),
-        Metric("program_ratio_strict", "strict, dynamic program over greedy, known means", "", "higher", 1.0),
         Metric(
-            "fitting_cpu_seconds", "to select and fit the best learned policy, the most", "s", "lower", 60
+            "program_ratio_strict",
+            "strict: dynamic program divided by greedy, known means",
+            "",
+            "higher",
+            1.0,
         ),
-        Metric("observed_episodes", "that the best learned policy was fitted to", "", "lower", 1000),
+        Metric(
+            "fitting_cpu_seconds",
+            "time to select and fit the best learned policy, slowest fit",
+            "s",
+            "lower",
+            60,
+        ),
+        Metric("observed_episodes", "episodes that the best learned policy was fitted to", "", "lower", 1000),
         Metric(
             "least_dollars",
-            "mean final value of the best learned policy on published, the worst seed",
+            "mean final value of the best learned policy on published, worst seed",
             "$",
             "higher",
             SOURCE_DOLLARS,
@@ -60,27 +74,31 @@ VALUES = _values()
 SPEED = [
     Metric(
         "env_steps_ratio",
-        "steps a second of the vector core on published, its mask and observation included, over the"
-        " published code's without its prints",
+        "steps per second of our vectorized core on published, mask and observation included, divided by"
+        " the published code's without its prints",
         "",
         "higher",
         300,
     ),
-    Metric("env_steps_ratio_joint", "the same with the joint mask of 1,331 orders"),
-    Metric("train_samples_per_cpu_second", "decisions that PPO trains on, in a CPU second"),
-    Metric("train_samples_ratio", "the same over sb3-contrib's MaskablePPO", "", "higher", 10),
+    Metric("env_steps_ratio_joint", "the same ratio with the joint mask of 1,331 orders"),
+    Metric("train_samples_per_cpu_second", "decisions that PPO trains on per CPU second"),
+    Metric("train_samples_ratio", "that rate divided by sb3-contrib's MaskablePPO's", "", "higher", 10),
 ]
 REFUSALS = [
-    Metric("joint_orders", "asked of exported files, in corrected and strict each", "", "higher", 10_000_000),
-    Metric("constraint_violations", "of these orders, by an independent check", "", "lower", 0),
     Metric(
-        "refused", "of the kinds of invalid input, those that got no trade and were reported", "", "higher", 4
+        "joint_orders",
+        "orders requested of exported files, for each of corrected and strict",
+        "",
+        "higher",
+        10_000_000,
     ),
+    Metric("constraint_violations", "rules that these orders broke, by an independent check", "", "lower", 0),
+    Metric("refused", "kinds of invalid input that got no trade and were reported", "", "higher", 4),
 ]
 OWN_PRICES = [
     Metric(
         "planted_signal_ratio",
-        "gain of the learned policy divided by that of a rule that knows the signal; the worst history",
+        "gain of the learned policy divided by that of a rule that knows the signal; worst history",
         "",
         "higher",
         0.8,
@@ -155,7 +173,7 @@ def missed(metrics: Sequence[Metric], figures: Mapping[str, float]) -> list[str]
 def finish(metrics: Sequence[Metric], report: dict[str, Any], path: Path | None, say: Any = print) -> int:
     """Write the report, print the figures with their bounds, and return the exit code."""
     figures: dict[str, float] = report["metrics"]
-    say("\nWanted:")
+    say("\nFigures and bounds:")
     for metric in metrics:
         if (value := figures.get(metric.name)) is None:
             continue

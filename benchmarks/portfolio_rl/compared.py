@@ -112,7 +112,11 @@ def count(run: values.Run, prices: Any) -> None:
 
 def _interval(row: dict[str, Any]) -> str:
     found = row.get("ratio_to_bound")
-    return f", of the bound {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]" if found else ""
+    return (
+        f", divided by the bound {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+        if found
+        else ""
+    )
 
 
 def say(line: str) -> None:
@@ -274,7 +278,16 @@ def figures(variants: dict[str, Any]) -> dict[str, float]:
 def told(name: str, rows: list[dict[str, Any]]) -> None:
     """Print the table of a variant."""
     say(f"\n{name}:\n")
-    heads = ("policy", "knowledge", "seed", "paths", "mean $", "of the bound", "gain over greedy $", "Sharpe")
+    heads = (
+        "policy",
+        "knowledge",
+        "seed",
+        "paths",
+        "mean $",
+        "divided by the bound",
+        "gain over greedy $",
+        "Sharpe",
+    )
     heads += ("drawdown", "CVaR 5 %", "turnover", "fees $", "CPU s")
     cells = []
     for row in rows:

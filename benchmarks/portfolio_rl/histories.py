@@ -148,7 +148,7 @@ def main() -> int:
     options = parse(sys.argv[1:])
     signals = [of_planted(options.rows, seed) for seed in range(options.seeds)]
     print(
-        f"planted signal: learned from {_cut(options.rows):,} prices, judged on {CONTINUATIONS:,} episodes\n"
+        f"planted signal: learned from {_cut(options.rows):,} prices, tested on {CONTINUATIONS:,} episodes\n"
     )
     print_table(
         [
@@ -161,7 +161,7 @@ def main() -> int:
             )
             for row in signals
         ],
-        ("seed", "learned, gain $", "the rule, gain $", "which knows", "ratio"),
+        ("seed", "learned, gain $", "rule, gain $", "the rule knows", "ratio"),
     )
     walks = []
     print("\nrandom walks: gain over holding cash, 95 % interval\n", flush=True)

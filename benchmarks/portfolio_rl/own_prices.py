@@ -23,10 +23,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.portfolio_rl.own_prices", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--rows", type=int, default=3000, help="prices in a history, held-out ones included")
-    add("--seeds", type=int, default=3, help="histories with a planted signal; the worst counts")
-    add("--walks", type=int, default=20, help="histories that are random walks")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--rows", type=int, default=3000, help="number of prices in a history, held-out prices included")
+    add("--seeds", type=int, default=3, help="number of histories with a planted signal; the worst counts")
+    add("--walks", type=int, default=20, help="number of histories that are random walks")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.rows < 500:
         parser.error(f"--rows must be a whole number from 500, got {options.rows}")

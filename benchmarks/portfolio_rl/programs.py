@@ -63,7 +63,7 @@ class Program:
         :param gap: maximum relative difference of the plan's value from the optimum
         """
         if rules.turnover < np.inf or not (rules.buy_allowed.all() and rules.sell_allowed.all()):
-            raise ValueError("the program knows caps and cash floors only")
+            raise ValueError("the program supports no other constraints than caps and cash floors")
         self.rules, self.whole_steps = rules, whole_steps
         self.options = {"node_limit": nodes, "mip_rel_gap": gap}
 
@@ -139,7 +139,7 @@ class Program:
         with silent():
             found = milp(
                 objective,
-                constraints=LinearConstraint(_matrix(rows, size), low, high),  # pyright: ignore[reportArgumentType] - scipy's types know single numbers only
+                constraints=LinearConstraint(_matrix(rows, size), low, high),  # pyright: ignore[reportArgumentType] - scipy's types allow single numbers only
                 integrality=whole.ravel(),
                 bounds=Bounds(np.zeros(size), upper.ravel()),  # pyright: ignore[reportArgumentType]
                 options=self.options,

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             for name, jobs in done.items()
         ],
-        ("", "seeds", "worst mean $", "of the bound", "decisions/s", "env runners by node"),
+        ("", "seeds", "worst mean $", "divided by the bound", "decisions/s", "env runners by node"),
         left=(0, 5),
     )
     report = {
@@ -116,16 +116,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--variant", choices=("corrected", "strict"), default="corrected", help="the problem")
-    add("--seeds", type=int, default=3, help="of each way to train, from 0")
-    add("--episodes", type=int, default=60_000, help="that each job trains on")
+    add("--variant", choices=("corrected", "strict"), default="corrected", help="variant of the problem")
+    add("--seeds", type=int, default=3, help="number of seeds of each way to train")
+    add("--episodes", type=int, default=60_000, help="number of episodes that each job trains on")
     add(
         "--source-episodes",
         type=int,
         default=100_000,
-        help="with the source's hyperparameters; 0: none",
+        help="number of episodes of the job with the source's hyperparameters; 0: no such job",
     )
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.seeds < 2:
         parser.error(f"--seeds must be a whole number from 2, got {options.seeds}")

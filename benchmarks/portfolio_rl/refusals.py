@@ -23,14 +23,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.portfolio_rl.refusals", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--orders", type=int, default=10_000_000, help="joint orders of each variant")
+    add("--orders", type=int, default=10_000_000, help="number of joint orders of each variant")
     add(
         "--exact-orders",
         type=int,
         default=200_000,
-        help="of these, orders of the file with the exact maximum",
+        help="number of these orders that come from the file with the exact maximum",
     )
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if not 0 < options.exact_orders < options.orders:
         parser.error("--exact-orders must be above 0 and below --orders")

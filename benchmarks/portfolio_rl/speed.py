@@ -37,10 +37,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.portfolio_rl.speed", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--published", type=Path, metavar="FILE", help="src/trading.py of the published code (downloaded)")
+    add(
+        "--published",
+        type=Path,
+        metavar="FILE",
+        help="src/trading.py of the published code (default: download it)",
+    )
     add("--seconds", type=float, default=5, help="CPU seconds of each measurement")
-    add("--repeats", type=int, default=3, help="of all measurements; the worst ratio counts")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--repeats", type=int, default=3, help="repetitions of all measurements; the worst ratio counts")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.published and not options.published.is_file():
         parser.error(f"there is no file {options.published}")

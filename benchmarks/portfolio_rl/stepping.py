@@ -96,7 +96,7 @@ def steps_of_ours(env: Any, draw: Callable[[Any, Any], Any], seconds: float) -> 
         actions = draw(seen["action_mask"], generator)
         started = time.thread_time()
         seen, *_ = env.step(actions)
-        if number > DECISIONS:  # earlier steps include compilation
+        if number > DECISIONS:  # earlier steps include the compilation
             spent += time.thread_time() - started
             steps += env.num_envs if (number + 1) % (DECISIONS + 1) else 0
         if spent > seconds:
@@ -165,7 +165,7 @@ def samples_of_ours(seconds: float) -> float:
     how = ppo.Hyperparameters(episodes=10**9, cpu_seconds=seconds + 1)
     learner = ppo.Learner(problem.rules, problem.market, replace(how, seed=0), problem.faithful)
     batches = learner.train()
-    next(batches)  # compiles
+    next(batches)  # the first batch includes the compilation
     before, spent = learner.done, learner.cpu_seconds
     for _ in batches:
         if learner.cpu_seconds - spent > seconds:

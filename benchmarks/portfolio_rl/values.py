@@ -30,13 +30,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="problems to measure (all)")
     add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (all)")
-    add("--seeds", type=int, default=3, help="of what is learned, from 0")
+    add("--seeds", type=int, default=3, help="number of seeds of the learned policies")
     add("--paths", type=int, default=50_000, help="held-out price paths that all policies trade on")
     add(
-        "--solver-paths", type=int, default=100, help="the first of them, for lookahead and perfect foresight"
+        "--solver-paths",
+        type=int,
+        default=100,
+        help="number of these paths for lookahead and perfect foresight",
     )
     add("--ppo-seconds", type=float, default=300, help="CPU seconds of PPO for each variant and seed")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds must be a whole number from 1, got {options.seeds}")

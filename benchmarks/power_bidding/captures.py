@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         for name, row in found.items()
     ]
-    print_table(rows, ("figure", "share of perfect foresight", "over the best naive", "bound"))
+    print_table(rows, ("figure", "share of perfect foresight", "minus the best naive", "bound"))
     gains = decision_loss_gains(reports)
     if gains:
         rows = [(name, commands.interval(gain, "+")) for name, gain in gains.items()]
@@ -93,11 +93,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.power_bidding.captures", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--series", nargs="+", choices=ALL, default=list(ALL), metavar="NAME", help=f"of {', '.join(ALL)}")
-    add("--seeds", type=int, default=3, help="that figures are the mean of (3)")
-    add("--data", type=Path, metavar="FOLDER", help="has CAISO's file (GROUNDPLAN_DATA)")
-    add("--decision-loss", action="store_true", help="also what the network's decision loss adds")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add(
+        "--series",
+        nargs="+",
+        choices=ALL,
+        default=list(ALL),
+        metavar="NAME",
+        help=f"series to evaluate, of {', '.join(ALL)}",
+    )
+    add("--seeds", type=int, default=3, help="number of seeds over which figures are averaged (3)")
+    add("--data", type=Path, metavar="FOLDER", help="folder with CAISO's file (GROUNDPLAN_DATA)")
+    add("--decision-loss", action="store_true", help="also measure the gain from the network's decision loss")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds must be a whole number from 1, got {options.seeds}")

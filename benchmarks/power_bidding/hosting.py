@@ -45,33 +45,37 @@ REGION = "us-east-1"
 SOURCE_RATIO = 0.2
 """Ratio of costs in the published solution, which reports that serverless hosting saves 80 %."""
 HISTORY_HOURS = 24 * 392
-"""Days of prices in a production request"""
+"""Hours of prices in a production request: 392 days"""
 WARM = 5
 """Warm invocations after each cold start"""
 GONE_SECONDS = 60
 ANSWER_SECONDS = 240
 
 METRICS = (
-    Metric("serverless_cold_start_ratio", "First invocation over the median warm one, median of the starts"),
-    Metric("seconds_first", "An invocation that starts the container, median", "s"),
-    Metric("seconds_first_longest", "The same, the longest", "s"),
-    Metric("seconds_warm", "An invocation of a running container, median", "s"),
+    Metric(
+        "serverless_cold_start_ratio", "First invocation divided by the median warm one, median of the starts"
+    ),
+    Metric("seconds_first", "Duration of an invocation that starts the container, median", "s"),
+    Metric("seconds_first_longest", "Duration of an invocation that starts the container, longest", "s"),
+    Metric("seconds_warm", "Duration of an invocation of a running container, median", "s"),
     Metric("request_bytes", "Size of a request with 392 days of prices", "bytes"),
-    Metric("image_megabytes", "Files of the serving image on top of its base", "MB"),
-    Metric("image_megabytes_training", "Files of the training image on top of its base", "MB"),
-    Metric("import_cpu_seconds", "Processor time of importing the server, median", "s"),
-    Metric("import_cpu_seconds_training", "The same in the training image, with TensorFlow, LightGBM", "s"),
+    Metric("image_megabytes", "Size of the files that the serving image adds to its base image", "MB"),
+    Metric(
+        "image_megabytes_training", "Size of the files that the training image adds to its base image", "MB"
+    ),
+    Metric("import_cpu_seconds", "Processor time to import the server in the serving image, median", "s"),
+    Metric("import_cpu_seconds_training", "Processor time of the imports in the training image, median", "s"),
     Metric(
         "serverless_cost_ratio",
-        "Serverless over one instance, a month of this architecture's invocations, each a cold start",
+        "Serverless cost divided by an instance's, for a month of invocations, each a cold start",
         "",
         "lower",
         SOURCE_RATIO,
     ),
-    Metric("serverless_break_even", "Warm invocations a month from which an instance is not dearer"),
+    Metric("serverless_break_even", "Warm invocations a month from which an instance costs no more"),
     Metric("invocations_a_month", "Invocations of this architecture in a month"),
-    Metric("dollars_serverless", "A month of them, each a cold start", "$"),
-    Metric("dollars_provisioned", "A month of one instance", "$"),
+    Metric("dollars_serverless", "Serverless cost of these invocations, each a cold start", "$"),
+    Metric("dollars_provisioned", "Cost of one instance for a month", "$"),
 )
 
 
@@ -120,15 +124,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.power_bidding.hosting", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--starts", type=int, default=10, help="of the container (10)")
+    add("--starts", type=int, default=10, help="number of container starts (10)")
     add(
         "--seconds",
         type=float,
         nargs=2,
         metavar=("FIRST", "WARM"),
-        help="seconds of an invocation that starts a container, and of one that does not; measure nothing",
+        help="compute only costs, from the seconds of a cold and of a warm invocation",
     )
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.starts < 1:
         parser.error(f"--starts must be a whole number from 1, got {options.starts}")
@@ -201,7 +205,7 @@ def started(cloud: LocalCloud, ask: Callable[[], None]) -> Start:
     containers = cloud.home / "instances" / "endpoints"
     cloud.configure(serverless_idle=0.1)
     wait_until(
-        lambda: not any(containers.glob("*")), GONE_SECONDS, "the container of the endpoint did not end"
+        lambda: not any(containers.glob("*")), GONE_SECONDS, "the container of the endpoint did not stop"
     )
     cloud.configure(serverless_idle=None)
     seconds = [timed(ask) for _ in range(1 + WARM)]
@@ -269,7 +273,7 @@ def costs(settings: PowerBidding, first: float, warm: float) -> dict[str, float]
         (prices.hour, f"an hour of {settings.hosting_instance_type}"),
     ):
         say(f"${price.dollars} for {what} ({price.region}, {price.as_of})")
-    say(f"equal where an endpoint computes {prices.busy_share():.0%} of the time")
+    say(f"both cost the same if an endpoint computes {prices.busy_share():.0%} of the time")
     return {
         "serverless_cost_ratio": float(serverless / provisioned),
         "serverless_break_even": prices.break_even(warm),

@@ -23,8 +23,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.power_bidding.lp_speed", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--instances", type=int, default=1000, help="of 24 hours, with random prices and levels")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add(
+        "--instances",
+        type=int,
+        default=1000,
+        help="number of programs of 24 hours, with random prices and levels",
+    )
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.instances < 1:
         parser.error(f"--instances must be a whole number from 1, got {options.instances}")

@@ -50,10 +50,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.power_bidding.quest", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--published", type=Path, metavar="FOLDER", help="a checkout of snl-quest (downloaded)")
-    add("--days", type=int, default=365, help="of 2022, from its first (365)")
+    add("--published", type=Path, metavar="FOLDER", help="checkout of snl-quest (default: download it)")
+    add("--days", type=int, default=365, help="number of days, from January 1, 2022 (365)")
     add("--prices", type=Path, help=argparse.SUPPRESS)
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if not 1 <= options.days <= 365:
         parser.error(f"--days must be a whole number from 1 to 365, got {options.days}")
@@ -81,7 +81,9 @@ def published(given: Path | None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         if not path.is_file():
-            raise SystemExit(f"--published must be a checkout of snl-quest, there is no {name} in {given}")
+            raise SystemExit(
+                f"--published must be a checkout of snl-quest, but there is no {name} in {given}"
+            )
         checked(path.read_bytes(), digest, str(path))
     return root
 

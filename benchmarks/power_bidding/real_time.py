@@ -31,7 +31,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.power_bidding.real_time", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument(
-        "--tuning", action="store_true", help="trade in the period of the tuning, not in the one judged on"
+        "--tuning", action="store_true", help="trade in the tuning period, not in the evaluation period"
     )
     return with_prices(parser, arguments)
 
@@ -42,8 +42,8 @@ def with_prices(parser: argparse.ArgumentParser, arguments: list[str] | None) ->
     add(
         "--zone", nargs="+", choices=FILES, default=list(FILES), metavar="ZONE", help=f"of {', '.join(FILES)}"
     )
-    add("--data", type=Path, metavar="FOLDER", help="has the price files (GROUNDPLAN_DATA)")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--data", type=Path, metavar="FOLDER", help="folder with the price files (GROUNDPLAN_DATA)")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     folder = options.data or os.environ.get("GROUNDPLAN_DATA")
     if not folder:

@@ -52,26 +52,36 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="benchmarks.snowflake_training.schemes", description=(__doc__ or "").partition("\n")[0]
     )
     add = parser.add_argument
-    add("--hosts", type=int, nargs="+", default=[2, 4, 8], metavar="N", help="host counts to measure")
-    add("--seeds", type=int, default=10, help="repetitions, each with a test split of its own")
-    add("--rounds", type=int, help="most boosting rounds (the image's default)")
-    add("--rows-memory", type=int, default=1_000_000, help="rows of the memory table, 0: leave it out")
-    add("--memory-repeats", type=int, default=3, help="pulls of the memory table by each scheme")
-    add("--collective-rounds", type=int, default=20, help="rounds with real processes, 0: leave it out")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--hosts", type=int, nargs="+", default=[2, 4, 8], metavar="N", help="numbers of hosts to measure")
+    add("--seeds", type=int, default=10, help="number of repetitions, each with its own test split")
+    add("--rounds", type=int, help="maximum number of boosting rounds (default: the image's)")
+    add(
+        "--rows-memory",
+        type=int,
+        default=1_000_000,
+        help="rows of the table for the memory measurement; 0: do not measure memory",
+    )
+    add("--memory-repeats", type=int, default=3, help="number of reads of that table by each scheme")
+    add(
+        "--collective-rounds",
+        type=int,
+        default=20,
+        help="boosting rounds with a process for each host; 0: skip this check",
+    )
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     add(
         "--connection",
         type=Path,
         metavar="FILE",
         default=os.environ.get("GROUNDPLAN_SNOWFLAKE"),
-        help="JSON with the Snowflake to measure against (GROUNDPLAN_SNOWFLAKE); without it, a local one",
+        help="JSON file with a Snowflake connection (GROUNDPLAN_SNOWFLAKE; default: a local Snowflake)",
     )
-    add("--data", type=Path, metavar="FOLDER", help="has california_housing.csv (GROUNDPLAN_DATA)")
+    add("--data", type=Path, metavar="FOLDER", help="folder with california_housing.csv (GROUNDPLAN_DATA)")
     options = parser.parse_args(arguments)
     if min(options.hosts) < 2:
-        parser.error("--hosts takes numbers from 2: one host has nothing to share")
+        parser.error("--hosts must be whole numbers from 2: one host has nothing to share")
     if options.seeds < 2:
-        parser.error("--seeds takes a number from 2: one repetition has no interval")
+        parser.error("--seeds must be a whole number from 2: one repetition has no interval")
     if options.connection and not options.connection.is_file():
         parser.error(f"there is no connection file {options.connection}")
     if options.json:

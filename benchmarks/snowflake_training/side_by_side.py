@@ -59,9 +59,9 @@ PUBLISHED: dict[str, Any] = {
 """The hyperparameters of the AWS sample."""
 
 OTHERS = {
-    "same_split": "the sample holding out no more than ours",
-    "kindest": "with hyperparameters kindest to the sample",
-    "published": "with those that the sample publishes",
+    "same_split": "if the sample scheme holds out the same share as ours",
+    "kindest": "with the hyperparameters that are best for the sample scheme",
+    "published": "with the hyperparameters that the sample publishes",
 }
 """Further comparisons of the schemes at the first host count."""
 
@@ -72,12 +72,14 @@ tree."""
 WANTED = [
     Metric("coverage", "share of the table's rows that our hosts hold together", "", "higher", 1.0),
     Metric("duplicate_rows", "rows that our hosts hold more often than the table does", "", "lower", 0),
-    Metric("rows_ratio_vs_sample", "different rows learned from, ours over the sample's", "", "higher", 1.3),
+    Metric(
+        "rows_ratio_vs_sample", "distinct rows learned from, ours divided by the sample's", "", "higher", 1.3
+    ),
     Metric("rmse", "our error on rows that neither scheme saw"),
     Metric("rmse_sample_scheme", "the sample's error on the same rows, same hyperparameters"),
-    Metric("rmse_ratio", "ours over the sample's, the mean of the pairs", "", "lower", 0.98),
-    Metric("rmse_best", "our error with the coordinates turned as well", "", "lower", 0.42),
-    Metric("peak_memory_ratio", "memory at the peak of a pull, ours over the sample's", "", "lower", 0.5),
+    Metric("rmse_ratio", "our error divided by the sample's, mean of the pairs", "", "lower", 0.98),
+    Metric("rmse_best", "our error with rotated coordinates too", "", "lower", 0.42),
+    Metric("peak_memory_ratio", "peak memory of a pull, ours divided by the sample's", "", "lower", 0.5),
 ]
 """The figures at the first host count, with their bounds for California Housing."""
 
@@ -186,7 +188,7 @@ class Repetition:
     def result(self, got: Sequence[bytes], rmse: float) -> SchemeResult:
         found = Counter(got)
         if strange := len(found.keys() - self.held.keys()):
-            raise RuntimeError(f"{strange} rows came that are not in the table")
+            raise RuntimeError(f"{strange} rows were read that are not in the table")
         return SchemeResult(len(found) / len(self.held), (found - self.held).total(), len(found), rmse)
 
 
@@ -272,7 +274,7 @@ def memory(
         for process, found in zip(started, peaks.values(), strict=True):
             output, _ = process.communicate()
             if process.returncode:
-                raise RuntimeError("a pull failed; what it said is above")
+                raise RuntimeError("a pull failed; its output is above")
             before, peak = map(float, output.split()[-2:])
             found.append((peak, peak - before))
     with connect(values) as session, session.cursor() as cursor:
@@ -398,20 +400,20 @@ def told(report: dict[str, Any], table: data.Table) -> None:
     for name, what in OTHERS.items():
         row = report[name]
         say(f"  {what}: {row['rmse']} / {row['rmse_sample_scheme']}, ratio {row['rmse_ratio']}")
-    say(f"Ours with the image's own, and the coordinates turned as well: {report['rmse_best']}")
+    say(f"Ours with the image's hyperparameters and rotated coordinates: {report['rmse_best']}")
     if taken := report.get("memory"):
         say(
             f"Peak memory of a pull of {taken['rows']:,} rows, {taken['columns']} columns: ours "
             f"{taken['ours_mib']:.0f} MiB, sample {taken['sample_mib']:.0f} MiB, "
-            f"ratio {taken['peak_memory_ratio']:.2f}; above what importing takes "
+            f"ratio {taken['peak_memory_ratio']:.2f}; above the memory of the imports "
             f"{taken['ours_mib_over_imports']:.0f} and {taken['sample_mib_over_imports']:.0f} MiB, "
             f"ratio {taken['ratio_over_imports']:.2f}"
         )
     if checked := report.get("collective"):
         off = max(abs(ratio - 1) for scheme in ("ours", "sample") for ratio in checked[scheme].values())
         say(
-            f"A real process for each host, {checked['rounds']} rounds: errors within {off:.2%} "
-            "of those in one process"
+            f"A process for each host, {checked['rounds']} rounds: errors within {off:.2%} of the error in "
+            "one process"
         )
     say(f"\nWanted, at {first} hosts:")
     for metric in WANTED:

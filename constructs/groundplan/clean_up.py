@@ -40,7 +40,7 @@ class CleanUp(Construct):
         each prefix. Default: none.
     :param bucket: the bucket to empty. Default: none, no bucket is emptied.
     :param registry: the registry to empty. Default: none, no model packages are deleted.
-    :param log_retention: retention of the function's log. Default: one month.
+    :param log_retention: retention of the log of the construct's function. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 

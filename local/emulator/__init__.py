@@ -1,1 +1,1 @@
-"""The emulator: one server with MiniStack and the local SageMaker, in the environment `cloud`."""
+"""The emulator: one server with MiniStack (an open-source AWS emulator) and the local SageMaker."""

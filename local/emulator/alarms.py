@@ -34,7 +34,7 @@ TOTALS: dict[str, Callable[[list[float]], float]] = {
 
 
 def judge(alarm: dict[str, Any], lookup: Lookup) -> tuple[str, str] | None:
-    """Return the alarm's state by its data, and the reason; None: the state does not change."""
+    """Return the state that follows from the alarm's data, and the reason; None: no change of state."""
     values = datapoints(alarm, lookup)
     breaches = COMPARISONS[alarm["ComparisonOperator"]]
     missing = {"breaching": True, "notBreaching": False}.get(alarm.get("TreatMissingData") or "missing")
@@ -62,7 +62,7 @@ def datapoints(alarm: dict[str, Any], lookup: Lookup) -> Series:
 
     def value_of(name: str) -> Series:
         if name not in queries:
-            raise ValueError(f"An alarm's expression names {name}, which is none of its metrics")
+            raise ValueError(f"An alarm's expression has {name}, which is none of the IDs of its metrics")
         query = queries[name]
         if "Expression" in query:
             return calculate(ast.parse(query["Expression"], mode="eval").body)
@@ -88,18 +88,20 @@ def datapoints(alarm: dict[str, Any], lookup: Lookup) -> Series:
                 columns = zip(*(calculate(part) for part in parts), strict=True)
                 present = [[value for value in column if value is not None] for column in columns]
                 return [TOTALS[total](column) if column else None for column in present]
-        raise ValueError(f"{ast.unparse(node)} in an alarm's expression is not built in the local cloud")
+        raise ValueError(
+            f"{ast.unparse(node)} in an alarm's expression is not implemented in the local cloud"
+        )
 
     shown = [name for name, query in queries.items() if query.get("ReturnData", True)]
     if len(shown) != 1:
-        raise ValueError("Exactly one of an alarm's metrics must have ReturnData")
+        raise ValueError(f"Exactly one of an alarm's metrics must have ReturnData, got {len(shown)}")
     return value_of(shown[0])
 
 
 def _apply(
     calculate: Callable[[float, float], float], one: float | None, other: float | None
 ) -> float | None:
-    """Return no result if one side has no data, or for a division by zero, as CloudWatch does."""
+    """Apply an operator. As in CloudWatch, a missing operand or a division by zero gives a missing result."""
     if one is None or other is None:
         return None
     try:

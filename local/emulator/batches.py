@@ -1,6 +1,6 @@
 """The response of a function that reports which items of its batch failed (`ReportBatchItemFailures`).
 
-The rules are those of the AWS Lambda developer guide, the same for streams and queues.
+The rules are from the AWS Lambda developer guide. They are the same for streams and queues.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ def failed(answer: Any, items: Collection[str]) -> set[str]:
         try:
             answer = json.loads(answer)
         except ValueError:
-            raise InvalidAnswerError("the answer is not JSON") from None
+            raise InvalidAnswerError("the function's response must be JSON") from None
     if answer is None:
         return set()
     if not isinstance(answer, dict):
-        raise InvalidAnswerError(f"the answer must be a JSON object, got {type(answer).__name__}")
+        raise InvalidAnswerError(
+            f"the function's response must be a JSON object, got {type(answer).__name__}"
+        )
     listed = answer.get("batchItemFailures")
     if listed is None:
         return set()

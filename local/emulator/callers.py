@@ -1,6 +1,7 @@
-"""Authentication of requests: they must be signed with a key that the local cloud issued, also without IAM.
+"""Authentication of requests: they must be signed with a key that the local cloud issued, even if IAM is not
+enforced.
 
-Keys are the cloud's root key (`local/keys.py`), and keys of IAM users and of sessions. Unsigned requests are
+These are the root key (`local/keys.py`) and the keys of IAM users and of STS sessions. Unsigned requests are
 answered only if AWS answers them too: see `Gate._unsigned`.
 """
 
@@ -30,11 +31,11 @@ Response = tuple[int, dict[str, Any], bytes]
 
 ONE_MIB = 1 << 20
 ADDRESS_SECONDS = 600
-"""Validity of the address of a function's code, as on AWS."""
+"""Validity in seconds of the presigned URL of a function's code, as on AWS."""
 UNVERIFIED = ("sts", "cognito-identity", "sso")
-"""Services with calls that AWS accepts unsigned because of a token, which MiniStack does not verify."""
+"""Services with unsigned calls that AWS authenticates by a token. MiniStack does not verify such tokens."""
 CAPABILITIES = ("/_ministack/cfn-response/", "/_ministack/cfn-signal/")
-"""Prefixes of paths with a secret token. On AWS they are presigned addresses."""
+"""Prefixes of paths that have a secret token. AWS has presigned URLs instead."""
 DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
 INVOCATIONS = ("/invocations", "/invoke-async/", "/invocations-response-stream")
 EMULATOR = ("/_ministack", "/_localstack")
@@ -42,14 +43,14 @@ USER_POOL = {
     ("GET", "/oauth2/authorize"), ("GET", "/oauth2/userInfo"), ("POST", "/oauth2/userInfo"),
     ("GET", "/logout"), ("POST", "/login"), ("POST", "/oauth2/login"), ("POST", "/oauth2/token"),
 }  # fmt: skip
-"""The pages of a user pool, and the endpoints of OpenID Connect."""
+"""Pages and OpenID Connect endpoints of a Cognito user pool. They need no signature."""
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-"""Content types of bodies that can contain the operation."""
+"""Content types of request bodies that can name the operation or contain a signed policy."""
 S3_CODES = {
     "HeadersNotSigned": (403, "AccessDenied"),
     "XAmzContentSHA256Mismatch": (400, "XAmzContentSHA256Mismatch"),
 }
-"""Status and code of errors that only S3 has."""
+"""HTTP status and error code in S3's response, for codes of `SignatureError` that only S3 has."""
 
 _verified: contextvars.ContextVar[str] = contextvars.ContextVar("verified", default="")
 """Access key of the current request's signature; empty if the request is not signed."""
@@ -211,7 +212,7 @@ def iam_routes_want_a_signature(cloud: Cloud) -> None:
 
 @hook
 def downloads_have_presigned_addresses(cloud: Cloud) -> None:
-    """MiniStack's addresses of the code of functions and layers have no valid signature and are public."""
+    """MiniStack's download URLs of functions' and layers' code have no valid signature and are public."""
     here = reach("core.responses.get_account_id"), reach("core.responses.get_region")
 
     def presigned(address: str) -> str:
@@ -291,7 +292,7 @@ class Gate:
         if _preflight(request, path):
             return Admitted(
                 receive, request, path
-            )  # also of a presigned address, whose signature is for another method
+            )  # even if its URL is presigned: that signature is for another method
         try:
             claim = signatures.claim(request)
             if claim is None and not request.header("content-type").startswith(FORMS):
@@ -323,15 +324,20 @@ class Gate:
         Raises `SignatureError` unless the request is signed with the cloud's root key."""
         claim = signatures.claim(Request.of(scope))
         if claim is None:
-            raise SignatureError("MissingAuthenticationToken", "Sign with the key in credentials.json.")
+            raise SignatureError(
+                "MissingAuthenticationToken",
+                "The request must be signed with the key in the cloud's credentials.json.",
+            )
         if (claim.access_key_id, claim.service) != (self._key.access_key_id, keys.SERVICE):
-            raise SignatureError("InvalidClientTokenId", "This is not the key of this cloud.")
+            raise SignatureError(
+                "InvalidClientTokenId", "The request must be signed with this cloud's own root key."
+            )
         body = await _body(receive) or b""
         signatures.verify(Request.of(scope, body), claim, self._key.secret_access_key)
         return body
 
     async def admit_socket(self, scope: dict) -> bool:
-        """Return whether to open a WebSocket: signed with a known key, or to an API's stage without IAM."""
+        """Return whether to open a WebSocket: the request has a valid signature, or the API needs none."""
         request = Request.of(scope)
         try:
             claim = signatures.claim(request)
@@ -351,9 +357,7 @@ class Gate:
     async def _verify(self, request: Request, claim: Claim, path: str) -> None:
         own = claim.access_key_id in {key.access_key_id for key in _own_keys.values()}
         if path.startswith(EMULATOR) and not (own and path.startswith(DOWNLOADS)):
-            raise RefusedError(
-                "AccessDeniedException", "The emulator's own addresses are not part of the cloud."
-            )
+            raise RefusedError("AccessDeniedException", "The emulator's internal paths are not accessible.")
         secret = secret_of(claim)
         if len(request.body) > ONE_MIB:
             await asyncio.to_thread(signatures.verify, request, claim, secret)
@@ -363,10 +367,11 @@ class Gate:
     def _unsigned(self, request: Request, path: str) -> None:
         """Raise `RefusedError` for a request that AWS would not answer without a signature.
 
-        Allowed are: the secret addresses of custom resources and wait conditions, preflights, distributions,
-        routes of APIs (whose authorizers decide), function URLs without IAM, pages and public calls of user
-        pools, and requests that a bucket's policy or ACL makes public. The checks have MiniStack's order, so
-        that a request is routed to the target that it was allowed for.
+        Allowed are: URLs with a secret token, for custom resources and wait conditions; CORS preflights;
+        CloudFront distributions; routes of APIs (whose authorizers decide); function URLs without IAM; pages
+        and public calls of user pools; and requests that a bucket's policy or ACL makes public. The checks
+        have the order of MiniStack's routing, so that a request is routed to the target that it was allowed
+        for.
         """
         host = request.header("host")
         if path.startswith(EMULATOR) or reach("app._HEALTH_PATHS").count(path):
@@ -398,20 +403,23 @@ class Gate:
             raise _missing()
 
     def _form(self, request: Request, path: str) -> None:
-        """Check a browser's upload form, whose policy is signed. Without a policy it is an unsigned request.
+        """Check a browser's upload form, whose policy is signed. Check a form without a signature as an
+        unsigned request.
 
         Raises `SignatureError` and `RefusedError`."""
         parse = reach("services.s3._parse_multipart_form")
         parts = parse(request.header("content-type"), request.body)
         fields = {name.lower(): value.decode("latin-1") for name, _, _, value in parts if name != "file"}
         if "awsaccesskeyid" in fields or "signature" in fields:
-            raise SignatureError("UnsupportedSignature", f"Only {signatures.ALGORITHM} is supported.")
+            raise SignatureError("UnsupportedSignature", f"The algorithm must be {signatures.ALGORITHM}.")
         if not {"x-amz-credential", "x-amz-signature"} & set(fields) or not _uploads(request, path):
             _verified.set("")
             return self._unsigned(request, path)
         scope = re.fullmatch(signatures.SCOPE, fields.get("x-amz-credential", ""))
         if scope is None or len(fields) != len([name for name, *_ in parts if name != "file"]):
-            raise SignatureError("IncompleteSignature", "A form has each field once, and X-Amz-Credential.")
+            raise SignatureError(
+                "IncompleteSignature", "A form must have a valid X-Amz-Credential, and each field only once."
+            )
         key, day, region, service = scope.groups()
         claim = Claim(
             key,
@@ -443,7 +451,7 @@ def _of_an_api(host: str, path: str) -> bool:
 
 
 def _preflight(request: Request, path: str) -> bool:
-    """Return whether MiniStack itself answers the request, a preflight."""
+    """Return whether the request is a CORS preflight request that MiniStack answers itself."""
     host = request.header("host")
     return (
         request.method == "OPTIONS"
@@ -560,7 +568,7 @@ async def _refuse(
         status, answered, body = fail(service, "", identifier, error, headers)
     answered = dict(answered) | {"x-amzn-requestid": identifier, "x-amz-request-id": identifier}
     if service == "s3" and (target := reach("app._s3_cors_target")(headers.get("host", ""), path)):
-        # So that a page can read the error of its upload
+        # So that JavaScript on a page can read the error of its upload
         cors = reach("services.s3.cors_response_headers")
         answered |= cors(target[0], request.method, headers)
     pairs = [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in answered.items()]

@@ -15,7 +15,7 @@ from local.sagemaker import api, tags
 from local.sagemaker.api import ApiError
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""`(operation, params)`: calls SageMaker as the cloud itself, in the stack's account and Region."""
+"""`(operation, params)`: calls SageMaker without IAM checks, in the stack's account and Region."""
 
 POLL_SECONDS = 0.1
 GONE = ("ValidationException", "ResourceNotFound", "ResourceNotFoundException")
@@ -39,7 +39,7 @@ class Type:
     """Final statuses of a successful change; empty: the type has no status to wait for"""
     fails: tuple[str, ...] = ("Failed",)
     apart: tuple[str, ...] = ()
-    """Properties that are not members of Create, and are set with separate operations"""
+    """Properties that the Create operation does not take, and that separate operations set"""
     updates: Callable[[Call, str, dict[str, Any], dict[str, Any]], None] | None = field(default=None)
     """`(call, name, old properties, new properties)`: updates the resource in place"""
 
@@ -221,11 +221,11 @@ def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
         time.sleep(POLL_SECONDS)
     if described["EndpointConfigName"] != new["EndpointConfigName"]:
         reason = described.get("FailureReason", "no reason given")
-        raise ValueError(f"Endpoint {name} went back to {described['EndpointConfigName']}: {reason}")
+        raise ValueError(f"Endpoint {name} was rolled back to {described['EndpointConfigName']}: {reason}")
 
 
 def _update_notebook(call: Call, name: str, old: dict, new: dict) -> None:
-    """Change a notebook instance, which must be stopped for that. It is started again if it ran."""
+    """Change a notebook instance, which must be stopped for that. Start it again if it was running."""
     if "RoleArn" not in old:
         return  # it was just created
     ran = _stop_notebook(call, name)
@@ -335,7 +335,7 @@ TYPES = {
         replacing=("NotebookInstanceLifecycleConfigName",),
         updates=_update_lifecycle,
     ),
-    # In the order in which `remove_unlisted` must delete them
+    # `remove_unlisted` deletes in this order: spaces and user profiles before their domain
     "AWS::SageMaker::Space": Identified(
         "Space",
         identifier=("DomainId", "SpaceName"),
@@ -412,7 +412,7 @@ def coerced(operation: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def coerced_like(service: str, shape: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """Convert properties to the types of a shape in a service's model. Raises `ValueError` as `coerced`."""
+    """Convert properties to the types of a shape in a service's model. Raises `ValueError` like `coerced`."""
     return _coerced(api.service_model(service).shape_for(shape), properties)
 
 

@@ -17,7 +17,7 @@ def refusal(functions: Mapping[str, Mapping[str, Any]], name: str | None, wanted
     unreserved.
 
     :param functions: the account's functions by name, with their `concurrency`
-    :param name: the function; None: a new one
+    :param name: the function; None: a new function
     :param wanted: executions to reserve
     :param limit: quota of concurrent executions
     """

@@ -1,8 +1,8 @@
 """Static validation of Amazon States Language, as CreateStateMachine does it.
 
 The fields of each state are from https://states-language.net/spec.html and the Step Functions developer
-guide. The codes are from ValidateStateMachineDefinitionDiagnostic in its API reference. According to it, the
-wording, order and number of diagnostics may change.
+guide. The codes are from ValidateStateMachineDefinitionDiagnostic in the Step Functions API reference, which
+says that the wording, order and number of diagnostics may change.
 """
 
 from __future__ import annotations

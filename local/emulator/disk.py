@@ -1,8 +1,8 @@
 """Handling of a full disk: writes that cannot be saved return an error.
 
 State is saved asynchronously (`snapshots.py`): a write is answered before it is on disk. If the disk is
-nearly full, it could not be saved later. So with less than `SHORT` free bytes, a write is answered after it
-is saved. With less than `RESERVE`, writes are refused unless they delete.
+nearly full, saving could fail later. So with less than `SHORT` free bytes, a write is answered after it is
+saved. With less than `RESERVE`, writes are refused unless they delete.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DELETES = ("Delete", "Remove", "BatchDelete", "Purge", "Terminate", "Stop")
 logger = logging.getLogger(__name__)
 
 _lost: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("lost", default=None)
-"""Reasons of failed writes of the current request."""
+"""Reasons why writes of the current request failed."""
 
 
 class Disk:
@@ -99,7 +99,7 @@ class Disk:
         self, held: list[dict], lost: list[str], admitted: callers.Admitted, send: Callable
     ) -> None:
         if lost:
-            reason = f"The disk of {self._home} did not take what was written: {lost[0]}"
+            reason = f"Could not write to the disk of {self._home}: {lost[0]}"
             return await self._refuse(reason, admitted, send)
         for message in held:
             await send(message)
@@ -107,7 +107,12 @@ class Disk:
     async def _refuse(self, reason: str, admitted: callers.Admitted, send: Callable) -> None:
         service, operation = admitted.called
         if not self._refused:
-            logger.error("%s Writes are refused until there is room; %s %s was", reason, service, operation)
+            logger.error(
+                "%s Writes are refused until space is free. The first refused one is %s %s",
+                reason,
+                service,
+                operation,
+            )
         self._refused += 1
         status, headers, body = refused(service, reason, admitted.headers)
         pairs = [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
@@ -115,9 +120,13 @@ class Disk:
         await send({"type": "http.response.body", "body": body})
 
     def _say_there_is_room(self) -> None:
-        # Logged again, because the log is on the same disk
+        # The first message may be missing: the log is on the same disk
         if self._refused:
-            logger.error("The disk of %s was full: %d writes were refused", self._home, self._refused)
+            logger.error(
+                "The disk of %s has free space again. It was full: %d writes were refused",
+                self._home,
+                self._refused,
+            )
             self._refused = 0
 
 
@@ -128,7 +137,7 @@ async def _held(
 
     These are all messages if `send` is None, or else the messages after the first failed write.
 
-    :param lost: reasons of failed writes; the request appends its own
+    :param lost: reasons of failed writes, to which the application appends
     """
     held: list[dict] = []
 
@@ -171,14 +180,14 @@ class _Pending:
         """Write now, after the pending writes of the key. Return the reason of a failure, empty on success.
 
         :param name: account, bucket and key
-        :param first: the write
-        :param again: the write for retries
+        :param first: does the write
+        :param again: does the write in a retry
         """
         with self._lock:
             lost = self._write(name) or _attempt(first)
             if lost:
                 if name not in self._writes:
-                    logger.error("s3://%s/%s cannot be written yet: %s", *name[1:], lost[0])
+                    logger.error("Could not write s3://%s/%s; it will be retried: %s", *name[1:], lost[0])
                 self._writes.setdefault(name, []).append(again)
             return lost
 
@@ -198,7 +207,9 @@ class _Pending:
                 return lost
             del writes[0]
         if self._writes.pop(name, None) is not None:
-            logger.error("s3://%s/%s: what could not be written is written or gone", *name[1:])
+            logger.error(
+                "s3://%s/%s has no failed writes any more: they have succeeded, or are not needed", *name[1:]
+            )
         return []
 
 
@@ -290,7 +301,7 @@ def _write_where_there_is_room(cloud: Cloud, written: Any, write: Callable[[], N
 
 @hook
 def tasks_fail_where_nothing_can_be_written(cloud: Cloud) -> None:
-    """Calls of state machines do not go through the server's handling of a full disk."""
+    """State machines call services directly, not through `Disk.answer`, so these calls are checked here."""
 
     @replace("app.call_service_handler_sync", "handler", "method", "path", "headers", "body", "query_params")
     def call(

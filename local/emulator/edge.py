@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 ALWAYS = frozenset({404, 410, 414, 500, 501, 502, 503, 504})
-"""Errors that are cached unless the configured time is 0 seconds."""
+"""Error statuses that are cached unless the Error Caching Minimum TTL is 0 seconds."""
 WHEN_TOLD = frozenset({400, 403, 405, 412, 415})
-"""Errors that are cached only if the origin's response has a maximum age."""
+"""Error statuses that are cached only if the origin's response has a maximum age."""
 NOT_STORED = frozenset({404, 410, 414, 501})
-"""Errors that are not cached if the origin's response has `no-store`, `no-cache` or `private`. For other
-errors these are ignored."""
+"""Error statuses that are not cached if the origin's response has `no-store`, `no-cache` or `private`. For
+other statuses these directives are ignored."""
 DEFAULT_SECONDS = 10.0
 
 _AGE = re.compile(r"(?:s-maxage|max-age)\s*=\s*(\d+)")

@@ -1,4 +1,5 @@
-"""Access to MiniStack's state and functions. `patches/` changes MiniStack's behaviour."""
+"""Access to the state and functions of MiniStack, the AWS emulator in this server. `patches/` changes its
+behaviour."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def enforce(on: bool) -> None:
 
 
 def scope(account: str, region: str) -> contextlib.AbstractContextManager:
-    """Return a context in which MiniStack's stores are those of this account and Region."""
+    """Return a context manager, within which MiniStack uses the data of this account and Region."""
     return touch("core.responses.request_scope", "account_id", "region")(account, region)
 
 
@@ -131,7 +132,7 @@ def denial(
             return denied.message
         return explain(action, denied.principal_arn, resource, denied.decision == "Deny")
 
-    # In a new context: the inherited one has the signature of another request
+    # With new context variables: the inherited ones have the signature of another request
     return contextvars.Context().run(evaluate)
 
 

@@ -1,4 +1,4 @@
-"""The interface of the local cloud for the local SageMaker."""
+"""What the local cloud provides to the local SageMaker: credentials, clients, IAM checks, images, events."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _own(account: str) -> dict[str, str]:
 
 
 class LocalPlatform:
-    """Implementation of `local.sagemaker.platform.Platform`. Safe from any thread."""
+    """Implementation of `local.sagemaker.platform.Platform`. Thread-safe."""
 
     def __init__(self, endpoint_url: str, home: Path, reaper: Reaper):
         self.endpoint_url, self.home, self._reaper = endpoint_url, home, reaper
@@ -110,7 +110,9 @@ class LocalPlatform:
         try:
             return images.resolve(manifest)
         except (KeyError, ValueError, OSError) as error:
-            raise ApiError("ValidationException", f"{uri} has no image on this machine: {error}") from error
+            raise ApiError(
+                "ValidationException", f"The image {uri} is not on this machine: {error}"
+            ) from error
 
     def manifest_type(self, uri: str) -> str | None:
         address = _ECR.fullmatch(uri)

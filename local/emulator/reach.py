@@ -97,7 +97,8 @@ def undo() -> None:
 
 
 def replace(name: str, *parameters: str) -> Callable[[Callable], Callable]:
-    """Return a decorator that replaces MiniStack's function `name`. The new one gets the original first."""
+    """Return a decorator that replaces MiniStack's function `name`. The new function gets the original as its
+    first argument."""
     original = touch(name, *parameters)
 
     def decorate(function: Callable) -> Callable:

@@ -136,7 +136,7 @@ class Server:
     def begin(self) -> None:
         """Recover the last server's unfinished work and start background threads.
 
-        Must be called after the server answers requests."""
+        Must be called when the server already answers requests."""
         self.snapshots.start()
         for stack in self._cut_off:
             region, account = stack["StackId"].split(":")[3:5]
@@ -149,7 +149,7 @@ class Server:
             labeling.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
-            pipelines.recover(self.platform, self.store)  # after the jobs, whose state it reads
+            pipelines.recover(self.platform, self.store)  # after the jobs, whose state pipelines read
             executions.resume()
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
         threading.Thread(target=self._scale, name="scaling", daemon=True).start()
@@ -161,7 +161,7 @@ class Server:
             try:
                 cloudwatch.evaluate_alarms()
             except Exception:
-                logger.exception("The alarms could not be judged; they are again in a moment")
+                logger.exception("Could not evaluate the alarms; will try again at the next interval")
 
     def _scale(self) -> None:
         """Evaluate scaling policies four times per period."""
@@ -170,7 +170,9 @@ class Server:
             try:
                 scaling.act_everywhere(self.platform, self.store, cloudwatch.metrics)
             except Exception:
-                logger.exception("The scaling policies could not be looked at; they are again in a moment")
+                logger.exception(
+                    "Could not evaluate the scaling policies; will try again at the next interval"
+                )
 
     async def serve(self) -> None:
         config = Config()
@@ -199,7 +201,9 @@ class Server:
         elif scope["type"] != "http":
             await ministack.application()(scope, receive, send)
         elif from_the_web(scope["headers"]):
-            error = "The local cloud does not answer pages of the web, nor names that are not this machine's."
+            error = (
+                "The local cloud refuses requests from remote web pages and to host names that are not local."
+            )
             await _answer(send, 403, {"error": error})
         elif scope["path"].startswith("/_groundplan/"):
             await self._administer(scope, receive, send)
@@ -211,7 +215,9 @@ class Server:
         if admitted is None:
             return  # an error response was sent
         if functions.dies_with(self.platform, scope):
-            await _answer(send, 500, {"error": "The function that asked was killed before this was done."})
+            await _answer(
+                send, 500, {"error": "Not executed: an injected fault killed the function that sent this."}
+            )
         else:
             await polling.hold(admitted)
             await self.disk.answer(ministack.application(), scope, admitted, send)
@@ -219,7 +225,7 @@ class Server:
     def stop(self) -> None:
         """Save the state and end all other processes of this cloud, after the last request."""
         try:
-            with contextlib.suppress(OSError):  # a full disk, which the next line logs
+            with contextlib.suppress(OSError):  # the disk is full, which the next line logs
                 self._remember()
             self.snapshots.stop()
             (self.home / "server.json").unlink(missing_ok=True)
@@ -229,7 +235,7 @@ class Server:
             self.reaper.end()
 
     def crash(self) -> dict[str, Any]:
-        """Save the state, then kill this process. Running work gets no notice.
+        """Save the state, then kill this process. Running jobs and functions get no notice.
 
         As on AWS, the effects of answered requests are kept: this blocks the event loop, so no request is
         answered between saving and the end."""
@@ -239,13 +245,15 @@ class Server:
         return {}  # never reached
 
     def _end_instances(self) -> None:
-        # Executions first: they would see the end of their jobs as a failure
+        # Pipeline executions first: they would treat the end of their jobs as a failure
         for end in (pipelines.shutdown, jobs.shutdown, hosting.shutdown, mlflow.shutdown):
             try:
                 with self.store.answering():  # a shutdown does not wait for free disk space
                     end(self.store)
             except Exception:
-                logger.exception("An end that was not clean; the reaper ends what is left")
+                logger.exception(
+                    "A part of the cloud did not shut down cleanly. The reaper ends its remaining processes"
+                )
 
     # Administration
 
@@ -271,12 +279,12 @@ class Server:
                 answer = self._set(given)
                 self._remember()
             else:
-                status, answer = 404, {"error": f"{scope['method']} {scope['path']} is not known"}
+                status, answer = 404, {"error": f"{scope['method']} {scope['path']} does not exist"}
         except (KeyError, ValueError, TypeError) as error:
             status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
         except OSError as error:
-            logger.exception("%s could not be kept", path)
-            status, answer = 507, {"error": f"It could not be kept: {error}"}
+            logger.exception("Could not save the cloud's state after %s", path)
+            status, answer = 507, {"error": f"Could not save the cloud's state: {error}"}
         await _answer(send, status, answer)
 
     def _remember(self) -> None:
@@ -297,12 +305,12 @@ class Server:
         """Change settings; null restores a default. Returns all settings. Raises ValueError."""
         unknown = sorted(set(given) - {*quotas.DEFAULTS, faults.INJECTED})
         if unknown:
-            raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(quotas.DEFAULTS)}")
+            raise ValueError(f"{unknown[0]} is not a setting; the settings are {', '.join(quotas.DEFAULTS)}")
         for name, value in given.items():
             wanted = str if isinstance(quotas.DEFAULTS.get(name), str) else int | float
             if value is not None and (isinstance(value, bool) or not isinstance(value, wanted)):
                 kind = "a text" if wanted is str else "a number"
-                raise ValueError(f"{name} must be {kind} or null, not {value!r}")
+                raise ValueError(f"{name} must be {kind} or null, got {value!r}")
         for name, value in given.items():
             if value is None:
                 self.platform.settings.pop(name, None)
@@ -364,26 +372,26 @@ class Snowflake:
 
     @property
     def port(self) -> int | None:
-        """Port of the last start; None if it was never started."""
+        """Port of the last start of the local Snowflake; None if it was never started."""
         return json.loads(self._file.read_text())["port"] if self._file.exists() else None
 
     def wait(self, seconds: float = 60) -> None:
-        """Wait until it is ready. Raises `RuntimeError` if it ended or is not ready in time."""
+        """Wait until the local Snowflake is ready. Raises `RuntimeError` if it exits or takes too long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise RuntimeError(f"The local Snowflake ended; see {self._log.name}")
+                raise RuntimeError(f"The local Snowflake exited before it was ready; see {self._log.name}")
             if self.port and self._file.stat().st_mtime_ns != self._before:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                     return
             time.sleep(0.05)
-        raise RuntimeError(f"The local Snowflake does not answer; see {self._log.name}")
+        raise RuntimeError(f"The local Snowflake was not ready within {seconds:g} s; see {self._log.name}")
 
 
 def begin(server: Server) -> None:
     """Wait until the whole cloud is ready, then write `server.json`."""
     url = f"{server.platform.endpoint_url}/_groundplan/status"
-    isolation.describe(server.platform)  # tries namespaces now, so that no request waits for it
+    isolation.describe(server.platform)  # tests for namespaces now, so that no request waits for it
     try:
         while True:
             asked = urllib.request.Request(url, headers=dict(keys.signed(server.key, "GET", url)))  # noqa: S310
@@ -394,7 +402,7 @@ def begin(server: Server) -> None:
         if server.snowflake:
             server.snowflake.wait()
     except Exception:
-        logger.exception("The cloud could not begin")
+        logger.exception("The cloud could not start")
         os.kill(os.getpid(), signal.SIGTERM)
         return
     draft = server.home / "server.json.tmp"
@@ -403,7 +411,7 @@ def begin(server: Server) -> None:
 
 
 def alone(home: Path) -> int:
-    """Lock this home and return the lock's file descriptor. Exits if another server runs in the home.
+    """Lock this home folder and return the lock's file descriptor. Exits if another server runs in the home.
 
     Waits for the remaining processes of a cloud whose server was killed."""
     lock = os.open(home / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
@@ -416,20 +424,20 @@ def alone(home: Path) -> int:
             announced = home / "server.json"
             runs = announced.exists() and alive(json.loads(announced.read_text())["pid"])
             if runs or time.monotonic() > deadline:
-                sys.exit(f"A cloud is running in {home} already")
+                sys.exit(f"A cloud is already running in {home}")
             time.sleep(0.05)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="local.emulator.server", description="The local cloud's server.")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--home", type=Path, required=True, help="this cloud's folder")
+    parser.add_argument("--home", type=Path, required=True, help="folder of the cloud's state")
     parser.add_argument("--region", default="eu-west-1")
     parser.add_argument("--snowflake", metavar="PYTHON", help="start the local Snowflake with this Python")
     asked = parser.parse_args()
     home = asked.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)  # it has secrets
+    home.chmod(0o700)  # the folder has secrets
     lock = alone(home)
     if os.getpgrp() != os.getpid():
         os.setpgrp()  # a process group for this cloud only

@@ -23,7 +23,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = timedelta(minutes=15)
 """Maximum difference between a request's date and the server's clock."""
 LONGEST = 604_800
-"""Maximum validity of a presigned address in seconds: a week, as in S3."""
+"""Maximum validity of a presigned URL in seconds: a week, as in S3."""
 ENCODED_ONCE = ("s3", "s3-object-lambda", "s3-outposts", "s3express")
 """Services whose canonical path is URL-encoded once. For other services it is encoded twice."""
 PRESIGNED = (
@@ -81,7 +81,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Claim:
-    """A request's signature before it is verified: its key, its scope and what it covers."""
+    """A request's signature before it is verified: access key, scope and signed headers."""
 
     access_key_id: str
     day: str
@@ -92,7 +92,7 @@ class Claim:
     date: str
     token: str
     expires: str | None = None
-    """Seconds for which a presigned address is valid; None: the signature is in a header"""
+    """Seconds for which a presigned URL is valid; None: the signature is in a header"""
 
     @property
     def presigned(self) -> bool:
@@ -109,10 +109,10 @@ def claim(request: Request) -> Claim | None:
     by_query = [name for name in named if name.lower() in {each.lower() for each in PRESIGNED}]
     by_header = authorization.startswith(("AWS4-", "AWS "))
     # Allow one signature only, so that later code cannot read another key than the verified one. Version 2 is
-    # refused, as by every bucket created since 2020.
+    # refused, as AWS does for S3 buckets created since 2020.
     if "AWSAccessKeyId" in named or (by_header and by_query):
         raise SignatureError(
-            "UnsupportedSignature", "Only one authentication mechanism is allowed: Version 4."
+            "UnsupportedSignature", "A request must have only one signature, of Signature Version 4."
         )
     if by_header:
         return _from_header(request, authorization)
@@ -121,13 +121,14 @@ def claim(request: Request) -> Claim | None:
 
 def _from_header(request: Request, authorization: str) -> Claim:
     if not authorization.startswith(ALGORITHM):
-        raise SignatureError("UnsupportedSignature", f"Only {ALGORITHM} is supported.")
+        raise SignatureError("UnsupportedSignature", f"The algorithm must be {ALGORITHM}.")
     found = _HEADER.fullmatch(authorization)
     date = request.header("x-amz-date") or _http_date(request.header("date"))
     if found is None or not date:
         raise SignatureError(
             "IncompleteSignature",
-            "Authorization needs Credential, SignedHeaders and Signature, and the request a date.",
+            "The Authorization header must have Credential, SignedHeaders and Signature, and the request "
+            "must have a date header.",
         )
     key, day, region, service, signed, signature = found.groups()
     token = request.header("x-amz-security-token")
@@ -139,16 +140,14 @@ def _from_query(request: Request, by_query: list[str]) -> Claim:
     wanted = set(PRESIGNED) - {"X-Amz-Security-Token"}
     scope = re.fullmatch(SCOPE, given.get("X-Amz-Credential", ""))
     if given.get("X-Amz-Algorithm", ALGORITHM) != ALGORITHM:
-        raise SignatureError("UnsupportedSignature", f"Only {ALGORITHM} is supported.")
+        raise SignatureError("UnsupportedSignature", f"The algorithm must be {ALGORITHM}.")
     if scope is None or not wanted <= set(by_query) or len(by_query) != len(set(by_query)):
         raise SignatureError(
             "IncompleteSignature",
-            f"A presigned address requires {', '.join(sorted(wanted))}, each of them once.",
+            f"A presigned URL must have each of these parameters once: {', '.join(sorted(wanted))}.",
         )
     if not set(by_query) <= set(PRESIGNED):
-        raise SignatureError(
-            "IncompleteSignature", "The parameters of a presigned address are case sensitive."
-        )
+        raise SignatureError("IncompleteSignature", "The parameters of a presigned URL are case sensitive.")
     signed = tuple(given["X-Amz-SignedHeaders"].split(";"))
     token = given.get("X-Amz-Security-Token", "")
     key, day, region, service = scope.groups()
@@ -209,10 +208,12 @@ def _check_time(claimed: Claim, now: datetime) -> None:
     try:
         date = datetime.strptime(claimed.date, _DATE).replace(tzinfo=UTC)
     except ValueError as error:
-        raise SignatureError("IncompleteSignature", f"X-Amz-Date must be {_DATE}: {claimed.date}") from error
+        raise SignatureError(
+            "IncompleteSignature", f"X-Amz-Date must have the format {_DATE}, got {claimed.date}"
+        ) from error
     if claimed.day != claimed.date[:8]:
         raise SignatureError(
-            "CredentialDateMismatch", "The date of the credential is not that of the request."
+            "CredentialDateMismatch", "The date in the credential scope must be the date of the request."
         )
     if claimed.expires is None:
         if abs(now - date) > SKEW:

@@ -76,7 +76,7 @@ class Snapshots:
                 self.failure = failure
                 raise failure from failure.__cause__
             if self.failure is not None:
-                logger.error("The state in %s is saved again", self._folder.parent)
+                logger.error("The state in %s can be saved again", self._folder.parent)
             self.failure, self._done = None, self._begun
             try:
                 self._objects()
@@ -116,7 +116,7 @@ class Snapshots:
         try:
             draft.write_bytes(encoded)
         except OSError:
-            draft.unlink(missing_ok=True)  # free the space for others
+            draft.unlink(missing_ok=True)  # free the space for other files
             raise
         return digest
 

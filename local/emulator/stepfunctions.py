@@ -25,7 +25,7 @@ MODELLED_ERRORS = {
     "ResourceLimitExceeded": "ResourceLimitExceededException",
     "ResourceNotFound": "ResourceNotFoundException",
 }
-"""SageMaker's error codes for which the SDK has a class, with the class's name. Other errors have the
+"""SageMaker's error codes for which the AWS SDK has a class, with the class's name. Other errors have the
 service's base class: a throttled call is `SageMaker.AmazonSageMakerException` in a `Retry`."""
 
 OPTIMIZED = {
@@ -107,7 +107,10 @@ class Task:
             if not self.goes_on():
                 if described[kind.status] != "Stopping":
                     api.call(self.context, f"Stop{kind.noun}Job", name)
-                raise TaskError("States.Timeout", f"The task ended before {name[kind.name]} did")
+                raise TaskError(
+                    "States.Timeout",
+                    f"The task timed out or was stopped before the job {name[kind.name]} ended",
+                )
             time.sleep(POLL_SECONDS)
         shape = api.service_model().operation_model(describe).output_shape
         result = shown(shape, described, milliseconds=True)

@@ -18,7 +18,7 @@ class Rules:
     """Failure handling of an event source mapping."""
 
     retries: float = math.inf
-    """Maximum retries; by default until the records are too old"""
+    """Maximum retries; unlimited by default, until the records are older than `age`"""
     age: float = math.inf
     """Maximum age of a record in seconds, after which it is discarded"""
     bisect: bool = False
@@ -62,7 +62,8 @@ def deliver(
     age: Callable[[Record], float],
     pause: Callable[[int], bool],
 ) -> bool:
-    """Deliver a batch until each record has succeeded or is discarded. Return False if `pause` did.
+    """Deliver a batch until each record has succeeded or is discarded. Return False if `pause` returned
+    False.
 
     :param give_up: `(records, result, condition)`: sends discarded records to the mapping's failure
         destination

@@ -1,4 +1,4 @@
-"""Requests from browsers: which web pages are answered, and the origins of distributions' pages."""
+"""Requests from browsers: which web pages may send them, and AWS origins for pages of distributions."""
 
 from __future__ import annotations
 

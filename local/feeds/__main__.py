@@ -33,11 +33,20 @@ def _parser() -> argparse.ArgumentParser:
         "--history", type=Path, required=True, help="CSV: hour_utc, price:LOCATION, load, ..."
     )
     parser.add_argument("--zone", type=ZoneInfo, required=True, help="the market's time zone")
-    parser.add_argument("--start", type=times.parse, required=True, help="the replay's first hour")
-    parser.add_argument("--rate", type=float, default=1, help="seconds of the replay for each second")
+    parser.add_argument(
+        "--start", type=times.parse, required=True, help="the replay's first hour, such as 2022-01-31T05:00Z"
+    )
+    parser.add_argument("--rate", type=float, default=1, help="replay seconds per real second")
     parser.add_argument("--paused", action="store_true", help="start with the clock paused")
-    parser.add_argument("--shape", choices=SHAPES, default="ercot", help="whose API to speak")
-    parser.add_argument("--load", choices=("published", "metered"), default="published", help="what load is")
+    parser.add_argument(
+        "--shape", choices=SHAPES, default="ercot", help="market operator whose API is imitated"
+    )
+    parser.add_argument(
+        "--load",
+        choices=("published", "metered"),
+        default="published",
+        help="whether load in the history is a published forecast or metered",
+    )
     parser.add_argument(
         "--assets", type=Path, help="JSON: a list of objects with name, location, power, energy, ..."
     )

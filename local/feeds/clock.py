@@ -1,4 +1,4 @@
-"""The clock of a replay. It has a rate, can be paused, and never goes back."""
+"""The clock of a replay. It has a rate and can be paused, but not set back."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ class ReplayClock:
         now = self.now()
         target = (now if to is None else to) + step
         if target < now:
-            raise ValueError("the clock cannot go back")
+            raise ValueError(
+                "the clock cannot go back: the hour must not be before the replay's present time"
+            )
         if rate is not None and not rate > 0:
-            raise ValueError("rate must be above 0")
+            raise ValueError(f"rate must be above 0, got {rate}")
         self._base, self._since = target, self.real()
         self.rate = self.rate if rate is None else rate
         self.paused = self.paused if paused is None else paused

@@ -14,7 +14,7 @@ Segments = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class MarketAsset:
-    """A storage in the market: power in MW, energy in MWh, efficiencies of charging and discharging."""
+    """A storage asset in the market: power in MW, energy in MWh, efficiencies of charging and discharging."""
 
     name: str
     location: str
@@ -30,7 +30,7 @@ class MarketAsset:
         return max(mw, -(self.energy - state_of_charge) / self.charge_efficiency)
 
     def after(self, mw: float, state_of_charge: float) -> float:
-        """Return the state of charge after an hour at `mw`."""
+        """Return the state of charge in MWh after an hour at `mw`."""
         change = -mw / self.discharge_efficiency if mw > 0 else -mw * self.charge_efficiency
         return min(max(state_of_charge + change, 0.0), self.energy)
 
@@ -44,7 +44,7 @@ def cleared(segments: Sequence[tuple[float, float]], price: float) -> float:
 def checked(given: Any, asset: MarketAsset, floor: float, cap: float) -> Segments:
     """Return the segments of an offer. Raises `ValueError` with the violated rule."""
     if not isinstance(given, list) or not 1 <= len(given) <= MOST_SEGMENTS:
-        raise ValueError(f"segments must be a list of 1 to {MOST_SEGMENTS}")
+        raise ValueError(f"segments must be a list of 1 to {MOST_SEGMENTS} segments")
     segments: Segments = []
     for item in given:
         if not isinstance(item, list) or len(item) != 2 or not all(_number(value) for value in item):
@@ -69,5 +69,7 @@ def asset_of(given: Mapping[str, Any]) -> MarketAsset:
     asset = MarketAsset(**given)
     shares = (asset.charge_efficiency, asset.discharge_efficiency)
     if not (asset.power > 0 and asset.energy > 0 and all(0 < share <= 1 for share in shares)):
-        raise ValueError(f"asset {asset.name}: power and energy must be above 0, efficiencies from 0 to 1")
+        raise ValueError(
+            f"asset {asset.name}: power and energy must be above 0, efficiencies above 0 and at most 1"
+        )
     return asset

@@ -1,4 +1,5 @@
-"""ERCOT's public reports: pages of JSON, hours by their end, nulls for an hour that clocks skip."""
+"""ERCOT's public reports: JSON pages that name each hour by its end, with nulls for an hour that clocks
+skip."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def parse(given: Mapping[str, Any]) -> Fault:
     if kind != "corrected":
         return Fault(feed, kind, first, last)
     if not isinstance(given.get("value"), int | float) or not isinstance(given.get("series"), str):
-        raise ValueError("a correction needs series, hour and value")
+        raise ValueError("a fault of kind corrected must have series (a text), hour and value (a number)")
     return Fault(
         feed, kind, first, last, given["series"], times.parse(str(given.get("hour"))), float(given["value"])
     )

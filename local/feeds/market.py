@@ -67,7 +67,7 @@ class Market:
         key = offer.asset, offer.market, offer.hour
         if known := self.offers.get(key):
             if known.id == offer.id:
-                return 409, {"accepted": True, "error": "this offer is here already"}
+                return 409, {"accepted": True, "error": "this offer was already accepted"}
             return self._refuse(given, 409, "double", "already offered")
         if now > self.deadline(offer.market, offer.hour):
             return self._refuse(given, 422, "late", f"the offer for {given['hour']} came after its deadline")
@@ -84,9 +84,9 @@ class Market:
         if asset is None:
             raise ValueError(f"asset must be one of {', '.join(self.assets)}")
         if given.get("market") not in MARKETS:
-            raise ValueError("market must be RT or DA")
+            raise ValueError(f"market must be RT or DA, got {given.get('market')!r}")
         if not isinstance(given.get("id"), str) or not given["id"]:
-            raise ValueError("id must be a text")
+            raise ValueError("id must be a text that is not empty")
         hour = times.parse(str(given.get("hour")))
         segments = checked(given.get("segments"), asset, self.floor, self.cap)
         return Offer(asset.name, given["market"], hour, segments, given["id"], now)

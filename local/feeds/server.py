@@ -67,7 +67,7 @@ class FeedServer:
         self._thread.join(5)
 
     def secret(self) -> dict[str, Any]:
-        """Return the feeds' secret for this server, in the format in Secrets Manager."""
+        """Return the feeds' secret for this server, in the format of the secret in Secrets Manager."""
         keys = self.keys
         operator: dict[str, Any] = {"source": "caiso", "url": self.url + caiso.PATH}
         if self.shape == "ercot":
@@ -141,7 +141,7 @@ class FeedServer:
             return _json(503, {"error": "try again later"})
         body = make(self.world.faults.has(feed, "duplicated", now))
         if body is None:
-            return _json(404, {"error": "there is no such report"})
+            return _json(404, {"error": f"{feed} has no such report"})
         if self.world.faults.has(feed, "malformed", now):
             body = body[: len(body) * 2 // 3]
         return 200, body, kind
@@ -227,7 +227,7 @@ def _handler(server: FeedServer) -> type[BaseHTTPRequestHandler]:
         wbufsize = 2**16  # headers and body in one packet: else the body waits for an acknowledgement
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Log nothing: addresses contain keys."""
+            """Log nothing: URLs contain keys."""
 
         def date_time_string(self, timestamp: float | None = None) -> str:
             """Return the replay's time: clients read a source's clock from the header Date."""
@@ -238,10 +238,12 @@ def _handler(server: FeedServer) -> type[BaseHTTPRequestHandler]:
             length = self.headers.get("Content-Length", "0")
             if not length.isdigit() or int(length) > MOST_BODY_BYTES:
                 self.close_connection = True
-                return self._send(*_json(413, {"error": f"a body has at most {MOST_BODY_BYTES} bytes"}))
+                return self._send(
+                    *_json(413, {"error": f"the body must have at most {MOST_BODY_BYTES} bytes"})
+                )
             body = self.rfile.read(int(length))
             if "Origin" in self.headers or "Sec-Fetch-Site" in self.headers:
-                return self._send(*_json(403, {"error": "not for web pages"}))
+                return self._send(*_json(403, {"error": "requests of web pages are refused"}))
             parts = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
             headers = {name.lower(): value for name, value in self.headers.items()}

@@ -1,4 +1,5 @@
-"""Hours of the replay. It shares no code with the runtime, so that an error in one of them is noticed."""
+"""Hours of the replay. This module shares no code with `runtime/`, so that tests notice an error in
+either."""
 
 from __future__ import annotations
 

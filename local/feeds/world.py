@@ -80,7 +80,7 @@ class World:
         """Return the price at which the market clears, even if it is not published yet."""
         return self.history.series.get(f"{column}:{location}", {}).get(hour)
 
-    @functools.lru_cache(maxsize=100_000)  # noqa: B019 - a world lives as long as its server
+    @functools.lru_cache(maxsize=100_000)  # noqa: B019 - there is one world, as long as its server runs
     def _when(self, column: str, hour: int) -> float:
         day = times.day_of(hour, self.zone)
         if column == "price":
@@ -119,7 +119,7 @@ class World:
         return known.get(hour)
 
     def _temperature(self, known: dict[int, float], hour: int, now: float) -> float | None:
-        """Forecast a temperature as described above: the last known day's, moved towards the mean."""
+        """Forecast a temperature by the rule in the module's docstring."""
         days = int(-(-(hour - now) // 24))
         past = [
             known[earlier]

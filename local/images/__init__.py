@@ -1,4 +1,5 @@
-"""Container images without a container engine: built to a folder, an environment and a command."""
+"""Container images without a container engine. A built image is a folder, a Python environment and a
+command."""
 
 from __future__ import annotations
 

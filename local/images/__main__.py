@@ -20,7 +20,7 @@ from tooling.envs import say
 
 def login(options: argparse.Namespace) -> None:
     if not sys.stdin.read().strip():
-        raise BuildError(f"no password for {options.registry} on standard input")
+        raise BuildError(f"could not log in to {options.registry}: standard input has no password")
     say("Login Succeeded")  # nothing is stored: a push is signed with the caller's AWS credentials
 
 
@@ -29,7 +29,9 @@ def inspect(options: argparse.Namespace) -> None:
 
     image = store.find(options.image)
     if not current(image):
-        raise LookupError(f"{options.image} was built for another base or by another version: build it again")
+        raise LookupError(
+            f"{options.image} was built with another base or by another version of local.images: rebuild it"
+        )
     tags = [name for name, identifier in store.tags().items() if identifier == image.id]
     shown = {"Id": f"sha256:{image.id}", "RepoTags": tags, "Config": image.config}
     print(json.dumps([shown | {"Architecture": image.document["architecture"], "Os": "linux"}], indent=4))
@@ -42,7 +44,7 @@ def manifest(outputs: list[str]) -> str:
     `BuildError` for an unsupported type or attribute.
     """
     if len(outputs) > 1:
-        raise BuildError("--output is given twice")
+        raise BuildError("--output must be given only once")
     parts = (part.partition("=") for part in (outputs or ["type=image"])[0].split(","))
     given = {name: value for name, _, value in parts}
     if given.pop("type", None) not in ("docker", "image") or set(given) - {"oci-mediatypes"}:
@@ -58,12 +60,12 @@ def build(options: argparse.Namespace) -> None:
 
     system, _, architecture = options.platform.partition("/")
     if system != "linux" or architecture not in ("amd64", "arm64"):
-        raise BuildError(f"--platform {options.platform} is neither linux/amd64 nor linux/arm64")
+        raise BuildError(f"--platform must be linux/amd64 or linux/arm64, got {options.platform}")
     pairs = [argument.partition("=") for argument in options.build_arg]
     if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise BuildError(f"--build-arg {wrong[0]} has no value")
+        raise BuildError(f"--build-arg must be NAME=VALUE, got {wrong[0]}")
     if not options.context.is_dir():
-        raise BuildError(f"{options.context} is not a folder")
+        raise BuildError(f"the build context {options.context} is not a folder")
     arguments = {name: value for name, _, value in pairs}
     format = manifest(options.output)
     image = build(options.context, options.file, arguments, options.target, architecture, format)
@@ -103,11 +105,11 @@ def arguments() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    one = command("login", login, "accept a registry's password, which is not needed")
+    one = command("login", login, "accept a registry's password without using it")
     one.add_argument("--username", "-u", required=True)
     one.add_argument("--password-stdin", action="store_true", required=True)
     one.add_argument("registry")
-    one = command("inspect", inspect, "show an image; exits with 1 when it is not here")
+    one = command("inspect", inspect, "show an image; exits with 1 if it does not exist")
     one.add_argument("image")
     one = command("build", build, "build the Dockerfile in a folder")
     one.add_argument("context", type=Path)
@@ -122,7 +124,7 @@ def arguments() -> argparse.ArgumentParser:
     one.add_argument("name")
     one = command("push", push, "record an image in the local cloud's ECR")
     one.add_argument("name")
-    command("list", list_, "the images on this machine, newest first")
+    command("list", list_, "list the images on this machine, newest first")
     return parser
 
 

@@ -61,8 +61,8 @@ def find(reference: str) -> Base:
         row = _anywhere().get(name.rpartition("/")[2])
     if row is None:
         raise LookupError(
-            f"the base image {reference} is not known: add it to local/images/bases.toml, with what provides "
-            f"the same software on this machine. Known are {', '.join(_rows())}"
+            f"the base image {reference} is not known: add it to local/images/bases.toml, with the packages "
+            f"that provide the same software on this machine. Known base images: {', '.join(_rows())}"
         )
     return Base(
         reference=reference,

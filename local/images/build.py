@@ -55,7 +55,7 @@ def build(
     image = Image(identifier, store.folder() / identifier)
     environment = _environment_key(stage)
     if image.intact:
-        say(f"{identifier[:12]} is there already")
+        say(f"{identifier[:12]} exists already")
         return image
     _make_environment(stage, envs.home() / "envs" / environment)
     store.folder().mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def current(image: Image) -> bool:
 
 
 def _unavailable() -> str:
-    """Return why no command of a Dockerfile can run on this machine, or "" if it can."""
+    """Return why no command of a Dockerfile can run on this machine, or "" if they can."""
     return namespaces.unavailable(envs.home(), kept=True)
 
 
@@ -168,11 +168,15 @@ def _make_environment(stage: Stage, folder: Path) -> None:
         try:
             envs.make(folder, folder.name, "the Dockerfile", steps, stage.base.interpreter, Path(temporary))
         except subprocess.CalledProcessError as error:
-            # Show the instruction, not the command: an index's address may contain a password
+            # Show the instruction, not the command: the URL of a package index may contain a password
             for step, instruction in zip(steps, origin, strict=True):
                 if instruction and error.cmd[-len(step[1:]) :] == step[1:]:
-                    raise instruction.error("the packages could not be installed, as said above") from None
-            raise BuildError(f"Python {stage.base.python} could not be set up, as said above") from None
+                    raise instruction.error(
+                        "the packages could not be installed; the output above has the reason"
+                    ) from None
+            raise BuildError(
+                f"Python {stage.base.python} could not be set up; the output above has the reason"
+            ) from None
 
 
 def _fill(stage: Stage, draft: Path, environment: Path, skipped: str, say: Callable[[str], None]) -> None:
@@ -183,7 +187,7 @@ def _fill(stage: Stage, draft: Path, environment: Path, skipped: str, say: Calla
     for command in stage.commands:
         shown = f"RUN {command.instruction.value}"[:100]
         if skipped:
-            say(f"{shown}: not run, as it needs namespaces and this machine has none: {skipped}")
+            say(f"{shown}: not run: it needs Linux namespaces, which are not available: {skipped}")
             continue
         _write_files(command.files, there, root)
         there = command.files

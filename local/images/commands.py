@@ -1,4 +1,4 @@
-"""Running of a Dockerfile's command, in a container of the image before that instruction."""
+"""Execution of a Dockerfile's RUN command, in a container of the image as it is before that instruction."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(command: Command, root: Path, environment: Path, prefix: str, scratch: P
             _keep(place, inside, root)
         return output
     except (OSError, ValueError) as error:
-        raise command.instruction.error(f"what the command leaves cannot be kept: {error}") from None
+        raise command.instruction.error(f"could not keep the files that the command wrote: {error}") from None
     finally:
         namespaces.remove(scratch)
 
@@ -66,7 +66,7 @@ def _output(command: Command, space: dict) -> str:
         process.send_signal(namespaces.KILL)
         process.wait()
     if process.returncode:
-        raise error(f"the command ended with {process.returncode}:\n{output.strip()[-SHOWN:]}")
+        raise error(f"the command exited with {process.returncode}:\n{output.strip()[-SHOWN:]}")
     return output
 
 
@@ -81,7 +81,7 @@ def _keep(place: Path, inside: str, root: Path) -> None:
         target = place.readlink()
         leads = os.path.normpath(here.parent / target)
         if target.is_absolute() or not Path(leads).is_relative_to(root):
-            raise ValueError(f"the link {inside} -> {target} must be relative, inside the image")
+            raise ValueError(f"the link {inside} -> {target} must be relative and must not leave the image")
         here.symlink_to(target)
         return
     shutil.copyfile(place, here)

@@ -98,21 +98,23 @@ def read(path: Path, shown: str) -> list[Instruction]:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise BuildError(f"{shown}: there is no such file") from None
+        raise BuildError(f"{shown}: the file does not exist") from None
     instructions, seen = [], set()
     for block in DockerfileParser(fileobj=io.StringIO(text)).structure:
         seen.update(range(block["startline"], block["endline"] + 1))
         if block["instruction"] != "COMMENT":
             item = Instruction(block["instruction"], block["value"].strip(), shown, block["startline"] + 1)
             if not item.value:
-                raise item.error("nothing follows it")
+                raise item.error("the instruction has no arguments")
             if item.name in ("RUN", "COPY", "ADD") and re.search(r"<<-?\s*[\"']?\w", item.value):
                 raise item.error("here-documents are not supported")
             instructions.append(item)
     # The parser ignores lines that it cannot read, and an instruction whose last line has a continuation
     for number, line in enumerate(text.split("\n")):
         if line.strip() and number not in seen:
-            raise BuildError(f"{shown}:{number + 1}: {line.strip()[:120]}: this is not a whole instruction")
+            raise BuildError(
+                f"{shown}:{number + 1}: {line.strip()[:120]}: this line is not part of a complete instruction"
+            )
     if not instructions:
         raise BuildError(f"{shown}: the file has no instructions")
     return instructions
@@ -138,5 +140,5 @@ def commands(instruction: Instruction, text: str, variables: Variables) -> list[
         word = instruction.expand(raw, variables)
         result[-1] += word.split() if "$" in bare else [word]
     if not all(result):
-        raise instruction.error("there is an empty command")
+        raise instruction.error("there is an empty command beside &&")
     return result

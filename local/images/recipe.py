@@ -173,7 +173,7 @@ def evaluate(
     if target and reader.stages[-1].name != target:
         raise BuildError(f"{shown}: there is no stage named {target}")
     if unused := sorted(set(build_args) - reader.declared):
-        say(f"build arguments that no ARG declares: {', '.join(unused)}")
+        say(f"no ARG declares these build arguments: {', '.join(unused)}")
     return reader.stages[-1]
 
 
@@ -197,11 +197,11 @@ class _Reader:
             hint = ": use COPY" if instruction.name == "ADD" else f", only {', '.join(HANDLERS)} are"
             raise instruction.error(f"the instruction {instruction.name} is not supported{hint}")
         if not self.stages and instruction.name not in ("FROM", "ARG"):
-            raise instruction.error("it stands before the first FROM")
+            raise instruction.error("it must come after the first FROM")
         handler(self, instruction)
 
     def from_(self, instruction: Instruction) -> None:
-        _, rest = instruction.options({"platform"})  # ignored: packages are for this machine
+        _, rest = instruction.options({"platform"})  # ignored: packages match this machine
         words = [instruction.expand(word, self.global_args) for word in instruction.raw_words(rest)]
         if len(words) not in (1, 3) or (len(words) == 3 and words[1].upper() != "AS"):
             raise instruction.error("it must read FROM image, or FROM image AS name")
@@ -274,7 +274,7 @@ class _Reader:
         words = instruction.exec_form(rest) if rest.startswith("[") else instruction.raw_words(rest)
         *sources, destination = [instruction.expand(word, self.stage.variables) for word in words]
         if not sources:
-            raise instruction.error("it needs a source and a destination")
+            raise instruction.error("it must have a source and a destination")
         mode = options.get("chmod")
         if mode is not None and not re.fullmatch("0?[0-7]{3}", mode):
             raise instruction.error(f"--chmod={mode} is not an octal mode such as 755")
@@ -307,7 +307,9 @@ class _Reader:
         if entry.link is not None:
             depth = posixpath.normpath(posixpath.join(posixpath.dirname(path)[1:], entry.link))
             if entry.link.startswith("/") or depth.startswith(".."):
-                raise instruction.error(f"the link {path} -> {entry.link} must be relative, inside the image")
+                raise instruction.error(
+                    f"the link {path} -> {entry.link} must be relative and must not leave the image"
+                )
         self.stage.put(path, entry, instruction)
 
     def _in_context(self, instruction: Instruction, source: str) -> list[Found]:
@@ -343,7 +345,7 @@ class _Reader:
             raise instruction.error(f"{name} is not an earlier stage, and other images are not supported")
         if stage.commands:
             raise instruction.error(
-                f"stage {name} runs Python: what that writes is not copied to other stages"
+                f"stage {name} runs Python: files that a command writes cannot be copied to other stages"
             )
         files = sorted(stage.files.items())
         shape = re.escape(posixpath.normpath(posixpath.join("/", source)))
@@ -393,7 +395,9 @@ class _Reader:
         for name in self.stage.variables:
             option = "--" + name[4:].lower().replace("_", "-")
             if name.startswith("PIP_") and option not in PIP_WITHOUT_EFFECT:
-                raise instruction.error(f"the variable {name} is not supported: give pip the option")
+                raise instruction.error(
+                    f"the variable {name} is not supported: use the option of pip install instead"
+                )
         arguments: list[str] = []
         files: dict[str, bytes] = {}
         rest = iter(words[1:])
@@ -410,7 +414,7 @@ class _Reader:
                 arguments += [option, self._requirement_file(instruction, value, self.stage.workdir, files)]
             elif option in PIP_VALUES:
                 if value.startswith((".", "/")):
-                    raise instruction.error(f"{option} {value}: only an address is supported, not a folder")
+                    raise instruction.error(f"{option} {value}: only a URL is supported, not a folder")
                 # This option takes precedence over this machine's settings
                 arguments += ["--default-index" if option in ("-i", "--index-url") else option, value]
             elif option in PIP_FLAGS:
@@ -420,7 +424,7 @@ class _Reader:
             elif option not in PIP_WITHOUT_EFFECT:
                 raise instruction.error(f"pip's option {option} is not supported")
         if not arguments:
-            raise instruction.error("pip is not told what to install")
+            raise instruction.error("pip install has no packages")
         self.stage.installs.append(Install(tuple(arguments), files, instruction))
 
     def _requirement(self, instruction: Instruction, text: str) -> str:
@@ -446,10 +450,12 @@ class _Reader:
         for line in files[key].decode("utf-8").splitlines():
             if match := re.match(r"\s*(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+)?(\S+)", line):
                 if match[1].startswith("/"):
-                    raise instruction.error(f"{inside}: {line.strip()}: a path must be relative to the file")
+                    raise instruction.error(
+                        f"{inside}: {line.strip()}: the path must be relative to the requirements file"
+                    )
                 self._requirement_file(instruction, match[1], posixpath.dirname(inside), files)
             elif re.match(r"\s*(-e|--editable|-f|--find-links)\b", line):
-                raise instruction.error(f"{inside}: {line.strip()}: not supported")
+                raise instruction.error(f"{inside}: {line.strip()}: this option is not supported")
             else:
                 self._requirement(instruction, re.sub(r"(^|\s)#.*", "", line).strip())
         return key

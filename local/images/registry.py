@@ -21,11 +21,15 @@ def push(image: Image, address: str) -> None:
 
     match = ADDRESS.fullmatch(address)
     if match is None:
-        raise BuildError(f"{address} is not ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG")
+        raise BuildError(
+            f"the image name {address} is not ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG"
+        )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_ECR") or os.environ.get("AWS_ENDPOINT_URL")
     if not _is_local(endpoint):
         where = endpoint or "AWS, as AWS_ENDPOINT_URL is not set"
-        raise BuildError(f"images built without an engine go to the local cloud only, not to {where}")
+        raise BuildError(
+            f"images built without a container engine can be pushed only to the local cloud, not to {where}"
+        )
     account, region, repository, tag = match.groups()
     ecr = boto3.client("ecr", region_name=region, endpoint_url=endpoint)
     known = {"registryId": account, "repositoryName": repository}

@@ -46,7 +46,7 @@ SYSTEM_PROGRAMS = {
 
 @dataclass(frozen=True)
 class Image:
-    """One built image, in a folder as described above."""
+    """One built image, in a folder as the module's docstring describes."""
 
     id: str
     folder: Path

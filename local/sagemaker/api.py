@@ -42,12 +42,13 @@ def invalid(message: str) -> ApiError:
 
 def unbuilt(what: str) -> ApiError:
     """Return the error for an operation, or a part of one, that the local cloud does not have."""
-    return ApiError(NOT_BUILT, f"sagemaker:{what} is not built in the local cloud", 501)
+    return ApiError(NOT_BUILT, f"sagemaker:{what} is not implemented in the local cloud", 501)
 
 
 @dataclass(frozen=True)
 class Context:
-    """Caller, account and Region of a request. `access_key` is None for requests of the cloud itself."""
+    """Caller, account and Region of a request. `access_key` is None for requests of the cloud itself, which
+    need no permissions."""
 
     platform: Platform
     store: Scope
@@ -207,7 +208,7 @@ def _constraints(shape: Any, value: Any, where: str) -> Iterator[str]:
 def _pattern(java: str) -> re.Pattern[str] | None:
     """Translate a Java pattern of the model to Python. Return None if that is not possible."""
     text = re.sub(r"\\p\{(\w+)\}", lambda match: _characters(match[1]), java)
-    text = re.sub(r"\$\{\d+,\d+\}$", "", text)  # an error in the model: "at the end, 1 to 128 times"
+    text = re.sub(r"\$\{\d+,\d+\}$", "", text)  # an error in the model: `$` with a quantifier
     try:
         return re.compile(text, re.DOTALL)
     except re.error:

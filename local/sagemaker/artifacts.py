@@ -55,7 +55,9 @@ def relative(key: str, prefix: str) -> PurePosixPath:
         path = key[len(prefix.rpartition("/")[0]) :].lstrip("/")
     parts = PurePosixPath(path)
     if ".." in parts.parts or parts.is_absolute() or not parts.parts:
-        raise TransferError(f"ClientError: Data download failed:The key {key} is not a path in a folder")
+        raise TransferError(
+            f"ClientError: Data download failed:The key {key} is not a path below the channel's folder"
+        )
     return parts
 
 
@@ -66,7 +68,7 @@ SourceObject = tuple[str, str, PurePosixPath]
 def listed(s3: Any, source: Mapping[str, Any], role: str) -> list[SourceObject]:
     """Return the objects of a data source, at least one. Raises TransferError.
 
-    :param source: with `S3Uri` and `S3DataType`: S3Prefix or ManifestFile
+    :param source: has `S3Uri`, and as `S3DataType` S3Prefix or ManifestFile
     :param role: ARN, for the error message
     """
     uri = source["S3Uri"]
@@ -202,7 +204,8 @@ def unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferE
 def store_output(
     s3: Any, files: dict[str, Path], uri: str, compress: bool, kms_key: str, scratch: Path
 ) -> str:
-    """Upload files as the archive `<uri>.tar.gz`, or unpacked below `<uri>/`. Return that address.
+    """Upload files as the archive `<uri>.tar.gz`, or unpacked below `<uri>/`. Return the URI of the archive
+    or folder.
 
     Raises TransferError.
 

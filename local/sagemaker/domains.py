@@ -56,7 +56,7 @@ def _found(context: Context, kind: str, name: str) -> Record:
 
 
 def check_user_settings(settings: dict[str, Any], where: str) -> None:
-    """Raise ApiError for contradictory times or sizes. The service's model has their ranges.
+    """Raise ApiError for contradictory times or sizes. `api.validate` checks their ranges.
 
     :param where: path of the settings, for the error message
     """

@@ -235,7 +235,8 @@ def _start(
     rolled: Fleet | None = None,
     policy: Record | None = None,
 ) -> tuple[Fleet, list[Record]]:
-    """Return a started fleet and its variants' specifications. Raises ServingError.
+    """Return a started fleet (the containers of all variants) and its variants' specifications. Raises
+    ServingError.
 
     :param before: specifications of the variants in service, by name
     :param keep: properties of these variants to keep, keys of `_RETAINED`
@@ -263,12 +264,12 @@ def _start(
     except (ServingError, ApiError) as error:
         raise ServingError(str(error)) from error
     except Exception as error:  # otherwise the endpoint would keep its transitional status forever
-        logger.exception("Endpoint %s", name)
+        logger.exception("Could not start endpoint %s", name)
         raise ServingError(f"InternalServerError: {type(error).__name__}: {error}") from error
 
 
 _RETAINED = {"DesiredWeight": "InitialVariantWeight", "DesiredInstanceCount": "InitialInstanceCount"}
-"""Properties that RetainAllVariantProperties keeps, by their name in the API: members of a variant."""
+"""Members of a variant that RetainAllVariantProperties keeps, by the name of the property in the API."""
 
 
 def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: list[Record]) -> None:
@@ -319,7 +320,7 @@ def _reweigh(context: Context, name: str, changes: dict[str, Record]) -> None:
     except ServingError as error:  # the containers that ran before still serve
         reason = _cut(error)
     except Exception as error:  # otherwise the endpoint would keep its transitional status forever
-        logger.exception("Endpoint %s", name)
+        logger.exception("Could not change the variants of endpoint %s", name)
         reason = _cut(error)
     _advance(context, name, "InService", _Variants=specs, FailureReason=reason)
 
@@ -403,7 +404,7 @@ def _publish(context: Context, record: Record, given: tags.Tags | None = None) -
             context.account, context.region, "SageMaker Endpoint State Change", detail, arn
         )
     except Exception:  # a failure of the event bus must not block the change of status
-        logger.exception("The state change of %s was not published", arn)
+        logger.exception("Could not publish the state change of %s", arn)
 
 
 _EVENT_STATUS = {"InService": "IN_SERVICE", "OutOfService": "OUT_OF_SERVICE", "RollingBack": "ROLLING_BACK"}
@@ -570,7 +571,7 @@ def recover(platform: Platform, store: Store) -> None:
 
     Endpoints in service are in service again; interrupted creations fail, updates are rolled back, deletions
     are completed. Returns immediately: containers of instances start in the background, containers of
-    serverless variants with the first request. Earlier requests wait.
+    serverless variants with the first request. Requests wait until their container has started.
     """
     clean(platform, INSTANCES)
     for account, region in store.scopes():
@@ -601,7 +602,7 @@ def _warm(context: Context, name: str, fleet: Fleet) -> None:
             try:
                 variant.start()
             except Exception as error:  # the next request retries and returns the error
-                logger.warning("Variant %s of endpoint %s: %s", variant.name, name, error)
+                logger.warning("Could not start variant %s of endpoint %s: %s", variant.name, name, error)
 
 
 def shutdown(store: Store) -> None:

@@ -100,11 +100,13 @@ def handle_request(
     except ApiError as error:
         return _error(error)
     except StorageError as error:
-        logger.error("%s: %s", headers.get("x-amz-target", ""), error)
+        logger.error("Could not save the changes of %s: %s", headers.get("x-amz-target", ""), error)
         return _error(ApiError("InsufficientStorage", str(error), 507))
     except Exception:
-        logger.exception("%s %s %s", method, path, headers.get("x-amz-target", ""))
-        return _error(ApiError("InternalFailure", "The local SageMaker failed; its log says where.", 500))
+        logger.exception("Could not answer %s %s %s", method, path, headers.get("x-amz-target", ""))
+        return _error(
+            ApiError("InternalFailure", "The local SageMaker failed; the cloud's log has the error.", 500)
+        )
 
 
 def _operation(method: str, headers: Mapping[str, str]) -> tuple[str, str]:
@@ -130,7 +132,7 @@ def _invoke(
     if action in _RUNTIME_UNBUILT:
         raise ApiError(
             NOT_BUILT,
-            f"sagemaker:{_RUNTIME_UNBUILT[action]} is not built in the local cloud",
+            f"sagemaker:{_RUNTIME_UNBUILT[action]} is not implemented in the local cloud",
             501,
         )
     if method != "POST":

@@ -1,4 +1,4 @@
-"""Checks of requests that depend on the instance type, with the constructs' table of instance types."""
+"""Checks of requests that depend on the instance type, by the table of instance types in `constructs/`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 They are the hosts of jobs and the containers of endpoints. As on SageMaker, a container has files below
 `/opt/ml`, environment variables, a host name and a port. Its output is read line by line. If the machine does
 not support namespaces, the container is a plain process group: it finds `/opt/ml` through
-`SAGEMAKER_BASE_DIR`, its host name is its address, and it has the cloud's owner's access to files.
+`SAGEMAKER_BASE_DIR`, its host name is its address, and it can access the same files as the cloud's owner.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLAIN = "Groundplan: this container is not isolated. Containers run as "
 """Start of the first log line of a container without namespaces. How it runs, and why, follows."""
 
 _OWN = f"{uuid.uuid4().hex[:6]}-"
-"""Prefix of the names of this process's folders."""
+"""Prefix of the names of the folders of instances that this process creates."""
 
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BELOW_OPT_ML = re.compile(r"""(^|[\s:='"])/opt/ml(?=[\s:/'"]|$)""")
@@ -100,7 +100,9 @@ def reserve(count: int = 1) -> list[LoopbackAddress]:
         return hosts
     for host in hosts:
         host.release()
-    raise NoAddressError(f"no loopback address is free: port {_RESERVATION_PORT} is taken on all of them")
+    raise NoAddressError(
+        f"no loopback address is free: port {_RESERVATION_PORT} is taken on every address that was tried"
+    )
 
 
 def _bindable(address: str, port: int) -> bool:
@@ -193,7 +195,7 @@ class Instance:
             (self.opt_ml / part).mkdir(parents=True)
         if not self._way.isolated:
             # A socket's path has at most 107 bytes, and programs put sockets into their temporary folder
-            short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 - mkdtemp makes it ours alone
+            short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 - mkdtemp creates a private folder
             self._temporary = Path(tempfile.mkdtemp(prefix="gp-", dir=short))
             (self._folder / "tmp").symlink_to(self._temporary)
         self.ended_at: float | None = None

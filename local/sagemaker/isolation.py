@@ -23,25 +23,27 @@ class Way:
     """Why they are not isolated"""
 
     def __str__(self) -> str:
-        return "namespaces of their own" if self.isolated else f"plain processes: {self.reason}"
+        return "isolated in Linux namespaces" if self.isolated else f"plain processes: {self.reason}"
 
 
 def way(platform: Platform) -> Way:
     """Return how a new container runs. Raises OSError if the setting cannot be met or is invalid."""
     wanted = setting(platform, SETTING)
     if wanted not in _WAYS:
-        raise OSError(f"the setting {SETTING} must be {', '.join(_WAYS)}, got {wanted}")
+        raise OSError(f"the setting {SETTING} must be one of {', '.join(_WAYS)}, got {wanted}")
     if wanted == "plain":
         return Way(False, f"the setting {SETTING} is plain")
     reason = unavailable(platform.home)
     if reason and wanted == "namespaces":
-        raise OSError(f"the setting {SETTING} is namespaces, and this machine has none: {reason}")
+        raise OSError(
+            f"the setting {SETTING} is namespaces, and this machine does not support them: {reason}"
+        )
     return Way(not reason, reason)
 
 
 def describe(platform: Platform) -> str:
-    """Return a text about how new containers run."""
+    """Return a description of how new containers run, for the cloud's status."""
     try:
         return str(way(platform))
     except OSError as error:
-        return f"none can start: {error}"
+        return f"no container can start: {error}"

@@ -12,9 +12,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 BATCH_EVENTS = 1_000
-BATCH_BYTES = 900_000  # the service's limit is 1,048,576, where each event counts 26 bytes more
+BATCH_BYTES = 900_000  # the service's limit is 1,048,576, and adds 26 bytes to each event
 WAITING = 50_000
-"""Maximum lines in memory. A container that prints faster than they are delivered blocks, as with Docker."""
+"""Maximum lines in memory. A container that prints faster than lines are delivered blocks, as with Docker."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class LogWriter:
                     self._send(client, [line for line in batch if line is not None])
                 except Exception as error:  # a failed delivery must not end a job
                     self.problem = str(error)
-                    logger.warning("No logs in %s: %s", self._group, error)
+                    logger.warning("Could not deliver logs to %s: %s", self._group, error)
 
     def _send(self, client: Any, lines: list[tuple[str, int, str]]) -> None:
         by_stream: dict[str, list[dict[str, Any]]] = {}

@@ -104,7 +104,7 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "CreateTransformJob": {
         "TransformInput.DataSource.S3DataSource.S3DataType": (
             *("ManifestFile", "S3Prefix"),
-            "AugmentedManifestFile",  # refused as AWS does
+            "AugmentedManifestFile",  # refused by `transform/validation.py`, with AWS's message
         ),
         "TransformInput.SplitType": ("None", "Line"),
         "DataProcessing.InputFilter": ("$",),
@@ -118,11 +118,11 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 }
 """Members with the values that the local cloud supports. Other values are refused."""
 
-_RECORDED = "a record: the registry keeps it and answers with it, as AWS does"
-_HERE = "what is local is this machine's: its driver, its clock, its network"
-_SHARED = "a licence that is accepted elsewhere; the local cloud hosts no gated model"
-_PROFILE = "what would be sampled is this machine's, which says nothing of an instance"
-_REFUSED_ABOVE = "belongs to a member that is refused"
+_RECORDED = "the registry stores the value and returns it, as AWS does"
+_HERE = "containers use this machine's drivers and network"
+_SHARED = "accepts the licence of a gated model; the local cloud hosts none"
+_PROFILE = "profiling would measure this machine, not the instance type"
+_REFUSED_ABOVE = "has an effect only with another member, which is refused"
 _PACKAGE_CONTAINER = dict.fromkeys(
     (
         *("ContainerHostname", "ImageDigest", "ProductId", "ModelInput", "Framework", "FrameworkVersion"),
@@ -135,12 +135,12 @@ _PACKAGE_CONTAINER = dict.fromkeys(
 _LIFE_CYCLE = {f"ModelLifeCycle.{name}": _RECORDED for name in ("Stage", "StageStatus", "StageDescription")}
 _CARD = {f"ModelCard.{name}": _RECORDED for name in ("ModelCardContent", "ModelCardStatus")}
 _MODEL_CONTAINER = {
-    "ContainerHostname": "a name for logs of AWS's own; the local ones have the variant's",
-    "ImageConfig": "how AWS reaches a private registry (Platform); Vpc is refused",
+    "ContainerHostname": "a name for AWS's log streams; local log streams have the variant's name",
+    "ImageConfig": "Platform is the default; Vpc, for private registries, is refused",
     "ModelDataSource.S3DataSource.ModelAccessConfig": _SHARED,
 }
 _DEPLOYMENT = {
-    f"DeploymentConfig.BlueGreenUpdatePolicy.{name}": "all traffic moves at once: nothing waits or is undone"
+    f"DeploymentConfig.BlueGreenUpdatePolicy.{name}": "all traffic shifts at once, without waits or steps"
     for name in (
         *("TerminationWaitInSeconds", "MaximumExecutionTimeoutInSeconds"),
         *(
@@ -150,12 +150,12 @@ _DEPLOYMENT = {
     )
 }
 _METADATA_SERVICE = {
-    "InstanceMetadataServiceConfiguration.MinimumInstanceMetadataServiceVersion": "a notebook instance is a "
-    "record here: there is no metadata service"
+    "InstanceMetadataServiceConfiguration.MinimumInstanceMetadataServiceVersion": "a notebook instance is "
+    "only a record in the local cloud: it has no metadata service"
 }
-_MAINTENANCE = {"WeeklyMaintenanceWindowStart": "a record: nothing here is maintained by AWS"}
-_TOKEN = {"ClientRequestToken": "the same request once more finds nothing left to do"}
-_NO_APP = "a record: no Studio app runs here that would be set up by it"
+_MAINTENANCE = {"WeeklyMaintenanceWindowStart": "the value is stored; the local cloud has no maintenance"}
+_TOKEN = {"ClientRequestToken": "a repeated request finds nothing left to do"}
+_NO_APP = "the value is stored; the local cloud runs no Studio app that would use it"
 _LAB = tuple(
     f"JupyterLabAppSettings.{each}"
     for each in (
@@ -204,9 +204,9 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     },
     "CreateEndpointConfig": {
         "ProductionVariants[].VariantInstanceProvisionTimeoutInSeconds": _REFUSED_ABOVE,
-        "ProductionVariants[].ModelDataDownloadTimeoutInSeconds": "a copy on this machine takes no such time",
+        "ProductionVariants[].ModelDataDownloadTimeoutInSeconds": "copying on this machine needs no timeout",
         "ProductionVariants[].InferenceAmiVersion": _HERE,
-        "ProductionVariants[].RoutingConfig": "requests go to the least busy; prefix-aware is refused",
+        "ProductionVariants[].RoutingConfig": "requests go to the least busy one; prefix-aware is refused",
         "DataCaptureConfig.CaptureOptions": _REFUSED_ABOVE,
         "DataCaptureConfig.CaptureContentTypeHeader": _REFUSED_ABOVE,
         "DataCaptureConfig.DestinationS3Uri": _REFUSED_ABOVE,
@@ -214,20 +214,20 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
         "VpcConfig.Subnets": _HERE,
     },
     "CreateTrainingJob": {
-        "AlgorithmSpecification.TrainingImageConfig": "how AWS reaches a private registry (Platform)",
+        "AlgorithmSpecification.TrainingImageConfig": "Platform is the default; Vpc is refused",
         "InputDataConfig[].DataSource.S3DataSource.ModelAccessConfig": _SHARED,
         "ResourceConfig.SelectedInstanceType": _REFUSED_ABOVE,
         "ResourceConfig.SelectedInstanceCount": _REFUSED_ABOVE,
         "VpcConfig.Subnets": _HERE,
         "StoppingCondition.MaxPendingTimeInSeconds": _REFUSED_ABOVE,
-        "DebugHookConfig.LocalPath": "where tensors are written; a hook without collections writes none",
-        "DebugHookConfig.S3OutputPath": "where tensors are kept; a hook without collections writes none",
+        "DebugHookConfig.LocalPath": "folder of saved tensors; a hook without collections saves none",
+        "DebugHookConfig.S3OutputPath": "prefix of saved tensors; a hook without collections saves none",
         "ProfilerConfig": _PROFILE,
     },
     "CreateHyperParameterTuningJob": {
         f"TrainingJobDefinition.{name}": reason
         for name, reason in {
-            "DefinitionName": "a name among several definitions; there is one",
+            "DefinitionName": "distinguishes several definitions; there is only one",
             "InputDataConfig[].DataSource.S3DataSource.ModelAccessConfig": _SHARED,
             "ResourceConfig.SelectedInstanceType": _REFUSED_ABOVE,
             "ResourceConfig.SelectedInstanceCount": _REFUSED_ABOVE,
@@ -237,13 +237,13 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     },
     "CreateProcessingJob": {
         "NetworkConfig.VpcConfig.Subnets": _HERE,
-        "NetworkConfig.EnableInterContainerTrafficEncryption": "the hosts of a job are on one machine",
+        "NetworkConfig.EnableInterContainerTrafficEncryption": "the hosts of a job run on one machine",
     },
     "CreateLabelingJob": {
-        "InputConfig.DataAttributes": "what the public workforce may see, which is refused",
+        "InputConfig.DataAttributes": "concerns the public workforce, which is refused",
         **dict.fromkeys(
             (f"HumanTaskConfig.{name}" for name in ("TaskTitle", "TaskDescription", "TaskKeywords")),
-            "what labelers read; simulated ones read nothing",
+            "text for labelers; simulated labelers read nothing",
         ),
     },
     "CreateModelPackage": {
@@ -274,7 +274,7 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
         **_CARD,
         **_LIFE_CYCLE,
     },
-    "DescribeModelPackage": {"IncludedData": "the whole record is small enough to answer"},
+    "DescribeModelPackage": {"IncludedData": "the response always has the whole record, which is small"},
     "CreateDomain": _no_app(
         DefaultUserSettings=_USER_SETTINGS,
         DefaultSpaceSettings=_SPACE_DEFAULTS,
@@ -285,7 +285,7 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
         DefaultSpaceSettings=_SPACE_DEFAULTS,
         DomainSettingsForUpdate=(*_DOMAIN_SETTINGS, "RStudioServerProDomainSettingsForUpdate"),
     ),
-    "DeleteDomain": {"RetentionPolicy": "there is no file system that would be kept or deleted"},
+    "DeleteDomain": {"RetentionPolicy": "there is no file system to keep or delete"},
     "CreateUserProfile": _no_app(UserSettings=_USER_SETTINGS),
     "UpdateUserProfile": _no_app(UserSettings=_USER_SETTINGS),
     "CreateSpace": _no_app(SpaceSettings=_SPACE_SETTINGS, SpaceSharingSettings=("SharingType",)),

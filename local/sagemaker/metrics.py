@@ -13,7 +13,7 @@ BATCH = 500  # the service's limit is 1,000 values in a request
 
 
 class Metrics:
-    """Values that one job's `MetricDefinitions` match in its log lines. Safe from any thread.
+    """Values that one job's `MetricDefinitions` match in its log lines. Thread-safe.
 
     A value is the first group of the definition's expression, if that is a number.
     """

@@ -149,7 +149,8 @@ def _check_variant(context: Context, variant: Record, config: Record) -> None:
     name = variant["VariantName"]
     records.refuse_unbuilt("CreateEndpointConfig", variant, "InstancePools", "ManagedInstanceScaling")
     if not variant.get("ModelName"):
-        records.refuse_unbuilt("CreateEndpointConfig", config, "ExecutionRoleArn")  # inference components
+        # ExecutionRoleArn without ModelName is for inference components
+        records.refuse_unbuilt("CreateEndpointConfig", config, "ExecutionRoleArn")
         raise invalid(f"Production variant {name} needs a ModelName.")
     model = records.find(context, MODEL, variant["ModelName"], missing_model(context, variant["ModelName"]))
     serverless = variant.get("ServerlessConfig")

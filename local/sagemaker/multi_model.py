@@ -79,7 +79,7 @@ class Coming:
 
 
 class Models:
-    """The models of one container. Safe from any thread.
+    """The models of one container. Thread-safe.
 
     :param ask: sends a request to the container
     :param fetch: `(target, folder)`: downloads a model's files into a folder
@@ -176,7 +176,7 @@ class Models:
                 if not model.size:
                     self._download(model)
                 self._load(model)
-        except Exception as error:  # raised to the waiting requests
+        except Exception as error:  # raised in the waiting requests
             coming.error = error
         finally:
             with self._lock:
@@ -242,7 +242,12 @@ class Models:
         with self._timed("ModelUnloadingTime"):
             reply = self._ask("DELETE", f"/models/{model.name}", {}, b"", LOAD_TIMEOUT)
         if reply.status not in (200, 404):
-            logger.warning("Unloading %s answered %s: %s", model.target, reply.status, reply.body[:200])
+            logger.warning(
+                "Could not unload model %s: the container returned %s: %s",
+                model.target,
+                reply.status,
+                reply.body[:200],
+            )
 
     def _remove(self, model: Model) -> None:
         """Unload a model and delete its files, unless a request uses it."""
@@ -250,7 +255,9 @@ class Models:
             try:
                 self._unload(model)
             except (OSError, http.client.HTTPException) as error:
-                logger.warning("Unloading %s: %s", model.target, error)  # the container ends or has ended
+                logger.warning(
+                    "Could not unload model %s: %s", model.target, error
+                )  # the container ends or has ended
             with self._lock:
                 if model.users or model.loaded:
                     return

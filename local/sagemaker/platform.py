@@ -11,7 +11,7 @@ from local.images.store import Image
 
 
 class Platform(Protocol):
-    """One running local cloud. Its methods are safe from any thread."""
+    """One running local cloud. Its methods are thread-safe."""
 
     endpoint_url: str
     """Address of the local AWS API, such as `http://127.0.0.1:4566`"""
@@ -23,7 +23,8 @@ class Platform(Protocol):
     """Quotas and intervals that differ from their defaults in `local/sagemaker/quotas.py`"""
 
     def credentials(self, account: str, region: str, role_arn: str, session: str) -> dict[str, str]:
-        """Return the `AWS_*` environment of a process that acts as a role, with the endpoint's address."""
+        """Return the `AWS_*` environment of a process that acts as a role, with the local AWS API's
+        address."""
         ...
 
     def client(

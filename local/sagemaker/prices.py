@@ -145,7 +145,7 @@ def _products() -> list[Product]:
 
 def _product(region: str, about: dict[str, Any], instance: str, price: Decimal) -> Product:
     usage, since = f"{about['usage']}-Train:{instance}", f"{about['as_of']}T00:00:00Z"
-    # AWS's SKU is not in the sources. This one is as stable
+    # The sources do not have AWS's SKU. This one does not change either
     sku = base64.b32encode(hashlib.sha256(usage.encode()).digest())[:16].decode()
     rate = {
         "rateCode": f"{sku}.{TERM}.{RATE}",
@@ -189,4 +189,4 @@ def _wrong(message: str) -> ApiError:
 
 
 def _unbuilt(what: str) -> ApiError:
-    return ApiError(NOT_BUILT, f"{SERVICE}:{what} is not built in the local cloud", 501)
+    return ApiError(NOT_BUILT, f"{SERVICE}:{what} is not implemented in the local cloud", 501)

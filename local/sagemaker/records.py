@@ -57,6 +57,6 @@ def refuse_unbuilt(operation: str, params: dict[str, Any], *members: str) -> Non
         if params.get(member):
             raise ApiError(
                 NOT_BUILT,
-                f"sagemaker:{operation} with {member} is not built in the local cloud",
+                f"sagemaker:{operation} with {member} is not implemented in the local cloud",
                 501,
             )

@@ -106,7 +106,7 @@ def roll(
         try:
             old.adjust([before])
         except ServingError as error:  # the running instances serve; the next request starts the others
-            logger.warning("Endpoint %s: %s", endpoint, error)
+            logger.warning("Could not restore all instances of endpoint %s: %s", endpoint, error)
         raise
 
 

@@ -39,7 +39,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         raise ApiError("UnknownOperationException", f"Application Auto Scaling has no operation {name}", 404)
     handler = OPERATIONS.get(name)
     if handler is None:
-        raise ApiError(NOT_BUILT, f"{SERVICE}:{name} is not built in the local cloud", 501)
+        raise ApiError(NOT_BUILT, f"{SERVICE}:{name} is not implemented in the local cloud", 501)
     model = service_model(SERVICE).operation_model(name)
     validate(model.input_shape, params)
     if context.access_key is not None:
@@ -59,8 +59,8 @@ def _variant(params: dict[str, Any]) -> tuple[str, str]:
     if params["ServiceNamespace"] != NAMESPACE or params["ScalableDimension"] != DIMENSION or not found:
         raise ApiError(
             NOT_BUILT,
-            f"{SERVICE} of {params['ScalableDimension']} on {params['ResourceId']} is not built in the local "
-            f"cloud; {DIMENSION} on endpoint/NAME/variant/NAME is",
+            f"{SERVICE} of {params['ScalableDimension']} on {params['ResourceId']} is not implemented in the "
+            f"local cloud; only {DIMENSION} on endpoint/NAME/variant/NAME is",
             501,
         )
     return found[1], found[2]
@@ -115,7 +115,7 @@ def _put_policy(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     if params.get("PolicyType", "TargetTrackingScaling") != "TargetTrackingScaling" or not given:
         raise ApiError(
             NOT_BUILT,
-            f"{SERVICE}:PutScalingPolicy but for TargetTrackingScaling is not built in the local cloud",
+            f"{SERVICE}:PutScalingPolicy without TargetTrackingScaling is not implemented in the local cloud",
             501,
         )
     _metric(params | {"TargetTrackingScalingPolicyConfiguration": given})
@@ -190,7 +190,7 @@ def _metric(policy: Record) -> tuple[dict[str, Any], str]:
         ]
     kind = config.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
     if kind != METRIC:
-        raise ApiError(NOT_BUILT, f"{SERVICE} by {kind} is not built in the local cloud", 501)
+        raise ApiError(NOT_BUILT, f"{SERVICE} by {kind} is not implemented in the local cloud", 501)
     dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
     named = {"Namespace": "AWS/SageMaker", "MetricName": "InvocationsPerInstance", "Dimensions": dimensions}
     return named, "Sum"
@@ -215,7 +215,7 @@ def act(context: Context, lookup: Lookup) -> None:
         try:
             _act(context, policy, lookup)
         except ApiError as error:  # the endpoint is being changed, or was deleted
-            logger.info("Scaling %s: %s", policy["ResourceId"], error.message)
+            logger.info("Could not scale %s: %s", policy["ResourceId"], error.message)
 
 
 def _act(context: Context, policy: Record, lookup: Lookup) -> None:

@@ -1,4 +1,4 @@
-"""The container definition and the role with which a model is served."""
+"""Lookup of the container definition and the role with which a model is served."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def of_model(context: Context, name: str) -> Record:
     definitions = models.containers(model)
     if len(definitions) > 1:
         raise ServingError(
-            f"Model {name} has several containers; inference pipelines are not built in the local cloud."
+            f"Model {name} has several containers; "
+            "inference pipelines are not implemented in the local cloud."
         )
     container = dict(definitions[0])
     if package := container.get("ModelPackageName"):
@@ -42,7 +43,7 @@ def _packaged(context: Context, container: Record, name: str) -> Record:
     if len(specification["Containers"]) > 1:
         raise ServingError(
             f"Model package {package['ModelPackageArn']} has several containers; "
-            "inference pipelines are not built in the local cloud."
+            "inference pipelines are not implemented in the local cloud."
         )
     inside = specification["Containers"][0]
     data = records.summary(container, "ModelDataUrl", "ModelDataSource") or records.summary(

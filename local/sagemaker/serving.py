@@ -124,7 +124,7 @@ class Variant:
         try:
             self.fill()
         except ServingError as error:  # the next request retries
-            logger.warning("Variant %s: %s", self.name, error)
+            logger.warning("Could not start all containers of variant %s: %s", self.name, error)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
@@ -161,11 +161,11 @@ class Variant:
     def _choose(self, target: str | None) -> ServingContainer:
         """Return the container for a request: the least busy one.
 
-        With many models, each model has a fixed order of the instances (rendezvous hashing), so that it stays
-        where it is loaded when instances are added or removed. Busy instances are skipped."""
+        For a multi-model variant: the first instance that is not busy, in an order that is fixed for each
+        model (rendezvous hashing). So a model stays on its instance when others are added or removed."""
         running = [server for server in self._servers if server.running]
         if not running:
-            raise ConnectionError("The container is not there.")
+            raise ConnectionError("The variant has no running container.")
         if target is None:
             return min(running, key=lambda server: server.busy)
         order = sorted(running, key=lambda server: hashlib.sha256(f"{server.id} {target}".encode()).digest())

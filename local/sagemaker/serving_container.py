@@ -278,7 +278,7 @@ class ServingContainer:
     ) -> Reply:
         """Send one HTTP request, for at most `timeout` seconds. Raises OSError or HTTPException."""
         if self._instance is None:
-            raise ConnectionError("The container is not there.")
+            raise ConnectionError("The container was not started.")
         host = self._instance.host
         connection = http.client.HTTPConnection(host.name, host.port, timeout=timeout)
         started = time.monotonic()

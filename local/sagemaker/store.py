@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 Record = dict[str, Any]
 AGAIN_SECONDS = 0.5
-"""Time between two attempts to write a record when the disk is full."""
+"""Seconds between two attempts to write a record when the disk is full."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def kept(method: Method) -> Method:
             except sqlite3.OperationalError as error:
                 if scope.store.asked.by_a_caller:
                     raise StorageError(f"The record could not be written: {error}") from error
-                logger.error("%s %s could not be written: %s", *given[:2], error)
+                logger.error("Could not write the record %s %s; it will be retried: %s", *given[:2], error)
                 time.sleep(AGAIN_SECONDS)
 
     return write  # type: ignore[return-value]

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Traffic:
-    """Metrics of one endpoint's invocations, sent at intervals. Safe from any thread.
+    """Metrics of one endpoint's invocations, sent at intervals. Thread-safe.
 
     A background thread sends them. The thread ends when no metrics are left, and is started again at the next
     invocation.
@@ -86,7 +86,7 @@ class Traffic:
                     for start in range(0, len(data), BATCH):
                         client.put_metric_data(Namespace=namespace, MetricData=data[start : start + BATCH])
             except Exception as error:  # lost metrics must not fail an invocation
-                logger.warning("No metrics of endpoint %s: %s", self._endpoint, error)
+                logger.warning("Could not send the metrics of endpoint %s: %s", self._endpoint, error)
 
     def close(self) -> None:
         """Send the remaining metrics, and wait up to 5 seconds."""

@@ -81,7 +81,7 @@ class FolderUpload:
                 self.error = error
                 return
             except Exception as error:
-                logger.exception("%ss are not uploaded any more", self.what)
+                logger.exception("The upload of %ss ended because of an unexpected error", self.what)
                 self.error = TransferError(f"InternalServerError: the local cloud failed: {error!r}")
                 return
 

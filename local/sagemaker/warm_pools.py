@@ -31,7 +31,8 @@ def current(record: Record) -> Record:
     """Update and return a record with the pool's present status: an expired pool is terminated."""
     pool = record.get("WarmPoolStatus")
     if pool and pool["Status"] == "Available":
-        # The time is negative if the machine, and with it the clock, was restarted. The pool has ended then
+        # The time is negative if the machine, and with it the monotonic clock, was restarted. Then the pool
+        # has ended
         kept = time.monotonic() - record["_RetainedSince"]
         most = record["ResourceConfig"]["KeepAlivePeriodInSeconds"]
         status = "Available" if 0 <= kept < most else "Terminated"

@@ -36,7 +36,7 @@ from starlette.routing import Route
 
 from local.ports import free_port
 
-# The package also has a function of this name, which an import statement would return
+# The package also has a function named `server`, which an import statement would return
 fakesnow: Any = importlib.import_module("fakesnow.server")
 
 ACCOUNT, USER = "GROUNDPLAN", "GROUNDPLAN"
@@ -128,7 +128,7 @@ class Chunks:
         return self._whole(table)
 
     async def query(self, request: Request) -> Response:
-        """Run a query. If its result has several chunks, the response has the addresses of the others."""
+        """Run a query. If its result has several chunks, the response has the URLs of the others."""
         rest: list[Any] = []
         self._collected.set(rest)
         response = await fakesnow.query_request(request)
@@ -190,11 +190,11 @@ def application(home: Path, known: dict[str, Any]) -> Starlette:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="local.snowflake.server", description="The local Snowflake.")
-    parser.add_argument("--home", type=Path, required=True, help="where its tables are kept")
-    parser.add_argument("--credentials", type=Path, required=True, help="the connection file it writes")
+    parser.add_argument("--home", type=Path, required=True, help="folder of the tables")
     parser.add_argument(
-        "--port", type=int, help="a port of 127.0.0.1; the last one, or a free one, without it"
+        "--credentials", type=Path, required=True, help="file to which the connection is written"
     )
+    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: the last one, or a free one)")
     asked = parser.parse_args()
     last = json.loads(asked.credentials.read_text())["port"] if asked.credentials.exists() else 0
     port = asked.port or free_port(last)

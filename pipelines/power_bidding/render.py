@@ -8,7 +8,7 @@ The stack replaces the placeholders `${NAME}` when it is deployed. Needs the env
 (`python -m tooling.envs notebooks`), but no network.
 """
 
-# ruff: noqa: E402 - the SDK asks for a Region as it is imported
+# ruff: noqa: E402 - importing the SDK requires a Region, so the variable is set before the imports
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ training = ParameterString("Training")
 
 
 def of_training(folder: str) -> Join:
-    """Return a folder of the execution's parameter `Training`: `history` or `champion`."""
+    """Return the URI of `history` or `champion`, the folders below the pipeline parameter `Training`."""
     return Join(on="/", values=[training, folder])
 
 

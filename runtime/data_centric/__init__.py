@@ -1,1 +1,1 @@
-"""The labeling workflow's Lambda code. See README.md."""
+"""Lambda code of the labeling workflow and of sweeps. See README.md."""

@@ -1,8 +1,8 @@
 """Scenario of `data_centric`, for a deployed stack, locally or on AWS.
 
-Twenty simulated labelers label digits through the API. An examination consolidates their answers with a model
-and finds planted label errors, which an expert reviews through the same API. Then a sweep compares strategies
-of data selection on MNIST.
+Twenty simulated labelers label digits through the API. A label examination consolidates their answers with a
+model and finds planted label errors, which an expert reviews through the same API. Then a sweep compares
+strategies of data selection on MNIST.
 """
 
 from scenarios.data_centric.metrics import METRICS

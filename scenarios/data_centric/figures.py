@@ -66,8 +66,8 @@ def accuracy(path: Path, table: Sequence[Mapping[str, Any]]) -> Figure:
         "Accuracy against time",
         path,
         f"Accuracy on held-out pictures over billed seconds: {told}.",
-        "Means over the seeds with 95 % intervals. Labels are the fraction of the training set, or of the"
-        " epochs.",
+        "Means over the seeds with 95 % intervals. The labels are fractions of the training set, or of the"
+        " epochs, that were used.",
     )
 
 
@@ -78,7 +78,7 @@ def chart(path: Path, body: bytes) -> Figure:
         "The experiment's chart",
         path,
         "Accuracy over billed seconds, as the state machine of the sweep draws it.",
-        "Written by the stack beside the table of the sweep.",
+        "The stack stores it next to the sweep's table.",
     )
 
 

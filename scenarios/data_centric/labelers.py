@@ -46,7 +46,9 @@ class Labeler(people.User):
         if answer.status_code != 200:
             self.over = answer.status_code == 404
             if answer.status_code not in (204, 404, 503):
-                raise ScenarioError(f"a task was answered {answer.status_code}: {answer.text[:300]}")
+                raise ScenarioError(
+                    f"a request for a task got status {answer.status_code}: {answer.text[:300]}"
+                )
             return False
         task = answer.json()
         if self.draw.random() < VANISHED:
@@ -61,7 +63,9 @@ class Labeler(people.User):
             elif result:
                 self.repeated += 1
             elif told.status_code not in (404, 409, 503):
-                raise ScenarioError(f"an answer was answered {told.status_code}: {told.text[:300]}")
+                raise ScenarioError(
+                    f"the submission of an answer got status {told.status_code}: {told.text[:300]}"
+                )
         return True
 
 
@@ -85,7 +89,7 @@ def label(
                 pool.map(lambda each: each.step(run, lambda url: int(labels[number_of(url)])), labelers)
             )
             if time.monotonic() - begun > limit:
-                raise ScenarioError(f"the labeling run {run} was not over after {limit:.0f} s")
+                raise ScenarioError(f"the labeling run {run} did not end within {limit:.0f} s")
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 progress(f"{len(labelers)} labelers · {sum(len(each.kept) for each in labelers)} answers")
@@ -100,7 +104,7 @@ def wait_until_open(run: str, labeler: Labeler, ended: Callable[[], bool], limit
         if ended():
             return False
         if time.monotonic() - begun > limit:
-            raise ScenarioError(f"the labeling run {run} was not open after {limit:.0f} s")
+            raise ScenarioError(f"the labeling run {run} did not open within {limit:.0f} s")
         time.sleep(0.5)
     return True
 

@@ -40,10 +40,10 @@ ALTS = {
 
 @dataclass
 class LabelingPage:
-    """The deployed page, and the report's figures of it.
+    """Takes screenshots of the deployed labeling page, for the report.
 
-    An error of the browser does not fail the scenario: `notes` and a progress message have the missing figure
-    and the reason.
+    An error of the browser does not fail the scenario: `notes` and a progress message name the missing
+    screenshot and the reason.
     """
 
     outputs: Mapping[str, str]
@@ -55,7 +55,7 @@ class LabelingPage:
     notes: list[str] = field(default_factory=list)
 
     def show(self, run: str, labeler: Labeler, kind: Kind) -> float:
-        """Add a figure of the page with a task of an open run. Return its duration in seconds.
+        """Add a screenshot of the page with a task of an open run. Return the seconds that this took.
 
         The task is leased to the labeler and not answered. The labeler's next request for a task returns it
         again; after the lease has expired, other labelers may get it.
@@ -63,7 +63,7 @@ class LabelingPage:
         if self.notes:  # do not try again after the browser has failed
             return 0.0
         begun = time.monotonic()
-        self.progress("taking a picture of the labeling page")
+        self.progress("taking a screenshot of the labeling page")
         try:
             light, dark = take(aws.address(self.outputs["SiteUrl"]), run, labeler, self.out, kind)
             caption = "The deployed page in headless Chromium, signed in as a labeler of this run."
@@ -77,7 +77,7 @@ class LabelingPage:
         return time.monotonic() - begun
 
     def _miss(self, reason: str) -> None:
-        note = f"A picture of the labeling page is missing because {reason}."
+        note = f"A screenshot of the labeling page is missing because {reason}."
         self.notes.append(note)
         self.progress(note)
 

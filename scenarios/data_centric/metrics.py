@@ -13,27 +13,39 @@ def _ends(name: str, unit: str = "") -> tuple[Metric, Metric]:
 
 
 METRICS = (
-    Metric("answers", "Answers of the labelers that were stored, two of twenty labelers being spammers"),
-    Metric("lost_tasks", "Items that ended without all of their labels", "", "lower", 0),
+    Metric("answers", "Stored answers of twenty labelers, two of them spammers"),
+    Metric("lost_tasks", "Items without all their labels at the end of the labeling run", "", "lower", 0),
     Metric("lost_answers", "Acknowledged answers that are not stored", "", "lower", 0),
-    Metric("double_labels", "Items with more labels than asked for", "", "lower", 0),
-    Metric("tasks_left", "Leases that a labeler abandoned"),
-    Metric("answers_twice", "Answers that a labeler submitted again, and that the API knew"),
-    Metric("labels_majority", f"Majority of three answers: {SHARE}ties shared", "%"),
+    Metric("double_labels", "Items with more labels than requested", "", "lower", 0),
+    Metric("tasks_left", "Tasks that were leased to a labeler and not answered"),
+    Metric("answers_twice", "Answers that a labeler submitted twice, which the API recognized"),
+    Metric("labels_majority", f"Majority of three answers: {SHARE}a tie counts in part", "%"),
     Metric("labels_dawid_skene", f"Dawid-Skene on the same answers: {SHARE.rstrip(', ')}", "%"),
     Metric("labels_crowdlab", f"CROWDLAB on the same answers: {SHARE.rstrip(', ')}", "%"),
-    Metric("gain_dawid_skene", "Dawid-Skene above the majority, paired by item", "points", "higher", 4),
+    Metric(
+        "gain_dawid_skene",
+        "Right labels by Dawid-Skene minus those by majority, paired by item",
+        "points",
+        "higher",
+        4,
+    ),
     *_ends("gain_dawid_skene", "points"),
-    Metric("gain_crowdlab", "CROWDLAB above the majority, paired by item", "points", "higher", 10),
+    Metric(
+        "gain_crowdlab",
+        "Right labels by CROWDLAB minus those by majority, paired by item",
+        "points",
+        "higher",
+        10,
+    ),
     *_ends("gain_crowdlab", "points"),
-    Metric("spammers_found", "Spammers that the examination names, of two"),
-    Metric("wrongly_called_spammers", "Other labelers that it names"),
+    Metric("spammers_found", "Spammers that the examination found, of two"),
+    Metric("wrongly_called_spammers", "Honest labelers that the examination called spammers"),
     Metric("errors_recall", "Share of the planted label errors that are found", "", "higher", 0.82),
     *_ends("errors_recall"),
     Metric("errors_precision", "Share of the found label errors that were planted", "", "higher", 0.70),
     *_ends("errors_precision"),
     Metric("reviewed", "Found label errors that an expert reviewed"),
-    Metric("corrected", "Labels of these that were wrong before the review and right after it"),
+    Metric("corrected", "Reviewed labels that were wrong before the review and right after it"),
     Metric("runs", "Training runs of the sweep: strategies, fractions and seeds"),
     Metric("accuracy_full", "Accuracy on held-out pictures, trained on all data, mean of the seeds", "%"),
     *(
@@ -44,12 +56,12 @@ METRICS = (
             # runs take turns, has the bounds
             Metric(
                 f"time_ratio_{percent}",
-                f"Our GLISTER at {percent} %: processor seconds, selection included, over those of all data;"
-                " a rough figure, because jobs share this machine's cores",
+                f"GLISTER at {percent} %: processor seconds of training and selection, divided by those of"
+                " training on all data; a rough figure, because jobs share this machine's cores",
             ),
             Metric(
                 f"accuracy_difference_{percent}",
-                f"Our GLISTER at {percent} %: accuracy above that of all data, paired by seed",
+                f"GLISTER at {percent} %: accuracy minus that with all data, paired by seed",
                 "points",
                 "higher" if lost is not None else "",
                 lost,
@@ -57,25 +69,25 @@ METRICS = (
             *_ends(f"accuracy_difference_{percent}", "points"),
             Metric(
                 f"random_difference_{percent}",
-                f"Adaptive random at {percent} %: accuracy above that of all data, paired by seed",
+                f"Adaptive random at {percent} %: accuracy minus that with all data, paired by seed",
                 "points",
             ),
             *_ends(f"random_difference_{percent}", "points"),
             Metric(
                 f"fewer_epochs_difference_{percent}",
-                f"All data for {percent} % of the epochs: accuracy above that of all epochs",
+                f"All data for {percent} % of the epochs: accuracy minus that after all epochs",
                 "points",
             ),
         )
     ),
     Metric(
         "selection_share_50",
-        "Our GLISTER at 50 %: processor seconds of selection over those of training",
+        "GLISTER at 50 %: processor seconds of selection divided by those of training",
         "",
         "lower",
         0.08,
     ),
     Metric("recommended_fraction", "Fraction that the sweep recommends"),
-    Metric("seconds_labels", "From the start of the labeling run to its labels", "s"),
-    Metric("seconds_sweep", "From the start of the sweep to its comparison", "s"),
+    Metric("seconds_labels", "Time from the start of the labeling run to its labels", "s"),
+    Metric("seconds_sweep", "Time from the start of the sweep to its comparison", "s"),
 )

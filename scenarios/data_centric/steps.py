@@ -153,12 +153,13 @@ def of_labels(
     }
     story = Story(
         f"{LABELERS} labelers, {ITEMS} digits, {LABELS} labels each",
-        f"Eight of them worked at the same time. They abandoned {metrics['tasks_left']:.0f} leases and"
-        f" submitted {metrics['answers_twice']:.0f} answers again.",
-        f"{stored} answers, {metrics['lost_answers']:.0f} lost, {metrics['double_labels']:.0f} items with too"
-        f" many. Right are {metrics['labels_majority']:.1f} % by majority,"
-        f" {metrics['labels_dawid_skene']:.1f} % by Dawid-Skene, and with a model's predictions, by CROWDLAB,"
-        f" {metrics['labels_crowdlab']:.1f} %.",
+        f"Eight labelers worked at the same time. They left {metrics['tasks_left']:.0f} leased tasks without"
+        f" an answer, and submitted {metrics['answers_twice']:.0f} answers twice.",
+        f"{stored} answers were stored, {metrics['lost_answers']:.0f} were lost, and"
+        f" {metrics['double_labels']:.0f} items got too many labels."
+        f" {metrics['labels_majority']:.1f} % of the labels are right by majority,"
+        f" {metrics['labels_dawid_skene']:.1f} % by Dawid-Skene, and"
+        f" {metrics['labels_crowdlab']:.1f} % by CROWDLAB, which also uses a model's predictions.",
     )
     return metrics, story, figures.reliability(out / "reliability.svg", report["labelers"], known)
 
@@ -287,7 +288,7 @@ def of_errors(
         "An examination finds probable label errors by out-of-fold predictions; an expert reviews the"
         f" {reviewed['labeled']} most suspected ones through the labeling API. The run merges the new labels"
         " into the whole manifest.",
-        f"{int(flagged[wrong].sum())} found, {int((~wrong[flagged]).sum())} right labels suspected."
+        f"{int(flagged[wrong].sum())} were found; {int((~wrong[flagged]).sum())} right labels were suspected."
         f" The review corrected {corrected}.",
     )
     return metrics, figures.suspects(out / "suspects.svg", found, given), story
@@ -362,7 +363,7 @@ def of_table(table: Sequence[Mapping[str, Any]]) -> Metrics:
 
 
 def of_times(bucket: str, folder: str) -> Metrics:
-    """Return the figures of processor seconds. Clock seconds of jobs that share cores do not compare."""
+    """Return ratios of processor seconds. Elapsed times of jobs that share cores are not comparable."""
     own = folder.rstrip("/").rpartition("/")[2]
     training, selection = Counter[tuple[str, float]](), Counter[tuple[str, float]]()
     for row in results.epochs(bucket, "default").to_pylist():

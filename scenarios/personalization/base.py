@@ -1,4 +1,4 @@
-"""The demonstration's base, trained once on this machine and cached by a hash of its sources.
+"""The demonstration's base model, trained once on this machine and cached by a hash of its sources.
 
 python3.11 -m scenarios.personalization.base     # make it, print its folder
 """
@@ -36,7 +36,7 @@ def small_base() -> Path:
         if folder.exists():
             return folder
         python = str(envs.environment("scenarios-personalization"))
-        envs.say("  training the base of personalization, once: some minutes on two cores")
+        envs.say("  training the base model of personalization, once: this takes some minutes on two cores")
         folder.parent.mkdir(parents=True, exist_ok=True)
         code = os.pathsep.join((str(envs.ROOT), import_path(IMAGE)))
         # with active waiting, the training takes half the time: it wakes threads for many small steps

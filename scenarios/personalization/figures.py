@@ -47,8 +47,8 @@ def gallery(path: Path, way: Onboarding) -> Figure:
         path,
         f"Three rows of pictures: what {way.person.name} uploaded of a {way.subject.subject}, the first "
         "pictures that the training job made, and those that the endpoint made.",
-        f"{len(uploads)} uploads, of which four are shown. The pictures made are as small as the base, which "
-        f"was trained on a laptop in minutes. First prompt: “a photo of {way.trigger}”.",
+        f"{len(uploads)} uploads, of which four are shown. The generated pictures are small, like the base "
+        f"model, which was trained on a laptop in minutes. First prompt: “a photo of {way.trigger}”.",
     )
 
 
@@ -80,6 +80,6 @@ def timeline(path: Path, ways: list[Onboarding]) -> Figure:
         "From start to ready",
         path,
         f"Bars of the states that each model went through. Ready after: {told}.",
-        "Everybody started at once. What waited when a job could be made went into it; the first picture of "
-        "each came from inside the job, before the endpoint had the model.",
+        "All users started at the same time. A job gets all requests that wait when it is created. The first "
+        "picture of each model comes from the training job, before the endpoint has the model.",
     )

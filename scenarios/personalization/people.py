@@ -29,7 +29,7 @@ class Person(people.User):
             answer = requests.post(upload["url"], data=upload["fields"], files=files, timeout=SECONDS)
             if answer.status_code >= 300:
                 raise ScenarioError(
-                    f"the upload of {path.name} was answered {answer.status_code}: {answer.text[:300]}"
+                    f"the upload of {path.name} got status {answer.status_code}: {answer.text[:300]}"
                 )
         return made["model"]
 
@@ -53,7 +53,7 @@ def fetched(url: str) -> bytes:
     """Return the content of a presigned URL. Raises `ScenarioError` for an error status."""
     answer = requests.get(url, timeout=SECONDS)
     if answer.status_code >= 300:
-        raise ScenarioError(f"a picture's address was answered {answer.status_code}")
+        raise ScenarioError(f"the download of a picture got status {answer.status_code}")
     return answer.content
 
 

@@ -72,10 +72,10 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         ways = [Onboarding(person, subject) for person, subject in zip(people, brought, strict=True)]
         together(ways, progress)
         for way in ways:
-            progress(f"asking the endpoint for pictures of {way.subject.subject}")
+            progress(f"requesting pictures of {way.subject.subject} from the endpoint")
             ask(way)
         sizes = [size(outputs, way) for way in ways]
-        progress("trying to reach what is another's")
+        progress("trying to access other users' data")
         tried = steal(ways)
         stories = [told(tried), twice(ways[0]), wrong(ways[0]), removed(outputs, ways[0], progress)]
         for way in ways[1:]:
@@ -122,7 +122,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
 
 
 def compared(out: Path, progress: Progress) -> dict[str, float]:
-    """Run the benchmarks against the published solution, once each. Return their metrics."""
+    """Run each benchmark that compares with the published solution once. Return the metrics."""
     figures = {}
     for name, arguments in {
         "serving": (
@@ -192,7 +192,7 @@ def onboard(way: Onboarding, board: Board) -> None:
         if now["status"] == "FAILED":
             raise ScenarioError(f"{person.name}'s model failed: {now.get('reason')}")
         if seconds > PATIENCE:
-            raise ScenarioError(f"{person.name}'s model was {now['status']} after {seconds:.0f} s")
+            raise ScenarioError(f"{person.name}'s model was still {now['status']} after {seconds:.0f} s")
         time.sleep(1)
 
 
@@ -218,7 +218,7 @@ def size(outputs: dict[str, str], way: Onboarding) -> int:
 
 
 def full_copy() -> int:
-    """Return the size in bytes of the base's files, which a full model for each user would have."""
+    """Return the size in bytes of the base model, and so of a separate full model for a user."""
     return sum(path.stat().st_size for path in small_base().rglob("*") if path.is_file())
 
 
@@ -250,12 +250,12 @@ def told(tried: list[Attempt]) -> Story:
     statuses = Counter(attempt.status for attempt in tried)
     escaped = [attempt.what for attempt in tried if attempt.escaped]
     return Story(
-        "Reaching for what is another's",
-        f"{len(tried)} tries: another's ids in every route, forged tokens, forged target models, addresses "
-        "and upload forms turned to other keys.",
-        f"{len(escaped)} reached anything. Answers: "
+        "Attempts to access other users' data",
+        f"{len(tried)} attempts: other users' ids in every route, forged tokens, forged target models, and "
+        "URLs and upload forms that were changed to other keys.",
+        f"{len(escaped)} accessed data. Statuses of the responses: "
         + ", ".join(f"{count} × {status}" for status, count in sorted(statuses.items()))  # noqa: RUF001
-        + (f". They got through: {'; '.join(escaped[:5])}" if escaped else "."),
+        + (f". Successful attempts: {'; '.join(escaped[:5])}" if escaped else "."),
     )
 
 
@@ -268,7 +268,7 @@ def twice(way: Onboarding) -> Story:
     return Story(
         "Started twice",
         "The same model was started again after it was ready.",
-        f"The answer was the same (model {again['model']}), and the model stayed ready.",
+        f"The response was the same (model {again['model']}), and the model stayed ready.",
     )
 
 
@@ -292,11 +292,13 @@ def wrong(way: Onboarding) -> Story:
             way.person.ask("POST", path, body)
         except ApiError as refused:
             if named and named not in json.dumps(refused.error):
-                raise ScenarioError(f"{what} was refused without naming {named}: {refused.error}") from None
+                raise ScenarioError(
+                    f"the error response to {what} does not name {named}: {refused.error}"
+                ) from None
             answers.append(f"{what}: {refused.status}, “{refused.error.get('message')}”")
         else:
-            raise ScenarioError(f"{what} was accepted")
-    return Story("Asked wrongly", "Requests that make no sense.", "; ".join(answers) + ".")
+            raise ScenarioError(f"{what} must be rejected, but was accepted")
+    return Story("Invalid requests", "Requests with invalid values.", "; ".join(answers) + ".")
 
 
 def removed(outputs: dict[str, str], way: Onboarding, progress: Progress) -> Story:
@@ -314,14 +316,12 @@ def removed(outputs: dict[str, str], way: Onboarding, progress: Progress) -> Sto
     until = time.monotonic() + 120
     while left := kept(outputs, way):
         if time.monotonic() > until:
-            raise ScenarioError(
-                f"{len(left)} objects of a deleted model are still there, among them {left[0]}"
-            )
+            raise ScenarioError(f"{len(left)} objects of a deleted model still exist, such as {left[0]}")
         time.sleep(1)
     return Story(
-        "Deleted, with everything",
+        "Deletion of a model and its data",
         f"One model was deleted. It had {len(before)} objects in S3: uploads, adapter, pictures.",
-        "It was answered 404 at once, and none of its objects was left.",
+        "Requests for it got 404 at once, and all its objects were deleted.",
     )
 
 

@@ -48,8 +48,9 @@ def attempts(thief: Person, own_model: str, victim: Owned) -> list[Attempt]:
 
 
 def _routes(thief: Person, own_model: str, victim: Owned) -> Iterator[Attempt]:
-    """Yield attempts with the victim's ids in every route. A 404 must be the response for an unknown id."""
-    # from the application for a model, and from the gateway for a route
+    """Yield attempts with the victim's ids in every route. A 404 response must equal the response for an
+    unknown id."""
+    # responses of the application, for an unknown model, and of API Gateway, for an unknown route
     never = tuple(
         thief.raw("GET", path).text for path in (f"/api/models/{ABSENT}", "/api/models/no/such/route")
     )

@@ -15,4 +15,5 @@ HYPERPARAMETERS = {
     "guidance": "1.5",
     "threads": "1",
 }
-"""For `containers/personalization/finetune`. The defaults there are for Stable Diffusion on a GPU."""
+"""Hyperparameters of `containers/personalization/finetune`, whose defaults are for Stable Diffusion on a
+GPU."""

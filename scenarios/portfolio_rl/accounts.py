@@ -47,12 +47,12 @@ def broken(account: Account, order: dict[str, int], prices: dict[str, float], ru
     bought = [name for name, count in order.items() if count > 0]
     found = [f"sells more of {name} than is held" for name, count in after.units.items() if count < 0]
     found += [
-        f"{count} of {name} is no order of up to {rules['largest_order']} lots"
+        f"{count} of {name} must be whole lots, at most {rules['largest_order']}"
         for name, count in order.items()
         if count % assets[name]["lot"] or abs(count) > rules["largest_order"] * assets[name]["lot"]
     ]
     if after.cash < -ROUNDING:
-        found.append(f"costs ${-after.cash:.2f} more than there is")
+        found.append(f"costs ${-after.cash:.2f} more than the account's cash")
     for constraint in rules["constraints"]:
         found += _broken(constraint, account, after, order, bought, prices)
     return found

@@ -29,7 +29,7 @@ class PolicyJob:
     prices: np.ndarray
     """[R, T, N] dollars"""
     lots: np.ndarray
-    """[R, T, N] held before the decision of that time"""
+    """[R, T, N] lots held before the decision at each time"""
     cash: np.ndarray
     """[R, T] dollars"""
     values: np.ndarray
@@ -37,7 +37,7 @@ class PolicyJob:
     actions: np.ndarray
     """[R, T - 1, N] lots"""
     final: np.ndarray
-    """Final values of more episodes, in dollars"""
+    """Final values in dollars, of these and further held-out episodes"""
     bound: np.ndarray
     """Final values of the same episodes, by the better of the baselines that know the mean prices"""
 
@@ -69,7 +69,7 @@ def finished(name: str) -> PolicyJob:
         episodes = np.load(io.BytesIO(output["episodes.npz"]))
         card = json.loads(model["card.json"])
     except KeyError as error:
-        raise ScenarioError(f"the training job {name} left no {error}") from None
+        raise ScenarioError(f"the output of the training job {name} has no file {error}") from None
     arrays = ("prices", "lots", "cash", "values", "actions", "final", "bound")
     runs = {each: episodes[each] for each in arrays}
     return PolicyJob(name, seconds, card, results["table"], results["curve"], **runs)

@@ -51,13 +51,13 @@ def execute(stack: str, out: Path, progress: Progress) -> tuple[Path, Story]:
             timeout=LONGEST,
         )
     except subprocess.TimeoutExpired:
-        raise ScenarioError(f"the notebook was not done after {LONGEST} s") from None
+        raise ScenarioError(f"the notebook did not finish within {LONGEST} s") from None
     if done.returncode:
-        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip().splitlines() or ["no word"]
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip().splitlines() or ["no error output"]
         raise ScenarioError(f"a cell of the notebook failed: {said[-1]}; see {path}")
     return path, Story(
         "The notebook",
-        f"All {done.stdout.split()[-1]} cells of notebooks/portfolio_rl/{NOTEBOOK.name} were executed, two"
-        " training jobs and an endpoint of its own among them.",
-        f"It took {time.monotonic() - begun:.0f} s. With its tables and pictures it is in {path.name}.",
+        f"All {done.stdout.split()[-1]} cells of notebooks/portfolio_rl/{NOTEBOOK.name} were executed. They"
+        " ran two training jobs and an endpoint of their own.",
+        f"It took {time.monotonic() - begun:.0f} s. {path.name} has the tables and pictures.",
     )

@@ -53,8 +53,8 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         }
         if trades.refused or trades.violations:
             raise ScenarioError(
-                f"of {trades.orders} orders the endpoint refused {trades.refused} valid accounts, and"
-                f" {len(trades.violations)} broke a rule: {trades.violations[:3]}"
+                f"of {trades.orders} valid accounts the endpoint rejected {trades.refused}, and"
+                f" {len(trades.violations)} of its orders broke a rule: {trades.violations[:3]}"
             )
         metrics["refused"], refusals = refuse(service, best)
         metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
@@ -151,8 +151,8 @@ def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJ
     return jobs, Story(
         "A policy has to be better",
         f"PPO trained for {SECONDS} processor seconds on each of {len(SEEDS)} seeds.",
-        f"On the same prices they ended at {told}, the policy in service at"
-        f" ${done[0]['champion_value']:,.0f}. {len(lost)} of {len(done)} stayed out of service.",
+        f"On the same prices the mean final values are {told}, and ${done[0]['champion_value']:,.0f} for the"
+        f" policy in service. {len(lost)} of {len(done)} candidates were not put into service.",
     )
 
 
@@ -160,15 +160,15 @@ def roll_back(
     outputs: dict[str, str], version: int, service: OrderService, progress: Progress
 ) -> tuple[float, Story]:
     """Deploy an earlier version of the registry with one execution."""
-    before, progress_line = service.serves(), f"going back to version {version}"
+    before, progress_line = service.serves(), f"rolling back to version {version}"
     progress(progress_line)
     done = aws.execute(outputs["StateMachineArn"], {"version": version}, progress, outputs["EndpointName"])
     if not done.succeeded()["deployed"] or service.serves() == before:
         raise ScenarioError(f"version {version} of the registry was not put back into service")
     return done.seconds, Story(
-        "One command goes back",
+        "Rollback with one command",
         f'The state machine was started with {{"version": {version}}}.',
-        f"After {done.seconds:.0f} s version {version} of the registry answered, without training.",
+        f"After {done.seconds:.0f} s version {version} of the registry was in service, without training.",
     )
 
 
@@ -194,12 +194,12 @@ def refuse(service: OrderService, job: PolicyJob) -> tuple[float, Story]:
         if order["valid"] is False and not any(order["units"].values())
     ]
     if not answers[0]["valid"]:
-        raise ScenarioError(f"a valid account beside invalid ones was refused: {answers[0]}")
+        raise ScenarioError(f"a valid account in a request with invalid ones was rejected: {answers[0]}")
     reasons = "; ".join(
         f"{name}: {order['reason']}" for name, order in zip(invalid, answers[1:], strict=True)
     )
     return float(len(kept)), Story(
-        "The policy refuses",
+        "Invalid accounts",
         "Four invalid accounts in one request with a valid one.",
         f"No trade. {reasons}.",
     )
@@ -219,7 +219,7 @@ def stop(parameter: str, service: OrderService, job: PolicyJob, progress: Progre
         while not ends(answer := service.ask([account])[0]):
             if time.monotonic() - begun > PATIENCE:
                 raise ScenarioError(
-                    f"{PATIENCE:.0f} s after the switch said {to} the endpoint answers {answer}"
+                    f"{PATIENCE:.0f} s after the switch was set to {to}, the endpoint returned {answer}"
                 )
             time.sleep(0.5)
         return time.monotonic() - begun, answer
@@ -231,6 +231,6 @@ def stop(parameter: str, service: OrderService, job: PolicyJob, progress: Progre
     return seconds, Story(
         "The stop switch",
         f"The parameter {parameter} was set to stop.",
-        f"After {seconds:.0f} s every account got no trade, with the reason “{refused['reason']}”. Set to go,"
-        " the endpoint traded again.",
+        f"After {seconds:.0f} s every account got no trade, with the reason “{refused['reason']}”."
+        " After it was set to go, the endpoint traded again.",
     )

@@ -19,12 +19,12 @@ from tooling.containers import CONTAINERS, import_path
 from tooling.table import print_table
 
 IMAGE = CONTAINERS / "power_bidding" / "model"
-BACKTEST = """What a storage asset would have earned by day-ahead schedules in the hours of B, without
-looking ahead: models are fitted anew for every day, to the hours of A and to those of B before the day. A CSV
-file has a row for each hour: hour_utc, such as 2022-01-31T05:00Z, a price in $/MWh, and any feeds. A column
-price_forecast holds a price forecast made before the deadline for that day's bids. With a table [regulation]
-in the asset's file, and the columns regulation_up and regulation_down ($ for each MW in the hour), capacity
-is sold beside energy, and both revenues are shown."""
+BACKTEST = """Compute what a storage asset would have earned with day-ahead schedules in the hours of B.csv,
+without looking ahead: for every day, models are fitted to the hours of A.csv and the earlier hours of B.csv.
+A CSV file has a row for each hour: hour_utc, such as 2022-01-31T05:00Z, a price in $/MWh, and any feeds. A
+column price_forecast has price forecasts that were made before the deadline for the day's bids. With a table
+[regulation] in the asset's file, and columns regulation_up and regulation_down ($ for each MW in the hour),
+capacity is sold beside energy, and both revenues are shown."""
 
 
 def main(arguments: list[str]) -> int:
@@ -48,20 +48,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser(
-        "backtest", help="what day-ahead schedules earn", description=BACKTEST
+        "backtest", help="compute what day-ahead schedules earn", description=BACKTEST
     ).add_argument
-    add("--history", type=Path, required=True, metavar="A.csv", help="the hours before, 35 days or more")
-    add("--evaluate", type=Path, required=True, metavar="B.csv", help="the hours to schedule")
-    add("--price", metavar="COLUMN", help="of the price, where its name does not begin with price or lmp")
+    add(
+        "--history",
+        type=Path,
+        required=True,
+        metavar="A.csv",
+        help="hours before those of B.csv, at least 35 days",
+    )
+    add("--evaluate", type=Path, required=True, metavar="B.csv", help="hours to schedule")
+    add("--price", metavar="COLUMN", help="the price, if its name does not begin with price or lmp")
     add("--zone", default="UTC", help="time zone of the market's days, such as America/Chicago (UTC)")
     add(
         "--asset",
         type=Path,
         metavar="FILE",
-        help="TOML with power, energy, ..., and [regulation] to sell it (8 MW, 32 MWh, none)",
+        help="TOML with power, energy and so on, and [regulation] to sell it (8 MW, 32 MWh, no regulation)",
     )
-    add("--seeds", type=int, default=1, help="that results are the mean of (1)")
-    add("--json", type=Path, metavar="FILE", help="write the results there as well")
+    add("--seeds", type=int, default=1, help="number of seeds over which results are averaged (1)")
+    add("--json", type=Path, metavar="FILE", help="also write the results to this file")
     options = parser.parse_args(arguments)
     for path in (options.history, options.evaluate, options.asset):
         if path and not path.is_file():
@@ -91,7 +97,7 @@ def show(report: dict[str, Any]) -> None:
         for row in report["rows"]
     ]
     rows.append(("perfect foresight", f"${report['perfect_foresight_dollars']:,.0f}", "1", ""))
-    print_table(rows, ("forecast", "revenue", "share of perfect foresight", f"over {report['best_naive']}"))
+    print_table(rows, ("forecast", "revenue", "share of perfect foresight", f"minus {report['best_naive']}"))
     if "regulation" in report:
         show_regulation(report["regulation"])
 
@@ -113,7 +119,7 @@ def show_regulation(found: dict[str, Any]) -> None:
         for row in found["rows"]
     ]
     rows.append(("perfect foresight", "", f"${found['perfect_foresight_dollars']:,.0f}", "", "1"))
-    heads = ("forecast", "without", "with", "of it for capacity", "share of perfect foresight")
+    heads = ("forecast", "without regulation", "with", "of which capacity", "share of perfect foresight")
     print_table(rows, heads)
 
 

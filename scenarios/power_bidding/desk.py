@@ -16,7 +16,7 @@ SETTLE_SECONDS = 120
 BUSY = "the machine may be too busy: run the demonstration alone"
 RETRAIN_SECONDS = 600
 BEFORE = 6
-"""Hours between the run that trains the first model, which has no model for its offers, and the replay."""
+"""Hours from the run that trains the first model to the replay. That run has no model for its offers."""
 
 
 def wait_until(done: Callable[[], bool], seconds: float, otherwise: str, pause: float = 0.1) -> None:
@@ -92,7 +92,7 @@ class Desk:
             if at.startswith("Failed"):
                 raise ScenarioError(f"the pipeline failed: {at}")
             if at.startswith("Succeeded") and self.endpoint() == before:
-                raise ScenarioError(f"the new model was not good enough: {at}")
+                raise ScenarioError(f"the pipeline did not put the first model into service: {at}")
             progress(f"training the first model · {at}")
             time.sleep(1)
         self.ended(execution, SETTLE_SECONDS)
@@ -117,7 +117,7 @@ class Desk:
             given = self._states.describe_execution(executionArn=execution)["input"]
             if json.loads(given).get("hour") == hour:
                 return execution
-        raise ScenarioError(f"{hour} has no execution of bid")
+        raise ScenarioError(f"the state machine bid has no execution for {hour}")
 
     def ended(self, execution: str, seconds: float) -> dict[str, Any]:
         """Wait for an execution's end, and return its output.
@@ -127,7 +127,7 @@ class Desk:
         begun = time.monotonic()
         while (found := self._states.describe_execution(executionArn=execution))["status"] == "RUNNING":
             if time.monotonic() - begun > seconds:
-                raise ScenarioError(f"{execution} still runs after {seconds:.0f} s; {BUSY}")
+                raise ScenarioError(f"{execution} was still running after {seconds:.0f} s; {BUSY}")
             time.sleep(0.1)
         if found["status"] != "SUCCEEDED":
             raise ScenarioError(f"{execution} ended {found['status']}: {found.get('cause')}")
@@ -211,7 +211,7 @@ class Desk:
         wait_until(
             lambda: status()["State"] not in ("QUEUED", "RUNNING"),
             SETTLE_SECONDS,
-            f"the query {name!r} still runs after {SETTLE_SECONDS} s; {BUSY}",
+            f"the query {name!r} was still running after {SETTLE_SECONDS} s; {BUSY}",
         )
         if status()["State"] != "SUCCEEDED":
             raise ScenarioError(f"the query {name!r} failed: {status().get('StateChangeReason')}")

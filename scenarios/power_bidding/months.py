@@ -47,7 +47,7 @@ def judged(outputs: dict[str, str], replay: Replay) -> dict[str, Any]:
     wait_until(
         lambda: job()["ProcessingJobStatus"] not in ("InProgress", "Stopping"),
         SECONDS,
-        f"{name} still runs after {SECONDS} s; {BUSY}",
+        f"{name} was still running after {SECONDS} s; {BUSY}",
         pause=0.5,
     )
     if (found := job())["ProcessingJobStatus"] != "Completed":

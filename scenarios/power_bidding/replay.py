@@ -1,4 +1,4 @@
-"""A server that replays real history: the operators' APIs and a market, with its own clock."""
+"""A server that replays real history: the grid operators' APIs and a market, with its own clock."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def replaying(
     ]
     process = subprocess.Popen(command, cwd=envs.ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout  # noqa: S101 - a pipe was asked for
+        assert process.stdout  # noqa: S101 - `stdout` is a pipe
         line = process.stdout.readline()
         if not line:
-            raise ScenarioError("the replay's server did not start")
+            raise ScenarioError("the replay server did not start")
         told = json.loads(line)
         yield FeedServer(told["url"], told["control"], told["secret"])
     finally:

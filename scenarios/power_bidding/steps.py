@@ -20,7 +20,7 @@ from scenarios.power_bidding.replay import FeedServer, replaying
 from scenarios.power_bidding.visits import visits
 
 REHEARSED = 2
-"""Number of runs before the week."""
+"""Number of rehearsal runs before the replayed week."""
 AT_ONCE = 8
 """Number of runs that are waited for in parallel."""
 
@@ -33,7 +33,7 @@ class Plan:
     rate: int
     """Maximum replay rate: market hours per real hour"""
     room: int
-    """Maximum duration of an offer, as a multiple of the one in the rehearsal"""
+    """Maximum duration of an offer, as a multiple of its duration in the rehearsal"""
     load_down: int
     weather_late: int
     retrained: int
@@ -85,7 +85,7 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
     (out / "results.json").write_text(json.dumps(results, indent=1))
     asked = desk.ask_athena(replay)
     (out / "athena.json").write_text(json.dumps(asked, indent=1))
-    progress("judging the first model on the months after it")
+    progress("evaluating the first model on the months after its training data")
     evaluation = months.judged(outputs, replay)
     captures = {"capture": evaluation["capture"]["candidate"], "capture_days": evaluation["days"]}
     metrics = keep(out, metrics | captures)
@@ -119,7 +119,7 @@ def rehearsed(desk: Desk, replay: Replay, progress: Progress) -> float:
 
     The first run includes cold starts.
     """
-    progress("rehearsing, before the clock starts")
+    progress("rehearsing offers before the clock starts")
     seconds = 0.0
     for number in range(-REHEARSED, 0):
         hour = later(replay.first, number)
@@ -154,35 +154,35 @@ def told(desk: Desk, replay: Replay, plan: Plan, metrics: dict[str, float]) -> l
     flagged = {column: desk.flagged(column) for column in ("load", "temperature")}
     for column, hours in flagged.items():
         if not hours:
-            raise ScenarioError(f"no hour has a flag for {column}, which was not published")
+            raise ScenarioError(f"no hour has a flag for {column}, although the fault withheld its values")
     corrected = later(replay.first, plan.corrected - CORRECTED_BEFORE)
     if not metrics["corrected_hours"]:
-        raise ScenarioError(f"the corrected price of {corrected} made no version")
+        raise ScenarioError(f"the correction of the price of {corrected} created no new version")
     in_time = f"{metrics['hours_without_bid']:.0f} hours were without an offer."
     return [
         Story(
             "A feed fails",
-            f"The load forecast answered 503 for {TROUBLE} hours.",
-            f"{len(flagged['load'])} hours took their load from elsewhere, flagged: "
+            f"Requests for the load forecast got status 503 for {TROUBLE} hours.",
+            f"{len(flagged['load'])} hours have a substitute load, with the flag: "
             f"{', '.join(sorted(set(flagged['load'].values())))}. {in_time}",
         ),
         Story(
             "A feed is late",
-            f"The weather of {TROUBLE} hours was not published when it was asked for.",
-            f"{len(flagged['temperature'])} hours were waited for, then took their temperature from"
-            f" elsewhere, flagged: {', '.join(sorted(set(flagged['temperature'].values())))}.",
+            f"The weather of {TROUBLE} hours was not published when it was requested.",
+            f"After a wait, {len(flagged['temperature'])} hours got a substitute temperature, with the"
+            f" flag: {', '.join(sorted(set(flagged['temperature'].values())))}.",
         ),
         Story(
             "A price is corrected",
-            f"The day-ahead price of {corrected} changed {CORRECTED_BEFORE} hours after it.",
+            f"The day-ahead price of {corrected} changed {CORRECTED_BEFORE} hours later.",
             f"{metrics['corrected_hours']:.0f} hour has a further version;"
             f" {metrics['double_bids']:.0f} offers were sent a second time.",
         ),
         Story(
             "A model is trained while offers are made",
-            f"The run of hour {plan.retrained} was told to train anew.",
-            f"{metrics['retrainings']:.0f} models came into service,"
-            f" {metrics['fallback_hours']:.0f} hours fell back. {in_time}",
+            f"The run of hour {plan.retrained} was started with a request to train a model.",
+            f"{metrics['retrainings']:.0f} models were put into service,"
+            f" {metrics['fallback_hours']:.0f} hours used a fallback. {in_time}",
         ),
     ]
 
@@ -218,7 +218,7 @@ def follow(desk: Desk, execution: str, hour: str) -> float:
     """Wait for the offers of a run. Return their duration in seconds."""
     begun = time.monotonic()
     desk.ended(execution, SETTLE_SECONDS)
-    problem = f"no offer came of {hour} within {SETTLE_SECONDS} s; {BUSY}"
+    problem = f"the run of {hour} made no offer within {SETTLE_SECONDS} s; {BUSY}"
     wait_until(lambda: desk.offered(hour), SETTLE_SECONDS, problem)
     return time.monotonic() - begun
 

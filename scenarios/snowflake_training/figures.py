@@ -31,8 +31,8 @@ def predictions(path: Path, true: np.ndarray, predicted: np.ndarray, unit: str, 
         path,
         f"Scatter of predictions against true values in {unit}. The points lie along the diagonal, "
         f"with a correlation of {correlation:.2f}.",
-        f"{len(shown):,} of {len(true):,} rows that no host trained on, answered by the serverless endpoint. "
-        f"Their root mean square error in {unit}: {rmse:.3f}. The dashed line is a perfect answer.",
+        f"{len(shown):,} of {len(true):,} rows that no host trained on, as the serverless endpoint predicts. "
+        f"Root mean square error in {unit}: {rmse:.3f}. The dashed line shows exact predictions.",
     )
 
 
@@ -48,10 +48,10 @@ def importance(path: Path, gains: dict[str, float]) -> Figure:
         axes.xaxis.set_visible(False)
         axes.spines["bottom"].set_visible(False)
     return Figure(
-        "What the model looks at",
+        "Feature importance",
         path,
         "Bars of feature importance. " + ", ".join(f"{name} {share:.0%}" for share, name in top[:5]) + ".",
-        "Share of the gain over all splits: how much of the error's fall each feature is behind.",
+        "Share of the total gain of all splits: how much each feature reduces the error.",
     )
 
 
@@ -85,8 +85,8 @@ def learning(path: Path, curve: dict[str, Any], unit: str, scale: float) -> Figu
         path,
         f"Lines of error by boosting round, falling. After {len(rounds)} rounds the held-out rows of all "
         f"hosts are at {whole[-1]:.3f}; {ends}.",
-        f"The hosts build one model between them and judge it together; the best round was "
-        f"{whole.argmin() + 1} of {len(rounds)}. Each host's own line is over the held-out rows in its part.",
+        f"The hosts build one model and evaluate it together; the best round was {whole.argmin() + 1} of "
+        f"{len(rounds)}. Each host's line is the error over the held-out rows in its part.",
     )
 
 
@@ -114,8 +114,8 @@ def coverage(path: Path, ours: dict[int, float], sample: dict[int, float]) -> Fi
         "Bars of the share of rows that reach a host. "
         + "; ".join(f"{count} hosts: {ours[count]:.0%} against {sample[count]:.0%}" for count in hosts)
         + ".",
-        "Where each host draws its own sample of 1/n of the table, some rows are drawn twice and others "
-        "never. Disjoint parts reach every row once.",
+        "If each host draws its own sample of 1/n of the table, some rows are drawn twice and others never. "
+        "Disjoint parts contain every row once.",
     )
 
 
@@ -146,8 +146,8 @@ def seeds(path: Path, ours: Estimate, sample: Estimate, ratio: Estimate, unit: s
         path,
         f"Pairs of points, the test error of {count} seeds: Groundplan's mean is {ours['mean']:.3f}, "
         f"the sample scheme's {sample['mean']:.3f} {unit}, the ratio {told}.",
-        f"The same test rows and parameters for both; only how rows reach the hosts differs. Seeds differ "
-        f"more than schemes do, so it is the ratio within a seed that tells: {told}.",
+        f"Both schemes have the same test rows and parameters, and differ in how rows reach the hosts. Seeds "
+        f"differ more than schemes do, so the schemes are compared by the ratio within a seed: {told}.",
     )
 
 
@@ -164,8 +164,8 @@ def memory(path: Path, megabytes: dict[str, float], rows: int) -> Figure:
         axes.margins(x=0.16)
     told = ", ".join(f"{name} {value:,.0f} MB" for name, value in megabytes.items())
     return Figure(
-        "Memory of the pull",
+        "Peak memory of reading the table",
         path,
         f"Bars of peak memory for {rows:,} rows: {told}.",
-        f"The most memory that a process took to pull {rows:,} rows into XGBoost, its libraries included.",
+        f"Peak memory of a process that reads {rows:,} rows into XGBoost, libraries included.",
     )

@@ -58,7 +58,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
             f"{metrics['duplicate_rows']:.0f} rows twice"
         )
     held = held_out(hashes, rows, job, table)
-    progress(f"asking the endpoint for {held.num_rows:,} held-out rows")
+    progress(f"requesting predictions of {held.num_rows:,} held-out rows")
     service = Service(outputs["EndpointName"])
     true, predicted = (
         held[table.target].to_numpy() / table.scale,
@@ -68,8 +68,8 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     metrics["served_rmse"] = float(np.sqrt(np.mean((true - predicted) ** 2)))
     if trained["deployed"] and abs(metrics["served_rmse"] / metrics["validation_rmse"] - 1) > 0.005:
         raise ScenarioError(
-            f"the endpoint's error is {metrics['served_rmse']:.4f} where the model's was "
-            f"{metrics['validation_rmse']:.4f}: it does not serve what was trained"
+            f"the endpoint's error is {metrics['served_rmse']:.4f}, but the trained model's error is "
+            f"{metrics['validation_rmse']:.4f}: the endpoint does not serve this model"
         )
     stories = [
         refuse_weak(outputs, table, service, held, metrics, progress),
@@ -89,7 +89,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
             "Licence": table.licence,
             "Target": f"{table.target}, errors in {table.unit}",
             "Rows held out": f"{held.num_rows:,} of {table.rows.num_rows:,}",
-            "Rows with a blank": f"{sum(s['rows_blank_features'] for s in job.summaries.values()):,}, kept",
+            "Incomplete rows": f"{sum(s['rows_blank_features'] for s in job.summaries.values()):,}, kept",
             "Training job": job.name,
             "Rows by host": ", ".join(f"{s['rows_pulled']:,}" for s in job.summaries.values()),
         },
@@ -113,8 +113,8 @@ def train(
     trained = execution.succeeded()
     metrics["seconds_pipeline"] = execution.seconds
     if not trained["deployed"] and trained["champion_rmse"] is None:
-        raise ScenarioError("nothing was in service, and yet the first model was not deployed")
-    progress("asking the endpoint for its first prediction")
+        raise ScenarioError("the first model was not deployed, although no model was in service")
+    progress("requesting the first prediction from the endpoint")
     Service(outputs["EndpointName"]).ask(table.rows.slice(0, 1).select(table.features))
     metrics["seconds_to_first_prediction"] = time.time() - execution.started
     return trained | {"path": execution.path}
@@ -148,7 +148,7 @@ class Service:
         )
         lines = answer["Body"].read().decode().split()
         if len(lines) != rows.num_rows:
-            raise ScenarioError(f"the endpoint answered {rows.num_rows} rows by {len(lines)} predictions")
+            raise ScenarioError(f"the endpoint must return {rows.num_rows} predictions, got {len(lines)}")
         return np.array(lines, dtype=np.float64)
 
     def serves(self) -> str:
@@ -179,7 +179,9 @@ def held_out(hashes: np.ndarray, rows: pa.Table, job: Job, table: data.Table) ->
     held = rows.filter(pa.array(out & ~np.isnan(rows[table.target].to_numpy())))
     counted = sum(summary["rows_validation"] for summary in job.summaries.values())
     if held.num_rows != counted:
-        raise ScenarioError(f"the hosts held out {counted} rows, their split means {held.num_rows}")
+        raise ScenarioError(
+            f"the hosts held out {counted} rows, but the split in the model gives {held.num_rows}"
+        )
     return held
 
 
@@ -201,16 +203,16 @@ def refuse_weak(
             outputs["StateMachineArn"], asked_for(table, **WEAK), progress, outputs["EndpointName"]
         ).succeeded()
         if found["deployed"]:
-            raise ScenarioError("a candidate of five rounds was deployed over the model in service")
+            raise ScenarioError("a weak candidate, of five rounds, replaced the model in service")
     metrics["weak_rmse"] = found["candidate_rmse"] / table.scale
     package = aws.client("sagemaker").describe_model_package(ModelPackageName=found["model_package_arn"])
     return Story(
-        "A weaker model stays out",
+        "A weaker model is not deployed",
         f"The same table, {WEAK['rounds']} rounds at depth {WEAK['max_depth']}.",
         f"Its error was {metrics['weak_rmse']:.3f} {table.unit} against "
         f"{found['champion_rmse'] / table.scale:.3f} of the model in service, on the same rows. "
         f"It is in the registry as {package['ModelApprovalStatus']}; the "
-        "endpoint's configuration and its answers stayed as they were.",
+        "endpoint's configuration and predictions did not change.",
     )
 
 
@@ -235,10 +237,10 @@ def refuse_missing(
             )
     metrics["seconds_to_refuse"] = execution.seconds
     return Story(
-        "A table that is not there",
+        "A missing table",
         f"The state machine was started with the table {NO_TABLE}.",
         f"After {execution.seconds:.1f} s it failed with the reason “{execution.cause}”. The model in "
-        "service answered as before.",
+        "service returned the same predictions as before.",
     )
 
 

@@ -84,7 +84,7 @@ def load(values: dict[str, Any], table: Table) -> int:
         ((count,),) = cursor.fetchall()
     if count != table.rows.num_rows:
         raise ScenarioError(
-            f"{table.name} holds {count} rows in Snowflake, {table.rows.num_rows} were loaded"
+            f"{table.name} has {count} rows in Snowflake, but {table.rows.num_rows} were loaded"
         )
     return count
 

@@ -1,4 +1,4 @@
-"""The alarms, and the dashboard."""
+"""The CloudWatch alarms and the dashboard."""
 
 from __future__ import annotations
 

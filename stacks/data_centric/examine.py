@@ -33,7 +33,7 @@ JOB_SECONDS = 2 * 3600
 PAUSE = 10
 """Seconds between two polls of the job's status."""
 INPUTS, LABELS = "inputs", "labels"
-"""Folders of the bucket: pictures and manifests, and results."""
+"""Folders of the bucket: `inputs` for pictures and manifests, `labels` for results."""
 FOLDER = "/opt/ml/processing"
 RESULTS = {
     "report": "report.json",
@@ -41,9 +41,9 @@ RESULTS = {
     "review_manifest": "review.manifest",
     "kept_manifest": "kept.manifest",
 }
-"""Files of the job, by field of the execution's output."""
+"""Result files of the job, by field of the execution's output."""
 LABELED = "labels.manifest"
-"""File with the consensus. Only jobs with answers write it."""
+"""File with the consensus labels. Only jobs that get the labelers' answers write it."""
 
 
 class Examination(Construct):
@@ -125,7 +125,7 @@ class Examination(Construct):
 
 
 def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[str, Any]:
-    """Return the definition.
+    """Return the definition of the state machine.
 
     :param name: prefix of the jobs' names
     :param job: arguments of CreateProcessingJob that are the same for all jobs
@@ -211,7 +211,7 @@ def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[
 
 
 def _input(name: str, address: str) -> str:
-    """Return the JSONata of a job's input."""
+    """Return the JSONata expression of a job's input."""
     return (
         f"{{'InputName': '{name}', 'S3Input': {{'S3Uri': {address}, 'LocalPath': '{FOLDER}/{name}',"
         " 'S3DataType': 'S3Prefix', 'S3InputMode': 'File', 'S3DataDistributionType': 'FullyReplicated',"

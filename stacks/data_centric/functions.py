@@ -21,7 +21,7 @@ from stacks.data_centric.machines import (
 from stacks.data_centric.tables import INDEX
 
 INPUTS, LABELS = "inputs", "labels"
-"""Folders of the bucket: objects to label and manifests, and the results."""
+"""Folders of the bucket: `inputs` for objects to label and manifests, `labels` for results."""
 OBJECTS = "Objects are named when they are written; the folder is the grant."
 GET, PUT, QUERY = (f"dynamodb:{verb}" for verb in ("GetItem", "PutItem", "Query"))
 PRE, POST = "PreAnnotation", "PostAnnotation"
@@ -113,7 +113,7 @@ class LabelingFunctions:
     """The functions in `TASKS`, created in `scope`, each with a role of least privilege.
 
     :param package: code, layer and dead-letter queue of all functions.
-    :param secret: the key of the labelers' pseudonyms.
+    :param secret: the secret from which labelers' pseudonyms are derived.
     """
 
     def __init__(
@@ -153,12 +153,12 @@ class LabelingFunctions:
             if task.invokes:
                 allow(function.role, "lambda:InvokeFunction", on=[own[_variable(task.invokes)]])
             if task.pseudonyms:
-                # grant_read would add the role to the policy of the key, which is created before the role
+                # grant_read would also name the role in the policy of the KMS key, which is created before it
                 allow(function.role, "secretsmanager:GetSecretValue", on=[secret.secret_arn])
             allow_key(function.role, package.key)
 
     def _hook(self, settings: DataCentric, id: str) -> str:
-        """Return the ARN of an annotation function: the settings' one, or else the stack's."""
+        """Return the ARN of an annotation function: the one in the settings, or else the stack's own."""
         chosen = {PRE: settings.pre_annotation, POST: settings.post_annotation}[id]
         return chosen or self.by_id[id].function.function_arn
 

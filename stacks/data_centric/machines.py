@@ -54,7 +54,7 @@ def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]
             assign={assign: "{% $states.result.Payload %}"},
             seconds=seconds,
         )
-        # all functions are idempotent
+        # any call may be repeated, because all functions are idempotent
         flow.states[id]["Retry"] = [
             {
                 "ErrorEquals": ["States.ALL"],

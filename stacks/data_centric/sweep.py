@@ -69,7 +69,7 @@ HYPERPARAMETERS = (
 )
 """Hyperparameters of the training image that a sweep's input may set. The sweep sets the other ones."""
 MOST_JOBS = 200
-"""Maximum number of jobs. Their outcomes must fit into an execution's 256 KB."""
+"""Maximum number of jobs. Their outcomes must fit into 256 KB, the limit of Step Functions."""
 MOST_SEEDS = 100
 """Maximum number of seeds that the training image accepts."""
 
@@ -147,7 +147,7 @@ class Sweep(Construct):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(scope, id)
-        # with a suffix, as the stack has another state machine, for labeling
+        # with a suffix, because the stack also has a state machine for labeling
         name = physical_name(self, f"{Stack.of(self).stack_name}-sweep", appended=LONGEST_SUFFIX)
         self.name = name
         """Name of the state machine, and prefix of the jobs' names."""
@@ -247,7 +247,7 @@ class Sweep(Construct):
             )
             for kind in ("Training", "Tuning")
         ]
-        # Step Functions gets the end of a job as an event
+        # Step Functions waits for the end of a job by means of an EventBridge rule
         allow(role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=rules)
         functions = [each.function.function_arn for each in (self._functions.plan, self._functions.compare)]
         allow(role, "lambda:InvokeFunction", on=functions)

@@ -4,10 +4,10 @@
                                                                                   \\-> Search -^
 
 A cell is a strategy at a fraction, with all seeds. With a search, a tuning job chooses the fractions of one
-strategy, and the cells are the controls. A failed job is recorded, and the others continue; the execution
+strategy, and the cells are the controls. A failed job is recorded, and other jobs continue; the execution
 fails only if no job completes. A failed search is reported in the output. Names of jobs contain the
 execution's hash, so that a retry finds the job of the first call and waits for it. A job that failed because
-AWS had no capacity is started again with another name, from the checkpoints of the first.
+AWS had no capacity is started again with another name, from the checkpoints of its earlier start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ATTEMPTS = 4
 """Maximum number of starts of a job for which AWS has no capacity."""
 WAITS = 10
 """Maximum number of retries of a start that was throttled or exceeded a quota, over about 4 hours. An
-execution has at most 25,000 events, and each of these waits takes about 10."""
+execution has at most 25,000 events, and each retry adds about 10."""
 LONGEST_WAIT = 3600
 LOOK_SECONDS, LONGEST_LOOK = 30, 1800
 """Shortest and longest pause between two polls of a job that an earlier call started. The pauses grow."""
@@ -75,7 +75,7 @@ class SweepJobs:
 
 
 def volume_key(jobs: SweepJobs, bucket: ArtifactBucket) -> str | None:
-    """Return the ARN of the key for the jobs' volumes; None without a key, or if none is allowed."""
+    """Return the ARN of the key for the jobs' volumes; None if there is no key or SageMaker accepts none."""
     # SageMaker accepts no key for instances with local disks, which are always encrypted
     return bucket.key.key_arn if bucket.key and not has_local_disks(jobs.instance_type) else None
 
@@ -90,7 +90,7 @@ def sweep(
     compare: str,
     tags: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the definition.
+    """Return the definition of the state machine.
 
     :param name: name of the state machine, and prefix of the jobs' names
     :param search: prefix of the names of tuning jobs, which have at most 32 characters
@@ -175,9 +175,9 @@ def sweep(
 
 
 def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
-    """Add the tuning job and its error handling. The jobs before it are compared in any case.
+    """Add the tuning job and its error handling. If it fails, the earlier training jobs are still compared.
 
-    :param name: JSONata of the tuning job's name
+    :param name: JSONata expression of the tuning job's name
     """
     flow.call(
         "Search",
@@ -293,7 +293,7 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
         "Judge",
         # an earlier call of this execution has started the job
         Rule(when="{% $error = 'SageMaker.ResourceInUseException' %}", then="LookAtJob"),
-        # not for failed jobs, whose FailureReason may contain any text
+        # only if the call failed: the FailureReason of a failed job may contain any text
         Rule(
             when=f"{{% $error != 'States.TaskFailed' and $waits < {WAITS}"
             f" and $contains($error & ' ' & $ended.reason, {_THROTTLED}) %}}",
@@ -350,7 +350,7 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
 
 
 def _looks(seconds: int) -> int:
-    """Return how many polls, with the pauses of `_rest`, take at least `seconds`."""
+    """Return the number of polls, with the pauses of `_rest`, that take at least `seconds`."""
     looks, passed = 0, 0
     while passed < seconds:
         looks += 1
@@ -390,7 +390,7 @@ def _job(
 def _search(
     jobs: SweepJobs, *, search: str, bucket: ArtifactBucket, tags: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the arguments of a tuning job. Its training jobs have its tags."""
+    """Return the arguments of a tuning job. Its training jobs get the same tags."""
     return {
         "HyperParameterTuningJobName": f"{{% '{search}-' & $run %}}",
         "HyperParameterTuningJobConfig": "{% $plan.search.config %}",
@@ -411,7 +411,7 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _definition(jobs: SweepJobs, bucket: ArtifactBucket) -> dict[str, Any]:
-    """Return the arguments that training jobs and the definition of a tuning job share."""
+    """Return the arguments that are the same for training jobs and in the definition of a tuning job."""
     key = volume_key(jobs, bucket)
     return {
         "AlgorithmSpecification": {

@@ -15,7 +15,7 @@ INDEX = "due"
 
 
 def tasks_table(scope: Construct, settings: DataCentric, key: kms.IKey | None) -> dynamodb.Table:
-    """Create the table `Tasks`. A run, its tasks and its labelers have one partition key."""
+    """Create the table `Tasks`. A run, its tasks and its labelers share a partition key."""
 
     def attribute(
         name: str, kind: dynamodb.AttributeType = dynamodb.AttributeType.STRING

@@ -1,4 +1,4 @@
-"""The alarms of the stack."""
+"""The CloudWatch alarms of the stack."""
 
 from __future__ import annotations
 

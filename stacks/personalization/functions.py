@@ -134,7 +134,7 @@ TASKS = {
     "Collector": Task(
         module="collect",
         does="Moves the requests of a training job on",
-        # when a job ends, it also purges the requests that were deleted while the job ran
+        # when a job ends, this function also purges the requests that were deleted while the job ran
         work=(PREPARE, PURGE, Work(jobs=("DescribeTrainingJob",))),
         seconds=300,
     ),
@@ -145,7 +145,7 @@ TASKS = {
         module="notify", does="Tells of models that are ready and of those that failed", work=(NOTIFY,)
     ),
     "Purger": Task(module="purge", does="Deletes the data of a deleted model", work=(PURGE,), seconds=300),
-    # does the work of the other functions if their event was lost, so it has all their permissions
+    # the sweeper does the work of a function whose event was lost, so it has the permissions of all
     "Sweeper": Task(
         module="sweep",
         does="Finds what no event told of, and moves it on",
@@ -178,7 +178,7 @@ class Functions:
 
     :param package: code, layer and dead-letter queue of all functions.
     :param variables: environment variables of all functions.
-    :param around: the resources that they use.
+    :param around: the resources that the functions use.
     :param api: the API that `ApiFunction` serves.
     """
 

@@ -185,7 +185,7 @@ class PersonalizationStack(Stack):
 
 
 def _topic(scope: Construct, key: kms.IKey | None) -> sns.Topic:
-    """Create the topic of models that are ready or failed."""
+    """Create the SNS topic for models that are ready or failed."""
     return sns.Topic(
         scope,
         "States",
@@ -311,7 +311,7 @@ def _endpoint(
 
 
 def _read_base(role: iam.Role, settings: Personalization) -> None:
-    """Let a role read the base if it is in a bucket outside of the stack."""
+    """Let a role read the base model if it is in a bucket outside of the stack."""
     if not settings.base.startswith("s3://"):
         return
     bucket, _, folder = settings.base.removeprefix("s3://").partition("/")

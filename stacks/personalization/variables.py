@@ -25,10 +25,10 @@ def job_settings(
     key: str = "",
     volume_key: str = "",
 ) -> dict[str, Any]:
-    """Return `JOB_SETTINGS`. ARNs, subnets and the image may be CDK tokens.
+    """Return the value of the environment variable `JOB_SETTINGS`.
 
-    `vpc` is SageMaker's VpcConfig, `key` the ARN of the key for the output. `volume_key` is the ARN of the
-    key for volumes, or "" if the instance type accepts none.
+    ARNs, subnets and the image may be CDK tokens. `vpc` is SageMaker's VpcConfig, `key` the ARN of the key
+    for the output. `volume_key` is the ARN of the key for volumes, or "" if the instance type accepts none.
     """
     return {
         "image": image,
@@ -55,10 +55,10 @@ def job_settings(
 
 
 def limits(chosen: Personalization) -> dict[str, Any]:
-    """Return `LIMITS`."""
+    """Return the value of the environment variable `LIMITS`."""
     return chosen.limits.model_dump()
 
 
 def pace(chosen: Personalization) -> dict[str, Any]:
-    """Return `PACE`."""
+    """Return the value of the environment variable `PACE`."""
     return chosen.pace.model_dump()

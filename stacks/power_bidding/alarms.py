@@ -1,4 +1,4 @@
-"""The alarms and the dashboard."""
+"""The CloudWatch alarms and the dashboard."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def watch(
     pipeline: ModelPipeline,
     api: HttpApi,
 ) -> Pager:
-    """Create the alarm topic, the alarms and the dashboard. `machines` are by construct id."""
+    """Create the alarm topic, the alarms and the dashboard. `machines`: state machines by construct id."""
     id = Stack.of(scope).stack_name
 
     def own(name: str, statistic: str = "Sum") -> cloudwatch.Metric:

@@ -28,14 +28,14 @@ FEEDS = {
 """The feeds, with the construct ids of their functions."""
 SOURCE = "groundplan.power_bidding"
 DATASET = "Dataset made"
-"""Detail type of the event that an hour was prepared."""
+"""Detail type of the event that reports a prepared hour."""
 TRIES = 5
 """Maximum number of fetches of a feed that is late or down, within `late_minutes`."""
 FETCH_SECONDS = 120
 WORK_SECONDS = 180
-"""Timeouts of a fetch, and of any other function."""
+"""Timeouts in seconds of the functions that fetch a feed, and of the other functions."""
 MARKET_TRIES = 14
-"""Maximum number of retries of an offer while the market does not answer: enough to pass the deadline"""
+"""Maximum number of retries of an offer while the market does not answer; they last beyond the deadline"""
 SPARE_MINUTES = 3
 """Minutes between the end of the wait for a retraining and the deadline of the offers."""
 HOUR = r"/^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$/"
@@ -162,7 +162,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # Functions are not faster in a replay, so half of the time is reserved for the states before and after
+    # Functions are not faster in a replay, so half of the time is left to the states other than Retrain
     share = "($rate > 1 ? 0.5 : 1)"
     patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate * {share})]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"
@@ -200,7 +200,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         assign={"retraining": "{% $states.result.status %}"},
     )
     flow.states["Retrain"]["Retry"] = [_again(*KILLED, attempts=2)]
-    # if a retraining fails or takes longer, the model in service makes the offers
+    # if the retraining fails or takes longer than that, the model in service makes the offers
     flow.states["Retrain"]["Catch"] = _anyway("Bid", "retraining")
     branch = Branch("Begin")
     given = {"hour": "{% $hour %}", "version": "{% $version %}", "asset": "{% $asset %}"}

@@ -29,7 +29,7 @@ HOURS = {
     "temperature": "double",
     "flags": "string",
 }
-"""Columns of the hours' datasets. A row is a location in a version of an hour."""
+"""Columns of the hours' datasets. A row has the values of one location in one version of an hour."""
 RESULTS = """
 SELECT b.asset, b.hour_utc, b.market, b.location, h.settled_price,
        max(CASE WHEN b.price <= h.settled_price THEN b.mw END) AS cleared_mw, min(b.mw) AS least_mw,
@@ -46,7 +46,7 @@ JOIN (
    AND h.date = b.date AND h.hour = b.hour
 GROUP BY b.asset, b.hour_utc, b.market, b.location, h.settled_price, b.date, b.hour
 """.strip()
-"""Every offer, with the settled price of its hour from the hour's newest version."""
+"""Every offer, with the settled price of its hour from the newest version of the hour's dataset."""
 RESULT_COLUMNS = {
     "asset": "string",
     "hour_utc": "string",

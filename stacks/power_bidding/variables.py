@@ -18,7 +18,7 @@ def locations(chosen: PowerBidding) -> dict[str, str]:
 
 
 def assets(chosen: PowerBidding) -> dict[str, Any]:
-    """Return `ASSETS`."""
+    """Return the value of the environment variable `ASSETS`."""
     battery = chosen.battery.model_dump()
     return {
         name: {
@@ -33,7 +33,7 @@ def assets(chosen: PowerBidding) -> dict[str, Any]:
 
 
 def market(chosen: PowerBidding) -> dict[str, Any]:
-    """Return `MARKET`."""
+    """Return the value of the environment variable `MARKET`."""
     return {
         "time_zone": chosen.time_zone,
         "lead_hours": chosen.lead_hours,
@@ -44,7 +44,7 @@ def market(chosen: PowerBidding) -> dict[str, Any]:
 
 
 def model(chosen: PowerBidding) -> dict[str, int]:
-    """Return `MODEL`."""
+    """Return the value of the environment variable `MODEL`."""
     return {
         "max_age_hours": chosen.model_max_age_hours,
         "pause_hours": chosen.retrain_pause_hours,
@@ -60,9 +60,10 @@ def hosting(
     key: str,
     log_key: str,
 ) -> dict[str, Any]:
-    """Return `HOSTING`. Subnets and the ARNs of the keys may be CDK tokens.
+    """Return the value of the environment variable `HOSTING`.
 
-    A serverless endpoint supports no VPC and no key for its storage.
+    Subnets and the ARNs of the keys may be CDK tokens. A serverless endpoint supports no VPC and no
+    key for its storage.
     """
     shared = {"tags": dict(tags), "log_days": chosen.log_retention_days, "log_key": log_key}
     if chosen.hosting == "serverless":

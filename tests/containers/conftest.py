@@ -1,4 +1,4 @@
-"""Replacements of AWS on this machine for the images' programs."""
+"""A local server of AWS services, for the programs in the container images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REGION = "eu-west-1"
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment variables of a container that uses the Secrets Manager on this machine."""
+    """Environment variables with which a container calls a local MiniStack instead of AWS."""
     port = free_port()
     settings = {
         "GATEWAY_PORT": str(port),

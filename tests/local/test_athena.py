@@ -52,7 +52,7 @@ def tables(aws: Callable) -> Iterator[dict[str, str]]:
     def status() -> str:
         return cloudformation.describe_stacks(StackName="queries-test")["Stacks"][0]["StackStatus"]
 
-    until(lambda: not status().endswith("IN_PROGRESS"), "the stack")
+    until(lambda: not status().endswith("IN_PROGRESS"), "the creation of the stack")
     assert status() == "CREATE_COMPLETE"
     resources = cloudformation.describe_stack_resources(StackName="queries-test")["StackResources"]
     yield {each["ResourceType"]: each["PhysicalResourceId"] for each in resources}
@@ -83,7 +83,7 @@ def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
 
 
 def ask(athena: Any, query: str) -> tuple[str, list[list[str | None]] | str]:
-    """Return the status of a query, and its rows, the column names first, or the reason of its failure."""
+    """Return the status of a query, and its rows after the column names, or the reason for its failure."""
     started = athena.start_query_execution(
         QueryString=query,
         QueryExecutionContext={"Database": "queries_test"},
@@ -93,7 +93,7 @@ def ask(athena: Any, query: str) -> tuple[str, list[list[str | None]] | str]:
     def now() -> Mapping[str, Any]:
         return athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]["Status"]
 
-    until(lambda: now()["State"] not in ("QUEUED", "RUNNING"), "the query")
+    until(lambda: now()["State"] not in ("QUEUED", "RUNNING"), "the end of the query")
     if now()["State"] != "SUCCEEDED":
         return now()["State"], now()["StateChangeReason"]
     rows = athena.get_query_results(QueryExecutionId=started)["ResultSet"]["Rows"]
@@ -202,7 +202,7 @@ def test_schedule_passes_its_time_and_uses_its_role(
     def started() -> list[dict[str, Any]]:
         return states.list_executions(stateMachineArn=machine)["executions"]
 
-    until(started, "an execution")
+    until(started, "the start of an execution")
     time.sleep(1)  # time for the execution of the other schedule, which was due at the same time
     # then one execution runs, with the scheduled minute in its input
     (only,) = started()

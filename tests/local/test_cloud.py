@@ -43,7 +43,7 @@ def own(tmp_path: Path) -> Iterator[LocalCloud]:
     cloud = LocalCloud(tmp_path / "cloud")
     yield cloud
     cloud.stop()
-    until(lambda: not processes(cloud), "the end of everything")
+    until(lambda: not processes(cloud), "the end of all processes of the cloud")
 
 
 def processes(cloud: LocalCloud) -> dict[int, str]:
@@ -125,7 +125,7 @@ def test_only_the_loopback_interface_is_bound(own: LocalCloud) -> None:
     own.start()
     function(own, "warm")
     addresses = listening(set(processes(own)))
-    assert addresses == {"0100007F"}, "the server and Snowflake on 127.0.0.1, and nothing else"
+    assert addresses == {"0100007F"}, "the server and Snowflake must listen on 127.0.0.1 only"
 
 
 def test_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_all_processes_end_with_the_server(own: LocalCloud, end: str) -> None:
     else:
         os.kill(own.status()["pid"], getattr(signal, end))
     # then no process of the cloud is left
-    until(lambda: not any(alive_process(pid) for pid in before), f"the end after {end}")
+    until(lambda: not any(alive_process(pid) for pid in before), f"the end of all processes after {end}")
     assert not own.running
 
 
@@ -182,7 +182,7 @@ def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
     own.enforce_iam(True)
     own.configure(training_instances=3)
     if end == "kill":
-        # wait, because a crash can lose the most recent changes
+        # wait for a snapshot, because a killed cloud loses changes after the last one
         last = {"cloudformation": "CREATE_COMPLETE", "lambda": "kept", "secretsmanager": "hidden"}
         until(lambda: all(saved(own, *each) for each in last.items()), "a snapshot")
         own.kill()
@@ -190,7 +190,7 @@ def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
         own.crash()
     else:
         own.stop()
-    # when it starts again
+    # when the cloud starts again
     own.start()
     # then the cloud has the same address, data and settings
     assert own.status()["iam_enforced"]
@@ -246,7 +246,7 @@ def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> N
     state = json.loads(memory.read_text())
     forget(state)
     memory.write_text(json.dumps(state))
-    # when it starts again
+    # when the cloud starts again
     own.start()
     # then the group that is in no stack's state is deleted, and the other group still belongs to its stack
     groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
@@ -254,7 +254,7 @@ def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> N
 
 
 def test_crash_loses_no_confirmed_write(own: LocalCloud) -> None:
-    # given writers that record confirmed writes
+    # given concurrent writers that record which of their writes were confirmed
     own.start()
     key = {"AttributeName": "id", "AttributeType": "S"}
     client(own, "dynamodb").create_table(
@@ -275,7 +275,7 @@ def test_crash_loses_no_confirmed_write(own: LocalCloud) -> None:
     writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in writers:
         thread.start()
-    until(lambda: len(answered) > 200, "enough rows")
+    until(lambda: len(answered) > 200, "writing of enough rows")
     # when the server crashes during the writes
     own.crash()
     for thread in writers:
@@ -353,7 +353,7 @@ def test_request_of_a_web_page_is_refused(cloud: LocalCloud, headers: dict[str, 
     secret = client(cloud, "secretsmanager")
     with contextlib.suppress(secret.exceptions.ResourceExistsException):
         secret.create_secret(Name="not-for-pages", SecretString="hidden")
-    # a signed request that a page has obtained
+    # a signed request, which a page has obtained in some way
     wanted = b'{"SecretId": "not-for-pages"}'
     request = AWSRequest("POST", f"{cloud.endpoint_url}/", data=wanted)
     request.headers["X-Amz-Target"] = "secretsmanager.GetSecretValue"
@@ -403,9 +403,11 @@ def test_environment_of_the_user_is_hidden_from_functions(
 def test_settings_are_checked(cloud: LocalCloud) -> None:
     assert cloud.configure(training_instances=3)["training_instances"] == 3
     assert cloud.configure(training_instances=None)["training_instances"] > 3
-    with pytest.raises(CloudError, match="no_such_quota is no setting; there are training_instances"):
+    with pytest.raises(
+        CloudError, match="no_such_quota is not a setting; the settings are training_instances"
+    ):
         cloud.configure(no_such_quota=1)
-    with pytest.raises(CloudError, match="training_instances must be a number or null, not 'many'"):
+    with pytest.raises(CloudError, match="training_instances must be a number or null, got 'many'"):
         cloud.configure(training_instances="many")
 
 
@@ -505,8 +507,8 @@ def test_process_group_is_alive_until_its_last_process_ends() -> None:
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     assert alive(process.pid)
     process.kill()
-    # although no process has waited for the child, which is a zombie
-    until(lambda: not alive(process.pid), "the end of the group")
+    # the process group has ended although no process has waited for the child, which is a zombie
+    until(lambda: not alive(process.pid), "the end of the process group")
     process.wait()
 
 

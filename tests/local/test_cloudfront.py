@@ -263,7 +263,7 @@ def page(cloud: LocalCloud, aws: Callable[..., Any]) -> Iterator[Page]:
         assert found["StackStatus"] == "CREATE_COMPLETE", formation.describe_stack_events(StackName=stack)
         return {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
 
-    outputs = until(made, "the stack")
+    outputs = until(made, "the creation of the stack")
     s3 = aws("s3")
     s3.put_object(Bucket=outputs["Site"], Key="index.html", Body=b"<h1>page</h1>", ContentType="text/html")
     s3.put_object(Bucket=outputs["Site"], Key="js/app.js", Body=b"go()", ContentType="text/javascript")
@@ -307,11 +307,11 @@ def test_page_is_served_from_a_bucket_private_to_the_distribution(page: Page) ->
 
 
 def test_distribution_caches_errors_unless_their_ttl_is_0(page: Page) -> None:
-    # Given two users, one of whom gets an error without a TTL in the distribution
+    # Given two users, one of whom gets an error whose status has no TTL in the distribution
     one, other = ({"Authorization": f"Bearer {token(page)}"} for _ in range(2))
     assert page.send("/api/kept?status=502", **one).status == 502
 
-    # Then the next user gets it too, and an error with a TTL of 0 is not cached
+    # Then the other user gets the cached error too, and an error with a TTL of 0 is not cached
     assert page.send("/api/kept", **other).status == 502
     assert page.send("/api/not-kept?status=503", **one).status == 503
     assert page.send("/api/not-kept", **other).status == 201
@@ -419,7 +419,9 @@ def test_upload_that_differs_from_its_signature_is_refused(
     answer = page.fetch(post["url"], "POST", body, **{"Content-Type": kind})
 
     assert answer.status in (400, 403), answer
-    assert answer.headers["access-control-allow-origin"] in ("*", page.origin), "the page sees why"
+    assert answer.headers["access-control-allow-origin"] in ("*", page.origin), (
+        "the page must be allowed to read the error"
+    )
     left = aws("s3").list_objects_v2(Bucket=page.outputs["Data"], Prefix="uploads/").get("Contents", [])
     assert [each["Key"] for each in left if each["Key"] in (fields["key"], post["fields"]["key"])] == []
 

@@ -1,4 +1,4 @@
-"""Callers of the local cloud with IAM off: requests must be signed with a key that it issued."""
+"""Callers of the local cloud with IAM off: requests must be signed with a key that the cloud issued."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def fetch(
 
 @pytest.fixture(scope="module")
 def function(aws: Callable) -> str:
-    """A function that returns its identity."""
+    """The name of a Lambda function that returns the identity with which it calls AWS."""
     name = f"credentials-{uuid.uuid4().hex[:8]}"
     return make_function(aws, name)
 
@@ -210,7 +210,7 @@ def test_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Callab
 def test_control_addresses_need_a_signature_with_the_clouds_key(
     cloud: LocalCloud, aws: Callable, function: str
 ) -> None:
-    # given a function's session, another cloud's key, and the right key over another body
+    # given a function's session, another cloud's key, and a signature by the cloud's own key for another body
     known = invoke(aws, function, keys=True)
     url = f"{cloud.endpoint_url}/_groundplan/iam"
     body = b'{"enforce": true}'
@@ -259,7 +259,7 @@ def test_command_line_enforces_iam(cloud: LocalCloud) -> None:
 
 
 def test_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: str) -> None:
-    # given IAM off, and an address that is valid
+    # given IAM off, and a valid presigned address
     place = {"Bucket": bucket, "Key": "a b/ü.txt"}
     url = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=600)
     assert fetch(url)[:2] == (200, b"hidden")
@@ -275,7 +275,10 @@ def test_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: 
         assert status in (400, 403), other
         assert b"hidden" not in said
     brief = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=1)
-    until(lambda: fetch(brief)[0] == 403 and b"Request has expired" in fetch(brief)[1], "its end")
+    until(
+        lambda: fetch(brief)[0] == 403 and b"Request has expired" in fetch(brief)[1],
+        "the expiry of the presigned address",
+    )
 
 
 def test_unsigned_request_gets_no_object(cloud: LocalCloud, bucket: str) -> None:
@@ -526,7 +529,8 @@ def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud
         older.start()
         assert older.key == key
         older.stop()
-        # when the file is missing; then there is a new key, the old one is unknown, and functions still work
+        # when the file with the key is missing; then there is a new key, the old one is unknown, and
+        # functions still work
         file.unlink()
         with pytest.raises(CloudError, match="started"):
             older.env()

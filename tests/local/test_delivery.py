@@ -210,7 +210,7 @@ def template() -> dict[str, Any]:
 
 
 class Stack:
-    """The deployed template; `of[...]` has its resources."""
+    """The deployed template. `of[NAME]` is the id of a resource."""
 
     def __init__(self, cloud: LocalCloud):
         self.cloud, name = cloud, f"delivery-{uuid.uuid4().hex[:8]}"
@@ -225,13 +225,13 @@ class Stack:
             assert found["StackStatus"] == "CREATE_COMPLETE", formation.describe_stack_events(StackName=name)
             return {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
 
-        self.of: dict[str, str] = until(made, "the stack")
+        self.of: dict[str, str] = until(made, "the creation of the stack")
 
     def client(self, service: str) -> Any:
         return client(self.cloud, service)
 
     def put(self, table: str, *keys: str, **attributes: str) -> None:
-        """Write items in one transaction, so that they are in one batch."""
+        """Write items with the same attributes, one after the other."""
         dynamodb = self.client("dynamodb")
         for key in keys:
             item = {"id": {"S": key}} | {name: {"S": value} for name, value in attributes.items()}
@@ -256,7 +256,7 @@ class Stack:
             found.extend(json.loads(message["Body"]) for message in self.received(queue))
             return bool(enough(found))
 
-        until(there, f"enough of {queue}")
+        until(there, f"the arrival of enough messages in {queue}")
         return found
 
 
@@ -273,7 +273,7 @@ def stack(cloud: LocalCloud) -> Iterator[Stack]:
 
 @pytest.fixture
 def struck(cloud: LocalCloud) -> Iterator[Callable[[str], int]]:
-    """Returns how often a fault was injected in this test."""
+    """`struck(NAME)` returns the number of times that a fault was injected in this test."""
     yield lambda name: cloud.status()["faults"][name]["injected"]
     cloud.configure(**dict.fromkeys(faults.DEFAULTS), faults_injected=None)
 
@@ -287,7 +287,7 @@ def test_only_the_failing_record_is_discarded_when_batches_are_bisected(stack: S
     (lost,) = stack.gather("Lost", lambda found: found)
     seen = stack.gather("Seen", lambda found: ["c"] in found)
 
-    # Then every other record was processed, and the destination got the failed one
+    # Then every other record was processed, and the failure destination got the failed record
     assert {"a", "b", "c"} <= set(flat([batch for batch in seen if "poison-1" not in batch]))
     assert seen.count(["poison-1"]) == 2  # one attempt and one retry
     assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
@@ -309,7 +309,8 @@ def test_batch_is_retried_from_the_first_reported_failure(stack: Stack) -> None:
     stack.put("Reported", "d", "poison-3", "e")
     (lost,) = stack.gather("Lost", lambda found: found)
     seen = stack.gather("Seen", lambda found: len(found) >= 2)
-    # the batch from the failed record on; "d" was processed before
+    # the function first got the whole batch, and then the batch without the record "d", which it had
+    # processed
     assert seen == [["d", "poison-3", "e"], ["poison-3", "e"]]
     assert lost["DDBStreamBatchInfo"]["batchSize"] == 2
 
@@ -325,7 +326,7 @@ def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Sta
 def test_filter_passes_matching_records_only(stack: Stack) -> None:
     for status in ("QUEUED", "TRAINING", "READY"):
         stack.put("Filtered", "f", status=status)
-    # inserted with this status; the filter passes changed items only
+    # the filter passes only items that change to READY; g is inserted with this status
     stack.put("Filtered", "g", status="READY")
     stack.put("Filtered", "h", status="OTHER")
     stack.put("Filtered", "h", status="READY")
@@ -341,7 +342,7 @@ def test_failed_event_is_retried_then_dead_lettered_unchanged(stack: Stack) -> N
     stack.client("events").put_events(Entries=[entry])
 
     letters: list[Any] = []
-    until(lambda: letters.extend(stack.received("Letters")) or letters, "the letter")
+    until(lambda: letters.extend(stack.received("Letters")) or letters, "the arrival of the dead letter")
     assert json.loads(letters[0]["Body"])["detail"] == {"number": 1}
     assert letters[0]["MessageAttributes"]["ErrorMessage"]["StringValue"] == "never"
     assert stack.gather("Seen", lambda found: len(found) >= 3) == [["failed", {"number": 1}]] * 3
@@ -411,7 +412,7 @@ def test_stack_fails_when_it_reserves_more_concurrency_than_is_available(
             lambda: (
                 formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE"
             ),
-            "the rollback",
+            "the rollback of the stack",
         )
     finally:
         cloud.configure(lambda_concurrent_executions=107)
@@ -508,14 +509,14 @@ def test_injected_fault_loses_object_events(
     cloud.configure(fault_lose_object_events=2)
     for key in ("told/1", "other", "told/2"):
         stack.client("s3").put_object(Bucket=stack.of["Bucket"], Key=key, Body=b"")
-    until(lambda: struck("fault_lose_object_events") == 2, "the loss")
+    until(lambda: struck("fault_lose_object_events") == 2, "the loss of two events")
     stack.client("s3").put_object(Bucket=stack.of["Bucket"], Key="told/3", Body=b"")
     (event,) = stack.gather("Told", lambda found: found)
     assert event["detail"]["object"]["key"] == "told/3"
 
 
 def test_invalid_fault_setting_is_refused(cloud: LocalCloud) -> None:
-    with pytest.raises(Exception, match="fault_nonsense is no setting"):
+    with pytest.raises(Exception, match="fault_nonsense is not a setting"):
         cloud.configure(fault_nonsense=1)
     with pytest.raises(Exception, match="fault_kill_function must be a text or null"):
         cloud.configure(fault_kill_function=1)
@@ -533,7 +534,9 @@ def test_stream_delivery_resumes_after_a_restart(tmp_path: Path) -> None:
         stack.gather("Seen", lambda found: len(flat(found)) == 5)
         cloud.configure(fault_delay_stream_batches=1, fault_stream_seconds=600)
         stack.put("Bounded", "meanwhile")  # in delivery when the cloud ends
-        until(lambda: cloud.status()["faults"]["fault_delay_stream_batches"]["injected"], "the delay")
+        until(
+            lambda: cloud.status()["faults"]["fault_delay_stream_batches"]["injected"], "the delay of a batch"
+        )
 
         cloud.stop()
         cloud.start()

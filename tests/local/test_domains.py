@@ -23,7 +23,7 @@ def test_stack_creates_updates_and_deletes_a_domain(aws: Callable[..., Any]) -> 
         (stack,) = formation.describe_stacks(StackName="domain")["Stacks"]
         return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
 
-    # given the stack
+    # given a stack with a domain
     outputs = deploy(formation.create_stack, "stack_create_complete", idle_minutes=60)
     domain = sagemaker.describe_domain(DomainId=outputs["DomainId"])
     assert outputs["Url"] == domain["Url"]

@@ -33,7 +33,7 @@ folder, said = Path(sys.argv[1]), {}
 cloud, filler = LocalCloud(folder / "cloud"), folder / "filler"
 
 def write(number):
-    # What was answered, and the codes of what was refused.
+    # Return the confirmed writes, and the error codes of the refused ones.
     kept, codes = [], []
     for service, call in WRITES.items():
         try:
@@ -55,7 +55,7 @@ def fill(until_full=None):
 try:
     cloud.start()
     prepare(cloud)
-    # a disk with room, then without, then with room again
+    # with free space, then without, then with free space again
     said["with room"] = write(0)
     fill()
     said["full"] = write(1)
@@ -63,12 +63,12 @@ try:
     filler.unlink()
     said["room again"] = write(2)
     said["log"] = (cloud.home / "cloud.log").read_text()
-    # with little room: the server is killed in the moment after an answer
+    # with little free space: the server is killed right after it has confirmed a write
     said["at once"] = write(1000)[0]
     cloud.kill()
     cloud.start()
     said["kept"] = present(cloud)
-    # writers beside somebody who fills it: the server is killed right after the last answer
+    # writes while the disk is filled: the server is killed right after the last confirmation
     numbers, answered = iter(range(3, 1000)), []
     fill(lambda: answered.extend(write(next(numbers))[0]))
     cloud.kill()
@@ -101,7 +101,7 @@ def prepare(cloud: LocalCloud) -> None:
 
 
 def present(cloud: LocalCloud) -> list[str]:
-    """Return the names of all stored writes. Objects count only with their content."""
+    """Return the names of all stored writes. An object counts only if its content is complete."""
     s3 = client(cloud, "s3")
     rows = client(cloud, "dynamodb").scan(TableName="rows")["Items"]
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket="full-disk").get("Contents", [])]
@@ -187,14 +187,17 @@ def test_unsaved_state_is_saved_when_writing_is_possible_again(tmp_path: Path) -
             answered.extend([] if code else [name])
             return code == "InsufficientStorage"
 
-        until(write_until_refused, "an error")
+        until(write_until_refused, "the refusal of a write")
         # and writes of an object and a record that do not fit fail too
         assert refused("s3", "object" * 10) == "InsufficientStorage"
         assert refused("sagemaker", "group") == "InsufficientStorage"
         # when the limit is removed; then earlier confirmed writes are saved too
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-        until(lambda: not refused("iam", "last"), "a write that is kept")
-        until(lambda: "is saved again" in (cloud.home / "cloud.log").read_text(), "the log says so")
+        until(lambda: not refused("iam", "last"), "a successful write")
+        until(
+            lambda: "can be saved again" in (cloud.home / "cloud.log").read_text(),
+            "the log message about saved state",
+        )
         cloud.crash()
         cloud.start()
         assert {*answered, "last"} <= set(present(cloud))
@@ -216,7 +219,10 @@ def test_object_too_large_to_write_fails_without_affecting_others(tmp_path: Path
         # when the limit is removed; then the large object can be written too, and is kept
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         stored = cloud.home / "s3" / ACCOUNT / "full-disk"
-        until(lambda: any(file.stat().st_size == 2 << 20 for file in stored.glob("*")), "the object on disk")
+        until(
+            lambda: any(file.stat().st_size == 2 << 20 for file in stored.glob("*")),
+            "the write of the object",
+        )
         cloud.crash()
         cloud.start()
         assert s3.head_object(Bucket="full-disk", Key="large")["ContentLength"] == 2 << 20

@@ -1,4 +1,4 @@
-"""Each hook applies to MiniStack, and is named if MiniStack has changed."""
+"""Each hook applies to MiniStack, and the error names the hook if MiniStack has changed."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ for _ in range(2):
     changed, places = different(before, state()), {f"ministack.{change.place}" for change in reach.CHANGES}
     hooks = {change.hook for change in reach.CHANGES}
     listed = {name for name in changed if any(f"{place}.".startswith(f"{name}.") for place in places)}
-    objects = {id(attributes()[name]) for name in listed}  # other modules have them under names of their own
+    objects = {id(attributes()[name]) for name in listed}  # other modules may have other names for them
     print("changed", len(changed) > 50)
     print("unlisted", *sorted(name for name in changed if id(attributes()[name]) not in objects))
     print("idle", *sorted(reach.HOOKS.keys() - hooks))

@@ -22,7 +22,7 @@ from tests.support.hosting import SERVERLESS, Bench, alive, unique
 from tests.support.waiting import until
 
 ROOM = {"serverless_concurrency": 1000}
-"""Clients and a model's resources for all tests of this file."""
+"""Settings of the cloud with enough concurrency for all serverless endpoints in this file"""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def bench(cloud: LocalCloud) -> Bench:
 
 @pytest.fixture
 def settings(cloud: LocalCloud) -> Iterator[Any]:
-    """Changes the cloud's settings for one test."""
+    """Return a function that changes the cloud's settings. They are reset after the test."""
     yield cloud.configure
     cloud.configure(**dict.fromkeys(quotas.DEFAULTS) | ROOM)
 
@@ -99,7 +99,7 @@ def test_logs_and_metrics_reach_cloudwatch(bench: Bench) -> None:
         found = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])
         return [event["message"] for event in found["events"]]
 
-    until(lambda: lines() == ["started with ['serve']", "asked for /invocations", "asked for /invocations"])
+    until(lambda: lines() == ["started with ['serve']", "request /invocations", "request /invocations"])
 
     def total(name: str) -> float:
         now = datetime.now(UTC)
@@ -447,7 +447,7 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
     )
     bench.settled(name)
 
-    # Then there is an event of each status, with the members of the service's events
+    # Then there is an event of each status, with the members that SageMaker's events have
     received: list[dict[str, Any]] = []
 
     def told() -> bool:

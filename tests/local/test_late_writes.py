@@ -36,7 +36,7 @@ def atomic_write(path, data, **more):
 s3._atomic_write = atomic_write
 
 def call(method, path, body=b"", **query):
-    # Returns the version id of the answer, and whether anything of it could not be written.
+    # Returns the version id in the response, and whether a write to the disk failed.
     lost = []
     token = disk._lost.set(lost)
     with ministack.scope("111122223333", "us-east-1"):
@@ -53,7 +53,7 @@ def retry():
     return True
 
 def files():
-    # Every file by its path, a sidecar as its interesting members.
+    # The content of every file, by file name.
     found = {}
     for path in folder.rglob("*"):
         if path.is_file():
@@ -69,7 +69,7 @@ def versioned():
 
 @pytest.fixture
 def told(in_the_clouds_environment: Callable[..., Any], tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """Runs a scenario against the emulator's S3; returns the value of its variable `said`."""
+    """Run a scenario with the emulator's S3 in another process; return the value of its variable `said`."""
 
     def run(scenario: str) -> dict[str, Any]:
         program = f"{WORLD}\n{scenario}\nprint(json.dumps(said))"
@@ -155,7 +155,7 @@ said["object"] = (folder / "111122223333" / "bucket" / "key").read_text()
 def test_versions_and_markers_removed_meanwhile_are_not_written(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given a marker and a version whose writes were refused, and which were then removed
+    # given a version and a delete marker whose writes were refused, and which were then removed
     said = told("""
 versioned()
 first, _ = call("PUT", "/bucket/version", b"older")

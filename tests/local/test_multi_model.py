@@ -21,7 +21,7 @@ CONTAINER = CONTAINERS / "multi_model"
 
 
 class Many(Bench):
-    """A bench whose endpoints serve every archive below a separate prefix."""
+    """Helpers for endpoints that each serve all model archives below a separate prefix."""
 
     def serve(
         self,
@@ -32,9 +32,9 @@ class Many(Bench):
         role: str | None = None,
         load_seconds: float = 0.0,
     ) -> tuple[str, str]:
-        """Create an endpoint with a model `<name>.tar.gz` for each name; return endpoint and prefix.
+        """Create an endpoint with an archive `<name>.tar.gz` for each name; return endpoint and prefix.
 
-        The text of a model is its name.
+        The file `model.txt` in an archive contains the name.
         """
         prefix = unique("adapters")
         for name in models:
@@ -87,7 +87,7 @@ def bench(cloud: LocalCloud) -> Many:
 
 @pytest.fixture
 def settings(cloud: LocalCloud) -> Iterator[Any]:
-    """Changes the cloud's settings for one test."""
+    """Return a function that changes the cloud's settings. They are reset after the test."""
     yield cloud.configure
     cloud.configure(**dict.fromkeys(quotas.DEFAULTS))
 
@@ -304,7 +304,7 @@ def test_refused_model_is_a_model_error_and_is_loaded_again(bench: Many) -> None
 
     answer = refused(bench, endpoint, TargetModel="bad.tar.gz")
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 400)
-    assert "no model of mine" in answer["OriginalMessage"]
+    assert "has a file named broken" in answer["OriginalMessage"]
     answer = refused(bench, endpoint, {"status": 503}, TargetModel="fine.tar.gz")
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 503)
 

@@ -1,5 +1,5 @@
-"""Containers in separate namespaces, with IAM enforced: what they can access, what is left, and containers in
-the style of AWS's examples."""
+"""Containers in separate namespaces, with IAM enforced: what they can access, what remains after a job, and
+containers in the style of AWS's examples."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_cloud_follows_no_link_out_of_a_container(
     assert "nobody's business" not in job.get("FailureReason", "")
 
 
-# What is left of a container
+# What remains after a container has ended
 
 
 LEAVES = """
@@ -248,12 +248,12 @@ for folder in ("/tmp/closed", "/opt/ml/output/data/closed"):
 while not os.path.exists("/tmp/left"):
     time.sleep(0.01)
 """
-"""Script that starts a process in another session, and makes folders without any permission."""
+"""Script that starts a process in another process session, and makes folders without any permission."""
 
 
 def test_ended_job_leaves_no_processes_and_files(world: World, cloud: LocalCloud) -> None:
     before = set(TEMPORARY.iterdir())
-    # make the output readable again
+    # the output folder must be readable again when the job ends, so that it can be uploaded
     script = LEAVES + "os.chmod('/opt/ml/output/data/closed', 0o755)"
     name = world.begin(script)
     assert world.end(name)["TrainingJobStatus"] == "Completed"
@@ -268,7 +268,7 @@ def test_killed_cloud_leaves_no_processes_and_files_of_a_job(tmp_path: Path) -> 
     with LocalCloud(tmp_path / "cloud") as cloud:
         world = World(cloud)
         name = world.begin(LEAVES + "time.sleep(300)")
-        until(lambda: len(processes("TRAINING_JOB_NAME", name)) >= 2, "the start")
+        until(lambda: len(processes("TRAINING_JOB_NAME", name)) >= 2, "the start of the job")
         # when the cloud is killed
         cloud.kill()
         # then all processes end, and the next start removes the files
@@ -330,7 +330,7 @@ with socket.create_server((host, 5000)):
         missing = {each for each in missing if not reached(each, 5000)}
     machine = reached("127.0.0.1", int(given["port"]))
     (MODEL / host).write_text(json.dumps({"missing": sorted(missing), "machine": machine}))
-    with socket.create_server((host, 5001)):  # tells that this one has asked
+    with socket.create_server((host, 5001)):  # an open port 5001 says that this host is done
         while any(reached(each, 5000) and not reached(each, 5001) for each in hosts):
             time.sleep(0.05)
 """
@@ -421,7 +421,7 @@ def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path:
 
 
 def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) -> None:
-    assert cloud.status()["containers"] == "namespaces of their own"
+    assert cloud.status()["containers"] == "isolated in Linux namespaces"
     cloud.configure(container_isolation="plain")
     try:
         # when a container runs as on a kernel without namespaces

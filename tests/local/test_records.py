@@ -298,7 +298,9 @@ def test_unsupported_parameter_is_refused_by_name(sagemaker: Any) -> None:
     variants = [{"VariantName": "one", "ModelName": make_model(sagemaker)} | INSTANCE]
     output = {"OutputConfig": {"S3OutputPath": "s3://bucket/out"}}
 
-    with refused("NotImplementedByLocalCloud", "CreateEndpointConfig with AsyncInferenceConfig is not built"):
+    with refused(
+        "NotImplementedByLocalCloud", "CreateEndpointConfig with AsyncInferenceConfig is not implemented"
+    ):
         sagemaker.create_endpoint_config(
             EndpointConfigName="async", ProductionVariants=variants, AsyncInferenceConfig=output
         )
@@ -312,7 +314,7 @@ def test_unsupported_parameter_is_refused_by_name(sagemaker: Any) -> None:
         sagemaker.create_endpoint_config(
             EndpointConfigName="captured", ProductionVariants=variants, DataCaptureConfig=capture
         )
-    with refused("NotImplementedByLocalCloud", "CreatePresignedNotebookInstanceUrl is not built"):
+    with refused("NotImplementedByLocalCloud", "CreatePresignedNotebookInstanceUrl is not implemented"):
         sagemaker.create_presigned_notebook_instance_url(NotebookInstanceName="any")
 
 

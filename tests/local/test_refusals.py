@@ -160,7 +160,7 @@ def test_starting_a_running_execution_again_answers_the_first(states: Any, made:
     with refused("ExecutionAlreadyExists"):
         states.start_execution(**request | {"input": "{}"})
     assert len(states.list_executions(stateMachineArn=arn)["executions"]) == 1
-    # and after its end the same request is refused too
+    # and after the execution's end, the same request is refused too
     states.stop_execution(executionArn=first["executionArn"])
     with refused("ExecutionAlreadyExists"):
         states.start_execution(**request)
@@ -303,7 +303,7 @@ def test_an_answer_over_6_mb_fails_the_function(aws: Callable, function: str) ->
     def ask(size: int) -> dict[str, Any]:
         return aws("lambda").invoke(FunctionName=function, Payload=json.dumps({"size": size}))
 
-    assert "FunctionError" not in ask(limit - 2)  # the quotes count
+    assert "FunctionError" not in ask(limit - 2)  # two quotes are part of the response
     answer = ask(limit - 1)
     assert answer["FunctionError"] == "Unhandled"
     assert json.load(answer["Payload"])["errorType"] == "Function.ResponseSizeTooLarge"
@@ -340,7 +340,7 @@ def test_a_policy_that_does_not_exist_is_not_attached(aws: Callable, arn: str) -
     for entity in ("Role", "User", "Group"):
         with refused("NoSuchEntity", "does not exist or is not attachable"):
             getattr(iam, f"attach_{entity.lower()}_policy")(**{f"{entity}Name": name, "PolicyArn": arn})
-    # and a stack cannot attach it either
+    # and a stack cannot attach the missing policy either
     trusts = {"AssumeRolePolicyDocument": json.loads(trust)}
     for kind, properties in (("Role", trusts), ("User", {})):
         stack = Stack(aws)
@@ -436,7 +436,7 @@ def test_a_target_that_nothing_serves_is_refused_by_name(aws: Callable) -> None:
     with refused("NotImplementedByLocalCloud", "kinesis"):
         events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": served}, {"Id": "2", "Arn": KINESIS}])
     assert [each["Id"] for each in events.list_targets_by_rule(Rule=rule)["Targets"]] == ["1"]
-    # and a schedule with such a target is refused
+    # and a schedule with an unsupported target is refused too
     with refused("NotImplementedByLocalCloud"):
         aws("scheduler").create_schedule(
             Name=next(names), ScheduleExpression="rate(1 day)", FlexibleTimeWindow={"Mode": "OFF"},

@@ -59,7 +59,7 @@ def test_rolling_update_serves_from_old_and_new_instances(bench: Bench) -> None:
     while bench.describe(endpoint)["EndpointStatus"] == "Updating":
         answers.append(bench.ask(endpoint)["model"]["model.txt"])
 
-    # Then no request failed, both configurations answered for a while, and the new one has both instances
+    # Then no request failed, both models answered for a while, and the new configuration has both instances
     first, last = answers.index("new"), len(answers) - 1 - answers[::-1].index("old")
     assert first < last
     described = bench.settled(endpoint)

@@ -92,7 +92,7 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
     # and tests that belong to no architecture pass with the new one, because they do not depend on the number
     # of architectures
     run(project, python, "-m", "pytest", "tests/unit/test_settings.py", "tests/synth/test_registries.py")
-    # and its settings are checked like those of the other architectures
+    # and the settings of the new architecture are checked like those of the other architectures
     refused = subprocess.run(
         [python, "app.py"],
         cwd=project,

@@ -65,7 +65,7 @@ def stacks(aws: Callable[..., Any]) -> Stacks:
 
 @pytest.fixture
 def broken(aws: Callable[..., Any]) -> dict[str, Any]:
-    """A resource that is created after `Kept` and fails, because its name is taken"""
+    """A resource that is created after `Kept` and fails, because its name is taken."""
     name = f"taken-{uuid.uuid4().hex[:8]}"
     aws("secretsmanager").create_secret(Name=name, SecretString="a person's")
     return {"Type": "AWS::SecretsManager::Secret", "Properties": {"Name": name}, "DependsOn": "Kept"}
@@ -183,8 +183,8 @@ def test_second_stack_cannot_use_an_existing_name(stacks: Stacks, kind: str) -> 
     assert status == "ROLLBACK_COMPLETE"
     assert "already exists" in stacks.reasons(second)
 
-    # and its deletion keeps the resource of the first stack: the name is free only after the first stack is
-    # deleted
+    # and deleting the second stack keeps the resource of the first stack: the name is free only after the
+    # first stack is deleted
     assert stacks.delete(second) == "DELETE_COMPLETE"
     assert stacks.create(named(kind, name))[1] == "ROLLBACK_COMPLETE"
     assert stacks.delete(first) == "DELETE_COMPLETE"
@@ -225,7 +225,7 @@ def test_retained_resource_outlives_its_stack(stacks: Stacks, aws: Callable[...,
     assert stacks.delete(stack) == "DELETE_COMPLETE"
 
     assert name in aws("dynamodb").list_tables()["TableNames"]
-    # and the next stack of the name must import it
+    # and a new stack with this resource fails, because the table already exists
     assert stacks.create({"Kept": kept})[1] == "ROLLBACK_COMPLETE"
 
 

@@ -49,7 +49,7 @@ def bounds(name: str, info: FieldInfo, texts: Texts) -> list[Any]:
                 found.append(limit.le)
             case annotated_types.Lt():
                 found.append(typing.cast(Any, limit).lt - step)
-    assert len(found) == 2, f"{name} has no bounds that this test knows"
+    assert len(found) == 2, f"{name} must have a lower and an upper bound, or an entry in texts"
     return found
 
 

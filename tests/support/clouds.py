@@ -17,7 +17,7 @@ def client(cloud: LocalCloud, service: Any, **credentials: Any) -> Any:
         service,
         endpoint_url=cloud.endpoint_url,
         region_name=cloud.region,
-        # S3 accepts only this version for presigned URLs; boto3's default is the older one.
+        # S3 requires this signature version for presigned URLs; boto3's default is an older one.
         config=Config(
             retries={"total_max_attempts": 1}, signature_version="s3v4" if service == "s3" else None
         ),

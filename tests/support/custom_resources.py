@@ -58,7 +58,7 @@ class CloudFormation(HTTPServer):
 
 @contextmanager
 def cloudformation(failures: int = 0) -> Iterator[CloudFormation]:
-    """Serve in a thread."""
+    """Run the server in a thread, and yield it."""
     with CloudFormation(failures) as stub:
         threading.Thread(target=stub.serve_forever, args=(0.02,), daemon=True).start()
         yield stub

@@ -113,7 +113,7 @@ SYNC = (
     ("iam:PassRole", "*"),
     ("events:*", RULE),
 )
-"""Return the grants that a state machine needs for `createTrainingJob.sync`, as AWS documents them."""
+"""Grants that a state machine needs for `createTrainingJob.sync`, as AWS documents them."""
 
 
 def job(aws: Callable, name: str) -> dict[str, Any]:

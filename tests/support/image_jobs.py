@@ -16,7 +16,7 @@ NEVER = 300
 """Seconds after which a job is considered stuck."""
 
 _reserved: list[LoopbackAddress] = []
-"""Reserved until this process ends, because a listener of an earlier test may still exist."""
+"""Addresses that stay reserved until this process ends, because servers of earlier tests may still listen."""
 
 
 def addresses(count: int) -> list[str]:

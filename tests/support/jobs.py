@@ -34,7 +34,7 @@ def push(cloud: LocalCloud, context: Path, image: str) -> None:
 
 
 def client(cloud: LocalCloud, service: Any, attempts: int = 5) -> Any:
-    """Return the client of a cloud with the cloud's own key. It is created once."""
+    """Return a client of the cloud with the cloud's own key. Each client is created once."""
     env = cloud.env()
     names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     return _client(service, attempts, *(env[name] for name in names))
@@ -65,7 +65,7 @@ def ended(sagemaker: Any, name: str, noun: str = "Training") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def configured(cloud: LocalCloud, paces: Mapping[str, Any], noun: str) -> Iterator[None]:
-    """Set paces for a test. Afterwards stop its jobs, reset all settings, and check that no file is left."""
+    """Set `paces`, settings of the cloud, for a test. Then stop its jobs, reset all, check for left files."""
     cloud.configure(**paces)
     yield
     cloud.enforce_iam(False)
@@ -85,8 +85,8 @@ def object_text(s3: Any, key: str, bucket: str = BUCKET) -> str | None:
 
 
 def listen(cloud: LocalCloud, noun: str = "Training") -> Callable[[], list[dict[str, Any]]]:
-    """Subscribe a queue to the events of one kind of job; return a function that returns the events so
-    far."""
+    """Subscribe a queue to the events of one kind of job; return a function that returns the events
+    received so far."""
     sqs, events, name = client(cloud, "sqs"), client(cloud, "events"), next(names)
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -23,7 +23,7 @@ import time
 real = time.sleep
 time.sleep = lambda seconds: real(min(seconds, 0.5))
 """
-"""Shorten the polling interval of SageMaker's SDK, five seconds, because local jobs take less."""
+"""Shortens the polling interval of SageMaker's SDK, which is five seconds: local jobs take less."""
 
 EXECUTE = (
     f"haste = {HASTE!r}"
@@ -41,7 +41,7 @@ client.execute()
 print("".join(output["text"] for output in notebook.cells[-1]["outputs"]))  # a text may come in pieces
 """
 )
-"""Run a notebook, then print the wanted variables of its kernel as JSON in the last line."""
+"""Runs a notebook, then prints the wanted variables of its kernel as JSON in the last line."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class DataScientist:
     """Credentials of the instance's role as arguments of boto3."""
 
     def run(self, notebook: str, wanted: str) -> dict[str, Any]:
-        """Run every cell; return the final values of `wanted`, which has the form of arguments of `dict`."""
+        """Run every cell; return the final values in `wanted`, written as keyword arguments of `dict`."""
         done = subprocess.run(
             [str(envs.environment("notebooks")), "-c", EXECUTE, f"{notebook}.ipynb", wanted],
             cwd=self.folder,

@@ -25,7 +25,7 @@ KINDS = {"TrainingJob": "training-job", "ProcessingJob": "processing-job", "Tran
 
 
 class PipelineWorld:
-    """Operations of one account, called by its owner. Also the platform that SageMaker runs on.
+    """Operations of one account, called by its owner. It also replaces the platform that SageMaker runs on.
 
     `plan` lists the outcomes of the successive jobs of a step, by the step's name: `Completed`, `Stopped`,
     `InProgress` (until `end_job`), a FailureReason, or the ApiError that refuses the request. Without a plan,
@@ -168,7 +168,7 @@ class PipelineWorld:
         return arn, self.ended(arn)["PipelineExecutionStatus"]
 
     def restart(self) -> PipelineWorld:
-        """Return another server with the records of this one. It continues this one's executions."""
+        """Return another server with the same records. It continues the executions of this one."""
         pipelines.shutdown(self.store)
         other = PipelineWorld(self.folder)
         other.plan, other.functions, other.objects = self.plan, self.functions, self.objects

@@ -1,4 +1,4 @@
-"""Errors of the settings."""
+"""The errors of invalid settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The page of an architecture on this machine, with a user pool in memory.
 
-There are two origins, as on AWS: one serves the page and `/api`, the other simulates Cognito and S3 and must
-be allowed by CORS and by the page's content security policy. The page's files are prepared by the function
+There are two origins, as on AWS: one serves the page and `/api`, the other simulates Cognito and S3. CORS and
+the page's content security policy must allow the second origin. The page's files are prepared by the function
 that publishes them.
 """
 
@@ -27,7 +27,7 @@ JSON = {"Content_Type": "application/json"}
 
 
 def packed(folder: Path) -> bytes:
-    """Return the folder as a zip file, as the CDK makes an asset of it."""
+    """Return the folder as a zip file, in the form of a CDK asset."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""Transform jobs on a small model, in a separate cloud."""
+"""Transform jobs on a small model, in a local cloud of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuning jobs of the image of the tests of training jobs."""
+"""Tuning jobs that use the image of the training jobs' tests."""
 
 from __future__ import annotations
 

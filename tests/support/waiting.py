@@ -13,7 +13,7 @@ PATIENCE = 120.0
 
 def until(
     condition: Callable[[], Any],
-    what: str = "it",
+    what: str = "the condition",
     seconds: float = PATIENCE,
     process: subprocess.Popen[Any] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
@@ -25,8 +25,8 @@ def until(
     begun = time.monotonic()
     while not (found := condition()):
         waited = time.monotonic() - begun
-        assert process is None or process.poll() is None, f"{what}: the process ended with {process.poll()}"
-        assert waited < seconds, f"{what} did not happen"
+        assert process is None or process.poll() is None, f"exit code {process.poll()} before: {what}"
+        assert waited < seconds, f"timed out after {waited:.0f} s: {what}"
         meanwhile()
         time.sleep(min(0.02 + waited / 50, 0.1))
     return found

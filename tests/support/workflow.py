@@ -31,7 +31,7 @@ KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
 class Image:
-    """An image with an address that is known before deployment."""
+    """An image whose address is known before the deployment."""
 
     image_uri = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/image:1"
     repository: Any = None

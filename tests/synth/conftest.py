@@ -28,10 +28,10 @@ CHOSEN = {
     "security_group_ids": "sg-0123abcd",
     "alarm_email": "someone@example.com",
 }
-"""For every architecture: its jobs join a VPC, and alarms are sent by email."""
+"""Settings of every architecture in `chosen`: jobs join a VPC, and alarms are sent by email."""
 
 CHOSEN_BY_CALLER = {name: os.environ[name] for name in ("CDK_VALIDATION",) if name in os.environ}
-"""CDK_VALIDATION=false skips the CDK's validation, most of the synthesis time, for `prod` and `chosen`."""
+"""With CDK_VALIDATION=false, the CDK does not validate `prod` and `chosen`, which saves most of the time."""
 
 CUT_PYTHON = """
 import socket
@@ -50,7 +50,7 @@ require("dgram").Socket.prototype.send = refuse;
 
 @pytest.fixture(scope="session")
 def cut_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment without a network, credentials, a Region or a home; for Python and for Node."""
+    """Environment variables of a process, Python or Node, without network, credentials, Region or home."""
     folder = tmp_path_factory.mktemp("cut")
     (folder / "sitecustomize.py").write_text(CUT_PYTHON)
     (folder / "cut.js").write_text(CUT_NODE)
@@ -61,7 +61,7 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "HOME": str(folder / "home"),
         "PYTHONPATH": str(folder),
         "NODE_OPTIONS": f"--require {folder / 'cut.js'}",
-        # Files that the CDK's Python packages unpack are not part of a synthesis
+        # Where the CDK's Python packages are unpacked; shared, because it does not affect the synthesis
         "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(Path(cache) / "aws" / "jsii" / "package-cache"),
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
     }

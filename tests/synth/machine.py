@@ -50,7 +50,7 @@ class Run:
         value = given
         while at:
             if len(self.visited) > 2000:
-                raise AssertionError(f"no end in sight: {self.visited[-10:]}")
+                raise AssertionError(f"the execution must end after 2000 states, got {self.visited[-10:]}")
             self.visited.append(at)
             at, value = self._step(self.states[at], value)
         self.output = value
@@ -96,7 +96,7 @@ class Run:
         return state.get("Next"), output
 
     def _assign(self, holder: dict[str, Any], value: Any, **more: Any) -> None:
-        """Evaluate the assignments. All expressions use the variables' values before the state."""
+        """Evaluate the assignments. All expressions use the variables' values from before the state."""
         self.variables |= {
             name: self._fill(item, value, **more) for name, item in holder.get("Assign", {}).items()
         }

@@ -55,7 +55,7 @@ def test_docstring_of_a_construct_explains_it_and_every_prop(construct: type):
 def test_usage_on_a_page_creates_what_the_picture_shows(name: str):
     # given the picture of a page, which contains its source
     found = diagram.SOURCE.search(construct_pages.page(name).with_suffix(".svg").read_text())
-    # when the usage runs and is drawn again, then nothing has changed; if it fails, run `make pages`
+    # when the page's example runs and is drawn again, then the picture is the same; if not, run `make pages`
     assert found
     assert found[1] == construct_pages.pictures()[name]
 
@@ -72,7 +72,7 @@ REPEATED = {
     "AWS::CloudWatch::Alarm",
     "AWS::Glue::Table",
 }
-"""Types of which a construct creates one per given item. They count once."""
+"""Resource types of which a construct creates one for each item of a prop. All of them count as one."""
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])

@@ -16,7 +16,7 @@ from tests.synth.template import flat, listed, of_type, only
 
 
 def synthesized(**props: Any) -> dict[str, Any]:
-    """The template, validated by CloudFormation's schemas and the rule pack."""
+    """The template, validated with CloudFormation's schemas and the rules of cdk-nag."""
     app = App(context=CONTEXT)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     return domain_template(app, **props)

@@ -47,7 +47,7 @@ def test_two_synths_are_byte_identical(assembly: Path, cut_off: dict[str, str], 
 
 def test_template_is_the_same_in_the_local_cloud(assembly: Path, cut_off: dict[str, str], tmp_path: Path):
     *_, one = architectures.ALL
-    # as the local cloud synthesizes it, without the CDK's validation
+    # without the CDK's validation, as the local cloud synthesizes it
     env = cut_off | {"CDK_VALIDATION": "false"}
     alone = synthesize(tmp_path / "alone", env, {"only": one.name})
     file = f"{one.stack_name('dev')}.template.json"
@@ -146,7 +146,7 @@ def test_sagemaker_assumes_roles_for_this_account_only(each: Template):
 
 
 def test_templates_have_statements_that_the_checks_cover(assembly: Path):
-    """Some stacks have wildcards and SageMaker roles, so that the checks above are not vacuous."""
+    """Without wildcards and SageMaker roles in any template, the tests above would test nothing."""
     made = [template(assembly, name) for name in architectures.BY_NAME]
     found = [statement for each in made for _, _, statement in statements(each)]
     assert any("*" in flat(resource) for each in found for resource in listed(each["Resource"]))

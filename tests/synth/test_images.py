@@ -20,7 +20,7 @@ IMAGES = sorted(path.parent.relative_to(CONTAINERS) for path in CONTAINERS.glob(
 
 @pytest.fixture
 def asset_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
-    """Returns the asset hash of an image in a copy of the build context, `tmp_path/containers`."""
+    """A function that returns an image's asset hash in a copy of the build context, `tmp_path/containers`."""
     context = shutil.copytree(
         CONTAINERS, tmp_path / "containers", ignore=shutil.ignore_patterns("__pycache__")
     )

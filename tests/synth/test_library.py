@@ -111,7 +111,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([str(envs.uv()), *command], check=True, env=settings, cwd=folder)
     (wheel,) = (folder / "dist").glob("*.whl")
     python = envs.python_of(folder / "env")
-    # With the locked versions of this project
+    # The dependencies have the versions that this project locks
     lock = (envs.ROOT / "requirements.txt").read_text().splitlines()
     (folder / "locked.txt").write_text("\n".join(line for line in lock if not line.startswith("-e ")))
     install = ["pip", "install", "--quiet", "--python", str(python), "--constraint", "locked.txt", str(wheel)]
@@ -121,7 +121,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the templates of an app in an empty folder."""
+    """Synthesize an app in a folder of its own; return the folder of the templates."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "app.py").write_text(APP)
     (folder / "openapi.json").write_text(json.dumps(DOCUMENT))
@@ -139,7 +139,7 @@ def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.
 
 
 def test_stack_of_another_project_needs_the_wheel_only(synthesized: Path) -> None:
-    # then the custom resources have their functions with code
+    # then each custom resource has a function with its code
     template = json.loads((synthesized / "shop.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
     assert kinds["Custom::SageMakerCleanUp"] == kinds["Custom::SiteFiles"] == 1
@@ -148,9 +148,9 @@ def test_stack_of_another_project_needs_the_wheel_only(synthesized: Path) -> Non
     assert len(code) == 2
     for path in code:
         assert (path.parent / "groundplan" / "lambdas" / "custom_resource.py").is_file()
-    # and a labelers' page
+    # and the labeling job has a page for labelers
     assert any("crowd-image-classifier" in path.read_text() for path in synthesized.glob("asset.*.html"))
-    # and its notebook has the start script with the packed files
+    # and the notebook instance has a start script
     assert kinds["AWS::SageMaker::NotebookInstanceLifecycleConfig"] == 1
 
 
@@ -159,7 +159,7 @@ def test_stack_with_existing_resources_does_not_create_them(
 ) -> None:
     template = json.loads((synthesized / "theirs.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
-    # then the template has only the workflow's role, and policies for the existing roles
+    # then the only role in the template is the workflow's, and there are policies for the existing roles
     assert kinds["AWS::IAM::Role"] == 1
     assert not kinds.keys() & {"AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC", "AWS::ECR::Repository"}
     policies = [each for each in template["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]

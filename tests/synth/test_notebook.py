@@ -61,7 +61,7 @@ FAKES = {
 
 @pytest.mark.parametrize("idle_minutes", [45, 0, None])
 def test_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tmp_path: Path):
-    # given the script, with folders and replaced programs of this test
+    # given the start script, with a folder of this test, and programs that record their calls
     script = on_start(notebook(stop=groundplan.AutoStop(idle_minutes=idle_minutes)))
     folder, programs = tmp_path / "groundplan", tmp_path / "bin"
     assert script.count("folder=/opt/groundplan\n") == 1
@@ -70,7 +70,7 @@ def test_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tm
     for name, text in FAKES.items():
         (programs / name).write_text(f"#!/bin/bash\n{text}\n")
         (programs / name).chmod(0o755)
-    # when the script runs
+    # when
     environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
     subprocess.run(["bash"], input=script, text=True, check=True, cwd=tmp_path, env=environment, timeout=60)
     # then the script has unpacked the files of the library
@@ -116,7 +116,7 @@ def test_instance_starts_when_the_idle_stop_fails_to_start(tmp_path: Path):
 
 
 def test_more_packages_than_a_lifecycle_script_holds_are_refused():
-    # given names that cannot be compressed
+    # given the names of 300 packages, which hardly compress
     names = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(300)]
     with pytest.raises(ValueError, match=f"300 packages make a script of .* {LONGEST_SCRIPT} are allowed"):
         notebook(packages=names)

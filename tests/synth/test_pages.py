@@ -18,7 +18,7 @@ def test_diagram_is_that_of_the_template(name: str, assembly: Path) -> None:
     # given the diagram in the documents, which contains its source
     picture = (envs.ROOT / "docs" / name / "stack.svg").read_text()
     found = diagram.SOURCE.search(picture)
-    # when the diagram is drawn again, then nothing has changed; if it fails, run `make pages`
+    # when the diagram is drawn again, then it is the same; if not, run `make pages`
     template = (assembly / f"{architectures.BY_NAME[name].stack_name('dev')}.template.json").read_text()
     assert found
     assert found[1] == diagram.draw(json.loads(template)).dot()
@@ -68,9 +68,9 @@ def test_arrows_are_the_permissions_of_roles() -> None:
 
 
 def test_alarms_on_the_page_are_those_of_the_templates(assembly: Path) -> None:
-    # given the page of operations
+    # given
     text = pages.OPERATIONS.read_text()
-    # when the tables are written again, then nothing has changed; if it fails, run `make pages`
+    # when the tables of alarms are written again, then the page is the same; if not, run `make pages`
     for each in architectures.ALL:
         template = json.loads((assembly / f"{each.stack_name('dev')}.template.json").read_text())
         text = pages.with_alarms(text, each.name, pages.alarms(template, each.stack_name("dev")))

@@ -65,7 +65,7 @@ def docker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A server of ECR's GetAuthorizationToken; yields the Regions that requests were signed for."""
+    """A server of ECR's GetAuthorizationToken operation; yields the Regions that requests were signed for."""
     regions: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -153,7 +153,7 @@ def test_stacks_are_selected_by_patterns(prod: Path, patterns: list[str], count:
 def test_deployment_logs_docker_in_to_the_base_images_registry(
     before: list[str], prod: Path, docker: Path, ecr: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    # given an ECR, and an app with a base image in a registry of another Region
+    # given an ECR endpoint, and an app whose base image is in a registry of another Region
     monkeypatch.setattr(cdk, "ELSEWHERE", {"AWS_ENDPOINT_URL"})
 
     # when
@@ -199,7 +199,7 @@ def test_failed_login_is_reported_in_one_sentence_with_the_registry(prod: Path, 
     with pytest.raises(registries.RegistryError) as caught:
         registries.log_in(assembly.selected(prod, assembly.parse(["deploy"])), {"CDK_DOCKER": str(docker)})
     assert str(caught.value) == (
-        f"cannot log in to {OTHER}, which has a base image of {PROD}:"
+        f"Could not log in to {OTHER}, which has a base image of {PROD}:"
         f" {docker} login: Cannot connect to the Docker daemon"
     )
 
@@ -224,8 +224,8 @@ def test_make_deploy_without_credentials_ends_before_the_cdk_starts(prod: Path, 
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"cannot log in to {OTHER}, which has a base image of {PROD}:"
-        " ECR gives no password: Unable to locate credentials"
+        f"Could not log in to {OTHER}, which has a base image of {PROD}:"
+        " ECR did not return a password: Unable to locate credentials"
     )
 
 

@@ -110,7 +110,7 @@ def test_callback_without_its_token_is_refused() -> None:
 
 @pytest.mark.parametrize("at_once", [0, 41])
 def test_number_of_inline_iterations_at_once_is_bounded(at_once: int) -> None:
-    with pytest.raises(ValueError, match="at_once is from 1 to 40"):
+    with pytest.raises(ValueError, match="at_once must be from 1 to 40"):
         Flow().each("Each", "{% [1] %}", branch("Part"), None, at_once=at_once)
 
 

@@ -71,5 +71,5 @@ def test_upgrade_replaces_no_retained_resource(name: str, env: str, request: pyt
     before = json.loads((Path(__file__).parent / name / "kept.json").read_text())[env]
     # given a stack of an earlier version, then the template has its resources under the same ids, unchanged
     assert {key: now.get(key) for key in before} == before
-    # and new resources are listed for the next upgrade
+    # and `kept.json` lists all new resources
     assert now.keys() == before.keys()

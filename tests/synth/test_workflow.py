@@ -106,7 +106,7 @@ def test_execution_overrides_settings():
     ("given", "says"),
     [
         ([], "the input must be an object"),
-        ({"tabel": "X"}, "unknown field tabel, allowed are table, target, hosts, hyperparameters, deploy_if"),
+        ({"tabel": "X"}, "unknown field tabel, must be one of table, target, hosts, hyperparameters"),
         ({"table": ""}, "table must not be empty"),
         ({"target": 7}, "target must be a text"),
         ({"hosts": 0}, "hosts must be a whole number from 1 to 64"),
@@ -114,8 +114,8 @@ def test_execution_overrides_settings():
         ({"hosts": 1.5}, "hosts must be a whole number from 1 to 64"),
         ({"hosts": "2"}, "hosts must be a whole number from 1 to 64"),
         ({"hyperparameters": "eta=1"}, "hyperparameters must be an object"),
-        ({"hyperparameters": {"secret": "x"}}, "unknown hyperparameter secret, allowed are eta, rounds"),
-        ({"hyperparameters": {"mode": "x"}}, "unknown hyperparameter mode, allowed are eta, rounds"),
+        ({"hyperparameters": {"secret": "x"}}, "unknown hyperparameter secret, must be one of eta, rounds"),
+        ({"hyperparameters": {"mode": "x"}}, "unknown hyperparameter mode, must be one of eta, rounds"),
         ({"hyperparameters": {"eta": [1]}}, "hyperparameter eta must be a text, a number, true or false"),
         ({"hyperparameters": {"eta": None}}, "hyperparameter eta must be a text, a number, true or false"),
         ({"deploy_if_incomparable": "yes"}, "deploy_if_incomparable must be true or false"),
@@ -293,7 +293,7 @@ def test_failed_job_is_reported_with_its_own_reason():
     done = run(sagemaker)
     assert done.error == "TrainFailed"
     assert done.cause == "Train: AlgorithmError: table HOUSES does not exist, exit code: 1"
-    assert verbs(done) == ["createTrainingJob"]  # the deployed model is unchanged
+    assert verbs(done) == ["createTrainingJob"]  # no request changes the deployed model
 
 
 def test_failed_job_whose_reason_mentions_throttling_is_not_retried():
@@ -410,8 +410,8 @@ def test_any_other_error_ends_the_execution_with_its_reason(task):
 def test_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
-        {"EndpointStatus": "InService"},  # to find the champion
-        {"EndpointStatus": "InService"},  # and once more before the update
+        {"EndpointStatus": "InService"},  # the champion is looked up
+        {"EndpointStatus": "InService"},  # and looked up again before the update
         {"EndpointStatus": "Updating"},
         {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},
     ]

@@ -29,8 +29,8 @@ def metric(name: str) -> dict[str, Any]:
 def test_one_metric_against_its_threshold() -> None:
     assert state({"a": [1]}, MetricName="a") == "ALARM"
     assert state({"a": [0]}, MetricName="a") == "OK"
-    assert state({"a": [1, 0]}, MetricName="a") == "OK"  # all periods must breach,
-    # or as many periods as configured must breach
+    assert state({"a": [1, 0]}, MetricName="a") == "OK"  # by default, all periods must breach
+    # DatapointsToAlarm is the number of periods that must breach
     assert state({"a": [1, 0]}, MetricName="a", DatapointsToAlarm=1) == "ALARM"
 
 
@@ -60,5 +60,5 @@ def test_metric_math(expression: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("expression", ["ANOMALY_DETECTION_BAND(a)", "a if a else b", "nobody + 1"])
 def test_unsupported_arithmetic_is_refused(expression: str) -> None:
-    with pytest.raises(ValueError, match=r"not built|none of its metrics"):
+    with pytest.raises(ValueError, match=r"not implemented|none of the IDs"):
         state({"a": [1]}, Metrics=[{"Id": "e", "Expression": expression}, metric("a")])

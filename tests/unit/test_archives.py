@@ -26,7 +26,7 @@ READERS = ("tarfile.open(", "zipfile.ZipFile(", ".extractall(", "unpack_archive(
 
 
 def readers(*rooms: str) -> list[Path]:
-    """Return the modules of these rooms that open archives, from the project's folder."""
+    """Return the modules of these rooms that open archives, as paths in the project."""
     return sorted(
         path.relative_to(ROOT)
         for room in rooms

@@ -31,5 +31,5 @@ def test_architecture_selects_all_its_benchmarks(monkeypatch: pytest.MonkeyPatch
 
 def test_unknown_benchmark_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(every, "NAMES", ["a.one"])
-    with pytest.raises(ValueError, match=r"there is no benchmark b; there are a\.one"):
+    with pytest.raises(ValueError, match=r"the benchmark b does not exist, must be one of a\.one"):
         every.chosen(["b"])

@@ -52,8 +52,8 @@ def test_folder_swapped_for_a_link_is_not_followed(root: Path) -> None:
 
     swapping = threading.Thread(target=swap)
     swapping.start()
-    # when the file is read repeatedly, then each read returns the container's own file, or fails because the
-    # file is missing
+    # when the file is read repeatedly, then each read returns the content of the container's own file, or
+    # fails because the file does not exist
     read = set()
     try:
         for _ in range(3_000):

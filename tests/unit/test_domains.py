@@ -31,9 +31,9 @@ def idle(**minutes: int) -> dict[str, Any]:
 
 
 class Cloud:
-    """The parts of a cloud that records use."""
+    """The parts of a local cloud that the operations of domains use."""
 
-    settings: dict[str, Any] = {}  # noqa: RUF012 - nothing is set
+    settings: dict[str, Any] = {}  # noqa: RUF012 - no test changes it
 
     def authorize(self, *asked: Any) -> None: ...
 
@@ -113,7 +113,7 @@ def test_settings_change_in_place(sagemaker: SageMaker) -> None:
         ({"SubnetIds": None}, "SubnetIds must be given"),
         ({"VpcId": None, "SubnetIds": None}, "VpcId and SubnetIds must be given"),
         ({"AuthMode": "PASSWORD"}, r"must be one of \[SSO, IAM\]"),
-        ({"AuthMode": "SSO"}, "AuthMode SSO is not built"),
+        ({"AuthMode": "SSO"}, "AuthMode SSO is not implemented"),
         ({"DefaultUserSettings": {"SecurityGroups": ["sg-1"]}}, "ExecutionRole must be given"),
         ({"DefaultUserSettings": {"ExecutionRole": ROLE}}, "SecurityGroups must be given"),
         ({"DefaultUserSettings": SETTINGS | idle(chosen=59)}, "59"),

@@ -11,7 +11,7 @@ from local.emulator.edge import ErrorCache, seconds
     ("status", "control", "minimum", "expected"),
     [
         (500, "", 10, 10),
-        (503, "no-store", 10, 10),  # this header is ignored for all statuses except four
+        (503, "no-store", 10, 10),  # Cache-Control applies to four error statuses only, and not to 503
         (503, "no-store", 0, 0),
         (404, "", 10, 10),
         (404, "private, no-cache", 10, 0),

@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "scenarios",
         "local",
         *PACKAGES,
-        # needed for the project's own stack with other containers
+        # benchmarks deploy stacks of this project with other container images
         "app",
         "architectures",
         "stacks",

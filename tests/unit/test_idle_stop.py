@@ -31,7 +31,7 @@ HOUR = 3600.0
 
 
 class Instance:
-    """An instance at some time, with the responses of its Jupyter and the results of stops."""
+    """A notebook instance with a simulated clock, responses of Jupyter, and results of calls to stop it."""
 
     def __init__(self, idle: float = HOUR):
         self.now = 1000.0
@@ -51,7 +51,7 @@ class Instance:
             raise StopError("throttled")
 
     def after(self, seconds: float, age: float | Exception | None = None) -> int:
-        """Poll once after `seconds`; return how often the instance has been stopped so far.
+        """Poll once after `seconds`; return the number of calls to stop the instance so far.
 
         :param age: seconds since the last activity; None if no kernel or terminal runs
         """

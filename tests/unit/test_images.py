@@ -21,7 +21,7 @@ ROOT = envs.ROOT
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
-    """A separate store for this module that shares the installer."""
+    """A separate image store for this module, with the project's installation of uv."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "images").mkdir()
@@ -55,7 +55,7 @@ def built(context, text, **options):
 
 
 def run(image, *args, entrypoint=None, **environment):
-    """Run the image's example program; return its report about its start."""
+    """Run the image's example program; return the arguments, environment and paths that it reports."""
     command, own, folder = image.launch(list(args), entrypoint)
     done = subprocess.run(command, env=own | environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -181,7 +181,7 @@ def test_same_content_is_the_same_image_built_once(context, capfd):
 
     assert again == first
     assert "installing" not in capfd.readouterr().err
-    # And the id is the digest of the configuration, as in any registry
+    # And the id is the digest of the image's configuration, as in any registry
     assert hashlib.sha256((first.folder / "image.json").read_bytes()).hexdigest() == first.id
 
 
@@ -246,13 +246,13 @@ def test_failed_installation_names_its_line_and_leaves_no_files(context, home, c
 
     assert str(caught.value).startswith("Dockerfile:10: RUN pip install six==0.0.0.nowhere$TOKEN: ")
     assert "hidden" not in str(caught.value)
-    assert "six" in capfd.readouterr().err  # the installer's reason
+    assert "six" in capfd.readouterr().err  # the installer's message names the package
     assert {path.name for path in [*store.folder().iterdir(), *(home / "envs").iterdir()]} == before
 
 
 def test_index_of_the_dockerfile_is_used_without_showing_its_password(context, monkeypatch, capfd):
-    # Given a Dockerfile with an unreachable index, and the machine's own index, which is reachable and served
-    # the base
+    # Given a base image that was installed from the machine's package index, and a Dockerfile that names an
+    # unreachable index
     built(context, FROM)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     text = FROM + "ARG PASSWORD\nRUN pip install --index-url http://me:$PASSWORD@127.0.0.1:1/simple six\n"
@@ -404,11 +404,15 @@ def test_every_form_of_pip_install_works(context, command):
         ("RUN pip install six &&", "2: RUN", "empty command"),
         ("RUN pip uninstall six", "2: RUN", "only install is supported"),
         ("RUN pip install --target /x six", "2: RUN", "pip's option --target is not supported"),
-        ("RUN pip install --no-cache-dir", "2: RUN", "not told what to install"),
+        ("RUN pip install --no-cache-dir", "2: RUN", "pip install has no packages"),
         ("RUN pip install .", "2: RUN", "installing from a path is not supported"),
         ("RUN pip install -r requirements.txt", "2: RUN", "/requirements.txt is not a file in the image"),
         ("ENV PIP_INDEX_URL=x\nRUN pip install six", "3: RUN", "PIP_INDEX_URL is not supported"),
-        ("COPY bad.txt /\nRUN pip install -r /bad.txt", "3: RUN", "/bad.txt: -e ./program: not supported"),
+        (
+            "COPY bad.txt /\nRUN pip install -r /bad.txt",
+            "3: RUN",
+            "/bad.txt: -e ./program: this option is not",
+        ),
         ("RUN --mount=type=secret,id=x pip install six", "2: RUN", "only --mount=type=cache"),
         ("RUN mkdir -m 700 /x", "2: RUN", "mkdir's option -m is not supported"),
         ("RUN python -m a\nRUN pip install six", "3: RUN", "must come before the python command in line 2"),
@@ -418,18 +422,18 @@ def test_every_form_of_pip_install_works(context, command):
         ('SHELL ["bash"]', "2: SHELL", "the instruction SHELL is not supported"),
         ("ENTRYPOINT python -m program", "2: ENTRYPOINT", "only the exec form is supported"),
         ("CMD serve", "2: CMD", "only the exec form is supported"),
-        ("CMD", "2: CMD", "nothing follows it"),
+        ("CMD", "2: CMD", "the instruction has no arguments"),
         ('ENTRYPOINT ["gunicorn"]', "2: ENTRYPOINT", "the image has no program gunicorn"),
         ('ENTRYPOINT ["/bin/zsh", "x"]', "2: ENTRYPOINT", "the image has no program /bin/zsh"),
         ("COPY nowhere /x", "2: COPY", "nowhere is not in the build context"),
         ("COPY ../secret /x", "2: COPY", "../secret leads outside the build context"),
         ("COPY outside /x", "2: COPY", "outside leads outside the build context"),
-        ("COPY absolute /x", "2: COPY", "must be relative, inside the image"),
+        ("COPY absolute /x", "2: COPY", "must be relative and must not leave the image"),
         ("COPY data", "2: COPY", "a source and a destination"),
         ("COPY --exclude=x data /x", "2: COPY", "the option --exclude is not supported"),
         ("COPY --chmod=u+x data /x", "2: COPY", "not an octal mode"),
         ("COPY --from=builder /x /x", "2: COPY", "builder is not an earlier stage"),
-        (f"RUN python -m a\n{FROM}COPY --from=0 /x /x", "4: COPY", "is not copied to other stages"),
+        (f"RUN python -m a\n{FROM}COPY --from=0 /x /x", "4: COPY", "cannot be copied to other stages"),
         ("COPY data/a.csv /x\nCOPY data /x", "3: COPY", "/x is already a file in the image"),
         ("ENV A=${B:-default}", "2: ENV", "${B:-default} is not supported"),
         ("ENV A", "2: ENV", "A has no value"),
@@ -437,7 +441,7 @@ def test_every_form_of_pip_install_works(context, command):
         ("EXPOSE http", "2: EXPOSE", "http is not a port"),
         ("FROM scratch", "2: FROM", "add it to local/images/bases.toml"),
         ("FROM python:3.11-slim builder", "2: FROM", "FROM image AS name"),
-        ("WORKDIR /x \\", "2: WORKDIR", "not a whole instruction"),
+        ("WORKDIR /x \\", "2: WORKDIR", "not part of a complete instruction"),
         ("??", "2: ??", ""),
     ],
 )
@@ -461,7 +465,7 @@ def test_unsupported_instruction_is_refused_with_file_and_line(context, lines, p
     [
         ("", "Dockerfile: the file has no instructions"),
         ("ARG A=1\n", "Dockerfile: there is no FROM"),
-        ("COPY a b\n" + FROM, "Dockerfile:1: COPY a b: it stands before the first FROM"),
+        ("COPY a b\n" + FROM, "Dockerfile:1: COPY a b: it must come after the first FROM"),
         ("FROM nginx:1\n", "Dockerfile:1: FROM nginx:1: the base image nginx:1 is not known: add it to"),
     ],
 )
@@ -472,7 +476,7 @@ def test_invalid_dockerfile_is_refused(context, text, reason):
 
 
 def test_missing_dockerfile_or_stage_is_named(context):
-    with pytest.raises(BuildError, match=r"other/Dockerfile: there is no such file"):
+    with pytest.raises(BuildError, match=r"other/Dockerfile: the file does not exist"):
         build.build(context, context / "other" / "Dockerfile")
     with pytest.raises(BuildError, match="there is no stage named nowhere"):
         built(context, FROM, target="nowhere")

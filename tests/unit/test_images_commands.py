@@ -22,7 +22,7 @@ Build = Callable[..., Image]
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A separate store for this module that shares the installer."""
+    """A separate image store for this module, with the project's installation of uv."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "images").mkdir()
@@ -30,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GROUNDPLAN_HOME", str(folder))
         if reason := namespaces.unavailable(folder, kept=True):
-            pytest.skip(f"this machine runs no command while an image is built: {reason}")
+            pytest.skip(f"this machine cannot run commands while it builds an image: {reason}")
         yield folder
 
 
@@ -106,11 +106,11 @@ def test_command_reads_files_of_an_earlier_one(built: Build) -> None:
 
 
 def test_command_has_the_environment_of_the_image_only(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a builder with credentials
+    # given credentials in the environment of the process that builds
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the builder")
     monkeypatch.setenv("SSL_CERT_FILE", "/certificates.pem")
     code = "import json, os; json.dump([os.getcwd(), dict(os.environ)], open('/opt/told', 'w'))\n"
-    # when a command is between instructions that change its environment
+    # when instructions before and after a command change its environment
     lines = "ARG GIVEN\nENV OWN=$GIVEN\nWORKDIR /opt/work\nRUN python -m work\nENV OWN=later\nWORKDIR /opt\n"
     image = built(code, lines, GIVEN="given")
     # then the command has the environment that the instructions before it have set
@@ -138,7 +138,7 @@ def test_command_has_no_network(built: Build) -> None:
         )
         # when
         image = built(code)
-    # then the command is refused
+    # then the command cannot connect to it
     assert os.strerror(int((image.folder / "root/opt/told").read_text())) == "Connection refused"
 
 
@@ -147,7 +147,7 @@ def test_failed_command_prints_its_output_and_leaves_no_files(built: Build) -> N
     before = set(store.folder().iterdir())
     with pytest.raises(BuildError) as caught:
         built("import sys; print('the reason'); sys.exit(3)")
-    assert str(caught.value) == "Dockerfile:5: RUN python -m work: the command ended with 3:\nthe reason"
+    assert str(caught.value) == "Dockerfile:5: RUN python -m work: the command exited with 3:\nthe reason"
     assert set(store.folder().iterdir()) == before
 
 
@@ -191,7 +191,7 @@ def test_command_runs_once_for_the_same_content(built: Build, said: list[str]) -
 def test_unsupported_result_of_a_command_is_refused_with_the_reason(
     built: Build, code: str, reason: str
 ) -> None:
-    with pytest.raises(BuildError, match=f"RUN python -m work: what the command leaves .*: {reason}"):
+    with pytest.raises(BuildError, match=f"RUN python -m work: could not keep the files .*: {reason}"):
         built(f"import os, shutil; {code}")
 
 
@@ -211,7 +211,7 @@ def test_image_is_rebuilt_when_its_skipped_command_can_run(
         assert build.current(skipped)
     assert not (skipped.folder / "root/opt/told").exists()
     assert [line for line in said if "not run" in line] == [
-        "RUN python -m work: not run, as it needs namespaces and this machine has none: refused by the test"
+        "RUN python -m work: not run: it needs Linux namespaces, which are not available: refused by the test"
     ]
     # when the kernel allows namespaces
     assert not build.current(skipped)

@@ -1,4 +1,4 @@
-"""The program that the CDK calls instead of docker, with a real emulator of ECR."""
+"""The program that the CDK calls instead of docker, with the ECR of MiniStack, an AWS emulator."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def python():
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory, python):
-    """A separate MiniStack on a free port, ended with the module."""
+    """A separate MiniStack on a free port, which ends after the tests of this module."""
     log = tmp_path_factory.mktemp("ministack") / "log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,7 +68,7 @@ def endpoint(tmp_path_factory, python):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, python):
-    """A separate store for this module that shares the installer."""
+    """A separate image store for this module, with the project's installation of uv."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "envs" / "uv").symlink_to(envs.uv().parents[1])
@@ -79,7 +79,7 @@ def home(tmp_path_factory, python):
 
 @pytest.fixture(scope="module")
 def cloud(home, endpoint, python):
-    """The environment of the CDK's command line, without additions of the user's shell."""
+    """The environment variables of the CDK's command line, without those of the user's shell."""
     return {
         "PATH": os.environ["PATH"],
         "CDK_DOCKER": str(launcher(home / "a folder", python)),
@@ -133,7 +133,7 @@ def manifest_of(ecr, tag):
 
 
 def test_commands_of_the_cdk_push_an_image_that_runs(docker, ecr, asset):
-    # Given the CDK's order of commands
+    # Given the commands that the CDK runs, in its order
     assert docker("login", "--username", "AWS", "--password-stdin", REGISTRY, given="token").returncode == 0
     assert docker("inspect", "cdkasset-1").returncode == 1
     address = f"{REGISTRY}/assets:1"
@@ -218,8 +218,12 @@ def test_image_is_pushed_with_the_manifest_of_its_output(docker, ecr, asset, opt
     [
         (["run", "x"], 2, "invalid choice: 'run'"),
         (["build", "--squash", "."], 2, "unrecognized arguments: --squash"),
-        (["build", "--platform", "windows/amd64", "."], 1, "neither linux/amd64 nor linux/arm64"),
-        (["build", "--build-arg", "TOKEN", "."], 1, "--build-arg TOKEN has no value"),
+        (
+            ["build", "--platform", "windows/amd64", "."],
+            1,
+            "must be linux/amd64 or linux/arm64, got windows/amd64",
+        ),
+        (["build", "--build-arg", "TOKEN", "."], 1, "--build-arg must be NAME=VALUE, got TOKEN"),
         (["build", "--output=type=tar", "."], 1, "only type=docker and type=image are"),
         (["build", "nowhere"], 1, "nowhere is not a folder"),
         (["build", "--file", "code/main.py", "."], 1, "code/main.py:1: IMPORT sys"),
@@ -243,8 +247,8 @@ def test_push_is_refused_except_to_the_local_clouds_repositories(docker, ecr):
 
     assert "is not ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG" in wrong.stderr
     assert "RepositoryNotFoundException" in missing.stderr
-    assert "go to the local cloud only" in aws.stderr
-    assert "go to the local cloud only" in elsewhere.stderr
+    assert "can be pushed only to the local cloud" in aws.stderr
+    assert "can be pushed only to the local cloud" in elsewhere.stderr
     assert {each.returncode for each in (wrong, missing, aws, elsewhere)} == {1}
 
 

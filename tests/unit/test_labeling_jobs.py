@@ -38,7 +38,7 @@ REQUEST: dict[str, Any] = {
 
 
 class Cloud:
-    """The part of a cloud that operations use: its settings."""
+    """The part of a local cloud that the operations use: its settings."""
 
     settings: Mapping[str, Any] = {}
 
@@ -71,7 +71,7 @@ CUSTOM = {"AnnotationConsolidationLambdaArn": f"{BUILT_IN}ACS-ImageMultiClass"}
         ("LabelAttributeName", "animal-metadata", "must not end with -metadata, got animal-metadata"),
         ("LabelAttributeName", "animal-ref", "must not end with -ref, got animal-ref"),
         ("LabelAttributeName", "a_b", "must match the pattern"),
-        ("LabelCategoryConfigS3Uri", None, "without LabelCategoryConfigS3Uri is not built"),
+        ("LabelCategoryConfigS3Uri", None, "without LabelCategoryConfigS3Uri is not implemented"),
         ("LabelCategoryConfigS3Uri", "https://b/c", "LabelCategoryConfigS3Uri: https://b/c is not an S3"),
         ("OutputConfig.S3OutputPath", "https://b/c", "S3OutputPath: https://b/c is not an S3 address"),
         ("InputConfig.DataSource.S3DataSource", None, "ManifestS3Uri is required"),
@@ -83,10 +83,14 @@ CUSTOM = {"AnnotationConsolidationLambdaArn": f"{BUILT_IN}ACS-ImageMultiClass"}
         (f"{TASK}.MaxConcurrentTaskCount", 1_001, "'Maximum number of concurrent labeling tasks' is 1000"),
         (f"{TASK}.WorkteamArn", PUBLIC, "Mechanical Turk closed on 30 September 2026"),
         (f"{TASK}.PublicWorkforceTaskPrice", {"AmountInUsd": {"Cents": 1}}, "Mechanical Turk closed"),
-        (f"{TASK}.WorkteamArn", OWN.replace("private", "vendor") + "/x", "a vendor's work team is not built"),
+        (
+            f"{TASK}.WorkteamArn",
+            OWN.replace("private", "vendor") + "/x",
+            "a vendor's work team is not implemented",
+        ),
         (f"{TASK}.WorkteamArn", f"{OWN}/team".replace(REGION, "us-east-1"), f"must be {OWN}/NAME, got arn"),
         (f"{TASK}.PreHumanTaskLambdaArn", f"{BUILT_IN}PRE-ImageMultiClass", "built-in function PRE-Image"),
-        (f"{TASK}.AnnotationConsolidationConfig", CUSTOM, "built-in function ACS-ImageMultiClass is not bu"),
+        (f"{TASK}.AnnotationConsolidationConfig", CUSTOM, "built-in function ACS-ImageMultiClass is not im"),
         ("InputConfig.DataSource.SnsDataSource.SnsTopicArn", f"arn:aws:sns:{REGION}:{ACCOUNT}:t", "SnsData"),
         (f"{TASK}.UiConfig.HumanTaskUiArn", f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:human-task-ui/x", "UiArn"),
     ],

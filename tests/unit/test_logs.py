@@ -39,7 +39,7 @@ def test_log_to_stdout_writes_levels_and_redacts_secrets():
     assert lines[:3] == ["INFO train:rmse=0.5", "WARNING login with ***", "ERROR training failed"]
     assert lines[-1] == "ValueError: ***"
     assert done.stderr == ""
-    # matches as the metric definitions of the templates do
+    # the regular expression of the templates' metric definitions matches
     assert re.findall(r"train:rmse=([0-9.eE+-]+)", done.stdout) == ["0.5"]
 
 

@@ -9,7 +9,7 @@ from local.names import resolve_localhost
 
 @pytest.fixture(autouse=True)
 def resolver(monkeypatch):
-    """A replacement of the machine's resolver without such names. The resolver is restored afterwards."""
+    """Replace the machine's resolver during a test; return the list of names that it is asked to resolve."""
     asked = []
 
     def getaddrinfo(host, *arguments, **named):

@@ -97,11 +97,11 @@ def test_process_that_left_its_session_is_killed(start: Start, end: signal.Signa
     # then the supervisor or the kernel has ended all processes
     if end == namespaces.KILL:
         assert not processes("OF_A_TEST", str(id(end)))
-    until(lambda: not processes("OF_A_TEST", str(id(end))), "the end of what ran inside")
+    until(lambda: not processes("OF_A_TEST", str(id(end))), "the end of the processes in the namespaces")
 
 
 def test_process_that_lost_its_parent_is_reaped(start: Start) -> None:
-    # given an orphan that ends, in a container that waits for no process
+    # given an orphaned process that ends, in a container whose main process reaps no children
     waits = """
 import pathlib, time
 deadline = time.monotonic() + 60
@@ -117,9 +117,9 @@ print(len(left()))
 
 
 def test_missing_program_is_named_and_leaves_no_process(start: Start) -> None:
-    with pytest.raises(OSError, match=r"no program nothing-of-the-kind \(an executable file\)"):
+    with pytest.raises(OSError, match="no program nothing-of-the-kind"):
         start("nothing-of-the-kind", OF_A_TEST="missing")
-    with pytest.raises(OSError, match=r"a program /opt that cannot be run: Permission denied"):
+    with pytest.raises(OSError, match="a program /opt that cannot be run: Permission denied"):
         start("/opt", OF_A_TEST="missing")
     assert not processes("OF_A_TEST", "missing")
 
@@ -149,7 +149,7 @@ cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
 
 @pytest.mark.parametrize("prefix", ["/usr/local", "/usr", "/opt/conda", sys.base_prefix])
 def test_python_of_the_image_is_that_of_its_environment(start: Start, prefix: str) -> None:
-    # also if this machine has an interpreter, the base of the environment, at the same path
+    # also at the path of this machine's interpreter, from which the environment was made
     script = "import jmespath, sys, pathlib; print(sys.prefix, pathlib.Path(jmespath.__file__).parents[4])"
     process = start(f"{prefix}/bin/python3", "-c", script, prefix=prefix)
     assert said(process) == [f"{prefix} {prefix}"]
@@ -219,9 +219,9 @@ def test_refused_namespaces_return_the_reason(tmp_path: Path, monkeypatch: pytes
     refusing = tmp_path / "init.py"
     refusing.write_text("import os, sys; os.write(int(sys.argv[1]), b'unshare(): Operation not permitted')")
     monkeypatch.setattr(namespaces, "_INIT", refusing)
-    # when a trial runs
+    # when namespaces are tried
     reason = namespaces._unavailable.__wrapped__(tmp_path / "home")
-    # then the trial returns the kernel's error, and no file of the trial is left
+    # then the kernel's error is returned, and no file of the trial is left
     assert reason == "unshare(): Operation not permitted"
     assert not list((tmp_path / "home").iterdir())
 
@@ -235,15 +235,23 @@ if tries == 0:
     {first}
 os.write(int(sys.argv[1]), b"[Errno 1] unshare(): Operation not permitted")
 """
-"""An init that behaves differently at its first start."""
+"""An init program that runs the code `first` at its first start, and then refuses namespaces."""
 
 
 @pytest.mark.parametrize(
     ("first", "seconds", "reason"),
     [
         ("os.write(int(sys.argv[1]), b'[Errno 11] fork: again'); sys.exit()", 60, "[Errno 11] fork: again"),
-        ("os.close(int(sys.argv[1])); import time; time.sleep(300)", 1, "[Errno 110] a trial took longer"),
-        ("os.close(int(sys.argv[1])); os.kill(os.getpid(), 9)", 60, "[Errno 12] a trial was killed"),
+        (
+            "os.close(int(sys.argv[1])); import time; time.sleep(300)",
+            1,
+            "[Errno 110] a trial container took longer",
+        ),
+        (
+            "os.close(int(sys.argv[1])); os.kill(os.getpid(), 9)",
+            60,
+            "[Errno 12] a trial container was killed",
+        ),
     ],
     ids=["no process", "no time", "no memory"],
 )
@@ -257,7 +265,7 @@ def test_trial_is_repeated_after_a_transient_failure_only(
     monkeypatch.setattr(namespaces, "_INIT", init)
     monkeypatch.setattr(namespaces, "TRIAL_SECONDS", seconds)
     namespaces._unavailable.cache_clear()
-    # when the trial is repeated
+    # when namespaces are tried three times
     try:
         told = [namespaces.unavailable(tmp_path / "home") for _ in range(3)]
     finally:

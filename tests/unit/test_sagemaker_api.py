@@ -65,7 +65,7 @@ def test_every_operation_exists_in_the_service_model() -> None:
 def test_unsupported_operation_returns_501_and_its_name(store: Store) -> None:
     status, error = ask(store, "CreateAutoMLJobV2")
     assert status == 501
-    assert error["message"] == "sagemaker:CreateAutoMLJobV2 is not built in the local cloud"
+    assert error["message"] == "sagemaker:CreateAutoMLJobV2 is not implemented in the local cloud"
     for path in ("async-invocations", "invocations-response-stream"):
         status, error = ask(store, "", path=f"/endpoints/e/{path}")
         assert (status, error["__type"]) == (501, "NotImplementedByLocalCloud")
@@ -275,7 +275,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0])
 def test_scaling_continues_after_a_clock_moved_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    # given a change of the instance count that was recorded with a clock that was ahead
+    # a change of the instance count whose recorded time is in the future counts as long ago
     assert scaling.elapsed(time.time() + jump) == float("inf")
     assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
 
@@ -297,7 +297,7 @@ def test_path_of_an_object_in_a_channel_is_sagemakers(prefix: str, key: str, pat
 
 @pytest.mark.parametrize("key", ["data/../../etc/passwd", "data/.."])
 def test_key_that_leaves_its_folder_is_refused(key: str) -> None:
-    with pytest.raises(artifacts.TransferError, match="not a path in a folder"):
+    with pytest.raises(artifacts.TransferError, match="not a path below the channel's folder"):
         artifacts.relative(key, "data")
 
 

@@ -17,8 +17,8 @@ ROOT = Path(http.__file__).parent
 
 
 def _written() -> set[str]:
-    """Return the names in the code of the operations, without the tables of `members.py`. The code composes
-    the names of time filters from two parts.
+    """Return all strings in the code of the operations, without the tables of `members.py`, and the names of
+    time filters, which the code composes from two parts.
     """
     found: set[str] = set()
     for file in ROOT.rglob("*.py"):
@@ -143,7 +143,9 @@ def test_operation_refuses_before_any_effect(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setitem(api.OPERATIONS, "CreateModel", api.Operation(reached, None, ()))
     params = {"ModelName": "m", "InferenceExecutionConfig": {"Mode": "Serial"}}
-    with pytest.raises(ApiError, match="CreateModel with InferenceExecutionConfig is not built") as refused:
+    with pytest.raises(
+        ApiError, match="CreateModel with InferenceExecutionConfig is not implemented"
+    ) as refused:
         api.call(api.Context(None, None), "CreateModel", params)  # type: ignore[arg-type]
     assert (refused.value.code, refused.value.status) == ("NotImplementedByLocalCloud", 501)
 
@@ -152,7 +154,7 @@ def test_operation_refuses_before_any_effect(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Cloud:
-    """The part of a cloud that records use: every call is allowed, and events are dropped."""
+    """The part of a local cloud that operations use: every call is allowed, and events are dropped."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -177,7 +179,7 @@ TRAINING = {
     "StoppingCondition": {},
     "CreationTime": 1.0,
 }
-"""Return the record of a training job before it has results."""
+"""The record of a training job before it has results."""
 PLACE = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/in"}
 JOBS = {
     "TrainingJob": TRAINING,

@@ -29,7 +29,7 @@ def test_record_of_a_caller_raises_when_the_disk_is_full(full: Scope) -> None:
     with full.store.answering(), pytest.raises(StorageError, match="full"):
         full.add("kind", "name", LARGE)
     with full.store.exclusive(), pytest.raises(StorageError, match="full"):
-        # fails at once and does not wait for space, because other threads wait for this one
+        # the write fails at once and does not wait for space, because other threads wait for this one
         full.add("kind", "name", LARGE)
     assert full.get("kind", "name") is None
 
@@ -53,7 +53,7 @@ def test_background_record_is_written_when_the_disk_has_room(full: Scope) -> Non
     job.start()
     job.join(0.2)
     assert job.is_alive()
-    # when there is space again; then the job's record is written
+    # when there is space again, then the record is written
     full.store._db.execute("PRAGMA max_page_count=100000")
     until = time.monotonic() + 60
     while job.is_alive() and time.monotonic() < until:

@@ -24,9 +24,9 @@ def test_value_at_the_bound_is_reached(metric, value, reached):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"meaning": " "}, "has no meaning"),
+        ({"meaning": " "}, "must have a meaning"),
         ({"meaning": "m", "better": "smaller"}, "'higher', 'lower'"),
-        ({"meaning": "m", "bound": 1.0}, "say whether higher or lower is better"),
+        ({"meaning": "m", "bound": 1.0}, "better must be 'higher' or 'lower'"),
     ],
 )
 def test_metric_without_a_complete_description_is_refused(wrong, told):
@@ -35,7 +35,7 @@ def test_metric_without_a_complete_description_is_refused(wrong, told):
 
 
 def test_undeclared_metric_is_refused():
-    with pytest.raises(ValueError, match="metrics without a meaning: speed"):
+    with pytest.raises(ValueError, match="metrics that are not declared: speed"):
         ScenarioResult({"error": 0.4, "speed": 3}, (LOW,), [], Report())
 
 

@@ -17,7 +17,7 @@ def test_service_models_are_the_locked_botocores() -> None:
 
 
 def test_another_botocore_than_the_locked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given an environment with another version
+    # given an environment with another version of botocore
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
     (envs.site_packages("app") / "botocore-1.43.106.dist-info").mkdir(parents=True)
     # when, then

@@ -41,7 +41,7 @@ def wrong(name: str) -> dict[str, str]:
 
 
 def group(info: FieldInfo) -> type[BaseModel] | None:
-    """Return the class of a field that is a group of settings, None for a single setting."""
+    """Return the class of a field that is a group of settings; None if it is a single setting."""
     kind = info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
@@ -121,7 +121,7 @@ def test_context_of_the_cdk_is_ignored():
 @pytest.mark.parametrize("key", ["retain", "misspelt.retain", "prod.retain"])
 def test_setting_without_an_architecture_is_refused(key: str):
     assert error({key: "true"}) == (
-        f"{key} is not a setting, they begin with an architecture's name: {NAMES[0]}.retain"
+        f"{key} must begin with the name of an architecture, such as {NAMES[0]}.retain"
     )
 
 

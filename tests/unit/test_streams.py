@@ -93,7 +93,7 @@ def test_deliver_repeats_no_record_before_the_lowest_reported() -> None:
 
 
 def test_deliver_gives_a_new_checkpoint_its_own_attempts() -> None:
-    # given a function that fails for the second record at the first attempt, and processes it at the second
+    # given a function that fails once for the second record, and always for the third
     function = Function(2, 3, reports=True)
     original = function.invoke
 

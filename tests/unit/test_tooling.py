@@ -10,7 +10,7 @@ from tooling import envs
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
-    # The test's store shares the installer, which is the same in every store
+    # The installer uv is the same in every home, so the test's home uses the project's
     program = envs.ROOT / ".groundplan" / "envs" / "uv" / "bin" / "uv"
     monkeypatch.setattr(envs, "uv", lambda: program)
     return tmp_path
@@ -61,7 +61,7 @@ def test_failed_installation_is_tried_again(own_home):
 
 
 def test_unknown_environment_is_named():
-    with pytest.raises(ValueError, match="'nowhere' is not one of app, cloud"):
+    with pytest.raises(ValueError, match="environment must be one of app, cloud"):
         envs.environment("nowhere")
 
 

@@ -91,11 +91,11 @@ def test_invalid_range_is_refused(kind: str, members: dict[str, Any], sentence: 
     [
         ([0.5], [], False),
         ([], [[0.9]], False),
-        # running averages up to the second epoch: 0.5, 0.6, 0.7
+        # the running averages of the earlier jobs up to the second epoch are 0.5, 0.6 and 0.7
         ([0.9, 0.59], [[0.4, 0.6], [0.6, 0.6], [0.7, 0.7]], True),
         ([0.1, 0.61], [[0.4, 0.6], [0.6, 0.6], [0.7, 0.7]], False),
         ([0.1, 0.6], [[0.4, 0.6], [0.6, 0.6], [0.7, 0.7]], False),
-        # the job that ended before this epoch is not compared
+        # a job that ended before the current epoch is not compared
         ([0.1, 0.1, 0.1], [[0.9, 0.9], [0.05, 0.05, 0.05]], False),
         # metrics of later epochs are not compared
         ([0.5], [[0.4, 1.0, 1.0]], False),

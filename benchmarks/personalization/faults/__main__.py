@@ -103,19 +103,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         description=(__doc__ or "").partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--requests", type=int, default=1000, metavar="N", help="models to ask for")
-    parser.add_argument("--seed", type=int, default=1, help="of the pictures and of the faults' plan")
+    parser.add_argument("--requests", type=int, default=1000, metavar="N", help="number of models to request")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the pictures and of the fault plan")
     parser.add_argument(
         "--stale",
         type=int,
         default=10,
         metavar="SECONDS",
-        help="without an event, after which the sweeper asks; it runs twice as often",
+        help="time without an event after which the sweeper checks a job; it runs twice in that time",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.requests < 1:
-        parser.error("--requests takes a number from 1")
+        parser.error("--requests must be a whole number from 1")
     return options
 
 
@@ -164,7 +164,7 @@ class Run:
         self._open = requests
         self._ended = threading.Event()
 
-    @functools.cache  # noqa: B019 - lives as long as the program
+    @functools.cache  # noqa: B019 - the object exists until the program ends
     def _client(self, service: Any) -> Any:
         """Return a client with the account's root key. It retries for long, because the cloud may be down."""
         patient = Config(
@@ -194,25 +194,25 @@ class Run:
             self._beside(self._delete_in_training),
             faults,
         ):
-            self._say(f"{len(self._people)} people ask for {len(self._wishes)} models")
+            self._say(f"{len(self._people)} users request {len(self._wishes)} models")
             with ThreadPoolExecutor(AT_ONCE) as serving:
                 list(serving.map(functools.partial(fulfil, self._api), self._wishes))
-            self._say("all are started")
+            self._say("all models are started")
             complete = self._await_end()
         if faults.error:
             raise faults.error
         seconds = time.monotonic() - began
-        self._say("all have come to an end" if complete else "nothing moves any more")
+        self._say("all requests and jobs have ended" if complete else "no request or job changes any more")
         told = received(self._client("sqs"), self._queue)
         found = audit(self._client, self._outputs, self._api, self._people, self._wishes, told)
         return figures(found, faults, self._wishes, self._api, seconds, self._dead_letters())
 
     def _crash(self) -> None:
-        self._say("the cloud dies")
+        self._say("killing the local cloud")
         self._cloud.crash()
         self._cloud.start()
         self._reaper.adopt(self._cloud.status()["pid"])
-        self._say("the cloud is back")
+        self._say("the local cloud is running again")
 
     # Background work during the requests
 
@@ -368,7 +368,9 @@ def figures(
 def report(figures: dict[str, Any]) -> None:
     print("\nfaults injected")
     print_table(list(figures["faults"].items()))
-    print("functions killed, by the number of the write before which they died (the most seen)")
+    print(
+        "functions killed, by the number of the write before which they were killed (most writes in a call)"
+    )
     killed = figures["killed_before_write"]
     rows = [
         (

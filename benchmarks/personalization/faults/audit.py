@@ -39,7 +39,7 @@ class Audit:
     """Requests that ended without a notification."""
     told_again: int = 0
     failed_for_faults: int = 0
-    """Number of FAILED requests with another reason than a bad picture: all attempts were interrupted."""
+    """Number of FAILED requests whose reason is not a bad picture: all their attempts were interrupted."""
     jobs: Counter[str] = field(default_factory=Counter)
     """Number of jobs by status."""
     retries: int = 0

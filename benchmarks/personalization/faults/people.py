@@ -20,7 +20,7 @@ import urllib3
 from PIL import Image
 
 PICTURES = 4
-PASSWORD = "Groundplan-1234"  # noqa: S105 - of accounts that live as long as this run
+PASSWORD = "Groundplan-1234"  # noqa: S105 - of accounts that exist only during this run
 PATIENCE_SECONDS = 180
 """Time in which a client retries requests that the service cannot process now."""
 FAILED_PICTURE = b"bad"

@@ -57,7 +57,7 @@ ROOM = 45
 restarts load the machine more than an ordinary hour."""
 PACE = steps.Plan(hours=0, rate=MOST_RATE, room=ROOM, load_down=0, weather_late=0, retrained=0, corrected=0)
 REHEARSED = 5
-"""Rehearsed runs before the replay."""
+"""Number of rehearsal runs before the replay."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,7 +103,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--times", type=int, default=30, metavar="N", help="hours that each fault strikes")
+    add("--times", type=int, default=30, metavar="N", help="number of hours with each fault")
     add(
         "--kinds",
         nargs="+",
@@ -112,15 +112,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="KIND",
         help=f"of {', '.join(KINDS)}",
     )
-    add("--together", type=int, default=len(FEEDS), choices=(1, 2, 4), help="feeds that fail in one hour")
-    add("--busy", type=int, default=2, metavar="N", help="processes beside it that do nothing but compute")
-    add("--seed", type=int, default=1, help="of the order of the trials, and of chance in them")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add(
+        "--together",
+        type=int,
+        default=len(FEEDS),
+        choices=(1, 2, 4),
+        help="number of feeds that fail in one hour",
+    )
+    add("--busy", type=int, default=2, metavar="N", help="number of busy processes that load the machine")
+    add("--seed", type=int, default=1, help="seed of the order of the trials and of random choices in them")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.times < 1:
-        parser.error("--times takes a number from 1")
+        parser.error("--times must be a whole number from 1")
     if options.busy < 0:
-        parser.error("--busy takes a number from 0")
+        parser.error("--busy must be a whole number from 0")
     return options
 
 
@@ -163,11 +169,11 @@ def measured(
         desk.import_history(replay)
         desk.first_model(replay, say)
         with busy(options.busy, reaper):
-            say("rehearsing, before the clock starts")
+            say("rehearsing offers before the clock starts")
             seconds = rehearsed(desk, replay)
             desk.rate = steps.sustained_rate(seconds, desk.notice_hours, PACE)
             feeds.clock(rate=desk.rate)
-            say(f"an offer takes {seconds:.1f} s: {3600 / desk.rate:.1f} s for an hour of the market")
+            say(f"an offer takes {seconds:.1f} s, so an hour of the market takes {3600 / desk.rate:.1f} s")
             queue = Queue(plan(options.kinds, options.times, options.together, chance), chance)
             said_before = NoOffers(desk)
             begun = time.monotonic()
@@ -266,7 +272,7 @@ def shown(hour: Hour) -> dict[str, Any]:
 
 
 def report(figures: dict[str, Any]) -> None:
-    print("\nwhat became of the hours' offers")
+    print("\noutcomes of the hours' offers")
     heads = ["fault", "hours", *OUTCOMES, "double", "data flagged"]
     rows = [
         (

@@ -48,7 +48,7 @@ class CloudFaults:
             self._cloud.configure(fault_throttle_endpoints=calls, fault_throttle_request=named)
             return
         function, write = KILLS[fault.variant % len(KILLS)]
-        hour.notes.append(f"{function} before write {write}")
+        hour.notes.append(f"killed {function} before write {write}")
         if function == "FallBack":  # `FallBack` only runs if the model does not answer
             self._in_service = self._desk.endpoint()
             gone = f"{self._desk.outputs['PipelineName']}-000000000000"
@@ -69,7 +69,9 @@ class CloudFaults:
             time.sleep(after)
             begun = time.monotonic()
             self._restart()
-            hour.notes.append(f"after {after:.1f} s, away for {time.monotonic() - begun:.1f} s")
+            hour.notes.append(
+                f"killed the cloud after {after:.1f} s, down for {time.monotonic() - begun:.1f} s"
+            )
 
     def end(self, hour: Hour, fault: TrialFault) -> None:
         """End a fault after the hour's offers are final. Record a fault that had no effect."""

@@ -121,7 +121,7 @@ def names(kinds: Sequence[str]) -> list[str]:
 def missing(rows: Iterable[Row], times: int) -> list[str]:
     """Return a message for each fault that was effective in too few hours."""
     return [
-        f"{row.name} struck {row.hours} hours of {times}"
+        f"{row.name} was effective in {row.hours} hours, must be {times}"
         for row in rows
         if row.name != PLAIN and row.hours < times
     ]

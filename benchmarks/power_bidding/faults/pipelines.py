@@ -29,9 +29,9 @@ UNREADABLE = b"hour_utc,price\n"
 MISSING_INPUT, EMPTY_INPUT = FAILING = ("the input is missing", "the input is empty")
 """Causes of failed trainings, used in turn."""
 SWEPT, UNHEARD, NO_INSTANCE = (
-    "no event says that it ended, the sweeper finds out",
-    "no event says that it ended",
-    "its training never gets an instance",
+    "the end event is lost, the sweeper detects the end",
+    "the end event is lost, nothing detects the end",
+    "the training never gets an instance",
 )
 SILENT = (SWEPT, SWEPT, UNHEARD, SWEPT, NO_INSTANCE)
 """Causes of missing callbacks, used in turn. The last two delay the offer for the run's full waiting time."""
@@ -95,7 +95,7 @@ class PipelineFaults:
             wait_until(
                 lambda: self._trains(execution),
                 PATIENCE_SECONDS,
-                f"{execution} trains nothing",
+                f"{execution} started no training job",
                 LOOK_SECONDS,
             )
             time.sleep(1)  # the job reads the setting at its start
@@ -108,7 +108,7 @@ class PipelineFaults:
         wait_until(
             lambda: self._status(execution) not in ("Executing", "Stopping"),
             PATIENCE_SECONDS,
-            f"{execution} does not end",
+            f"{execution} did not end",
             LOOK_SECONDS,
         )
         if fault.kind == "silent":

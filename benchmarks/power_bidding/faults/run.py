@@ -131,7 +131,7 @@ class HourlyRun:
             time.sleep(-behind)
 
     def _await_all(self) -> None:
-        self.clock.release()  # some runs wait for a time of the market
+        self.clock.release()  # some runs wait for a later market time, which a held clock never reaches
         for flight in self._open():
             if flight.done:
                 flight.done.result()
@@ -156,7 +156,7 @@ class HourlyRun:
             wait_until(
                 lambda: self._ended(execution, hour),
                 PREPARE_SECONDS,
-                f"{execution} still runs",
+                f"{execution} did not end",
                 LOOK_SECONDS,
             )
         except ScenarioError as error:

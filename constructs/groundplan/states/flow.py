@@ -212,7 +212,7 @@ class _States(ABC):
         of the iterations' outputs. The first iteration that fails stops the others.
         """
         if not 1 <= at_once <= MOST_INLINE:
-            raise ValueError(f"{name}: at_once is from 1 to {MOST_INLINE}, not {at_once}")
+            raise ValueError(f"{name}: at_once must be from 1 to {MOST_INLINE}, got {at_once}")
         state = {
             "Type": "Map",
             "Items": items,
@@ -247,7 +247,7 @@ class _States(ABC):
         `MOST_DISTRIBUTED` executions at once.
         """
         if not 1 <= at_once <= MOST_DISTRIBUTED:
-            raise ValueError(f"{name}: at_once is from 1 to {MOST_DISTRIBUTED}, not {at_once}")
+            raise ValueError(f"{name}: at_once must be from 1 to {MOST_DISTRIBUTED}, got {at_once}")
         kind = "EXPRESS" if express else "STANDARD"
         state = {
             "Type": "Map",

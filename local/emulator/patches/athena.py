@@ -1,4 +1,4 @@
-"""Athena: named queries, views, projected partitions, and permissions of queries."""
+"""Athena: named queries, views, partition projection, and permissions of queries."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ VIEW = re.compile(r"^/\* Presto View: ([A-Za-z0-9+/=]+) \*/$")
 DEEPEST = 10
 """Maximum depth of views that use other views."""
 JAVA = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S"}
-"""Java's parts of date formats, as in projected partitions, with Python's equivalents."""
+"""Java's parts of date formats, which partition projection uses, and Python's equivalents."""
 UNITS = {"DAYS": 1, "DAY": 1, "HOURS": 1 / 24, "HOUR": 1 / 24, "WEEKS": 7, "WEEK": 7}
-"""Days of the units in ranges of dates."""
+"""Length in days of each unit in a date range."""
 
 
 _asker: contextvars.ContextVar[str] = contextvars.ContextVar("asker", default="")
@@ -83,7 +83,7 @@ def queries_read_tables_alone(cloud: Cloud) -> None:
         rewritten = touch("services.athena._rewrite_data_paths", "query", "database", "catalog")
         text, buckets, folders = await rewritten(query, database, catalog)
         if buckets:
-            raise QueryError("tables in S3 table buckets are not built in the local cloud")
+            raise QueryError("tables in S3 table buckets are not implemented in the local cloud")
         try:
             return await asyncio.to_thread(_answer, text, folders, kinds)
         finally:
@@ -113,7 +113,8 @@ def _answer(query: str, folders: list[str], kinds: dict[str, str]) -> dict[str, 
 
 @hook
 def views_are_their_query(cloud: Cloud) -> None:
-    """MiniStack treats a view in the Glue catalog as a table without files. Callers can read all tables."""
+    """MiniStack treats a view in the Glue catalog as a table without files, and lets callers read all
+    tables."""
     references = touch("services.athena._table_references", "query")
     tables = touch("services.glue._tables")
 
@@ -134,7 +135,7 @@ def views_are_their_query(cloud: Cloud) -> None:
                 return await original(query, database, catalog)
             for start, end, text in sorted(edits, reverse=True):
                 query = query[:start] + text + query[end:]
-        raise QueryError(f"views are more than {DEEPEST} deep")
+        raise QueryError(f"views must be nested at most {DEEPEST} deep")
 
 
 def _view(table: dict[str, Any]) -> str:
@@ -143,7 +144,7 @@ def _view(table: dict[str, Any]) -> str:
         return ""
     found = VIEW.match(table.get("ViewOriginalText") or "")
     if not found:
-        raise QueryError(f"{table.get('Name')} is not a view of Athena")
+        raise QueryError(f"{table.get('Name')} is not an Athena view")
     return json.loads(base64.b64decode(found[1]))["originalSql"]
 
 
@@ -196,13 +197,17 @@ class Projection:
             (location, *(f"{key}=${{{key}}}" for key in keys))
         )
         if not template.startswith(f"{location}/"):
-            raise QueryError(f"HIVE_INVALID_METADATA: {self._name}: storage.location.template is elsewhere")
+            raise QueryError(
+                f"HIVE_INVALID_METADATA: {self._name}: storage.location.template must be below {location}"
+            )
         pattern = re.escape(template.removeprefix(f"{location}/").rstrip("/"))
         self._values: dict[str, Callable[[str], bool]] = {}
         for key in keys:
             place = re.escape(f"${{{key}}}")
             if place not in pattern:
-                raise QueryError(f"HIVE_INVALID_METADATA: {self._name}: the template has no ${{{key}}}")
+                raise QueryError(
+                    f"HIVE_INVALID_METADATA: {self._name}: storage.location.template has no ${{{key}}}"
+                )
             pattern = pattern.replace(place, f"(?P<{key}>[^/]+)")
             self._values[key] = self._of(key)
         self._pattern = re.compile(f"/{pattern}/[^/]+$")
@@ -217,9 +222,13 @@ class Projection:
         kind = self._given.get(f"projection.{key}.type")
         least, comma, most = self._given.get(f"projection.{key}.range", "").partition(",")
         if kind not in ("date", "integer"):
-            raise QueryError(f"{self._name}: projection.{key}.type {kind} is not built in the local cloud")
+            raise QueryError(
+                f"{self._name}: projection.{key}.type {kind} is not implemented in the local cloud"
+            )
         if not comma:
-            raise QueryError(f"HIVE_INVALID_METADATA: {self._name}: projection.{key}.range needs two ends")
+            raise QueryError(
+                f"HIVE_INVALID_METADATA: {self._name}: projection.{key}.range must have two values"
+            )
         if kind == "integer":
             digits = int(self._given.get(f"projection.{key}.digits", "0"))
             low, high = int(least), int(most)
@@ -248,9 +257,9 @@ class Projection:
             try:
                 return datetime.strptime(text, form).replace(tzinfo=UTC)
             except ValueError:
-                raise QueryError(f"HIVE_INVALID_METADATA: {self._name}: {text} is no date") from None
+                raise QueryError(f"HIVE_INVALID_METADATA: {self._name}: {text} is not a date") from None
         sign, count, unit = found.groups()
         days = UNITS.get(unit or "DAYS")
         if days is None:
-            raise QueryError(f"{self._name}: {unit} in a range is not built in the local cloud")
+            raise QueryError(f"{self._name}: {unit} in a range is not implemented in the local cloud")
         return datetime.now(UTC) + timedelta(days=days * int(count or 0)) * (-1 if sign == "-" else 1)

@@ -50,7 +50,8 @@ NAMED: Mapping[str, Named] = {
         "StateMachineName", "services.stepfunctions._state_machines", ":{}".format
     ),
 }
-"""Types with a unique name. MiniStack already refuses existing buckets, and SageMaker's API its resources."""
+"""Resource types with unique names that MiniStack does not check. It does check S3 buckets, and the local
+SageMaker checks the names of its resources."""
 
 TABLE_PROTECTED = (
     "Resource cannot be deleted as it is currently protected against deletion."  # DynamoDB's message
@@ -138,8 +139,9 @@ UNFINISHED = {
     "IMPORT": "IMPORT_ROLLBACK_COMPLETE",
     "IMPORT_ROLLBACK": "IMPORT_ROLLBACK_COMPLETE",
 }
-"""Status of an interrupted stack by its operation. From these, the next `cdk deploy` continues without
-questions. From CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK asks the user first."""
+"""Status of an interrupted stack by its operation. From these statuses, the next `cdk deploy` continues
+without questions. From CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK asks the user
+first."""
 
 
 @hook

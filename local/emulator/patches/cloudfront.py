@@ -26,7 +26,7 @@ API_ORIGIN = re.compile(r"([a-z0-9]+)\.execute-api\.[a-z0-9-]+\.amazonaws\.com",
 
 @hook
 def distributions_reach_apis(cloud: Cloud) -> None:
-    """MiniStack does not connect to origins with AWS addresses, which the APIs of this cloud have."""
+    """API Gateway APIs have AWS host names, and MiniStack does not connect to origins with such names."""
     execute = touch(
         "app._handle_execute_api_request", "host", "path", "method", "headers", "body", "query_params"
     )

@@ -17,8 +17,8 @@ from local.sagemaker.quotas import setting
 
 @hook
 def streams_outlive_the_server(cloud: Cloud) -> None:
-    """MiniStack persists the read positions of streams but not their records. After a restart, as many new
-    records would be skipped."""
+    """MiniStack persists the read positions of streams but not their records. After a restart, it would skip
+    as many new records as were read before."""
     records = touch("services.dynamodb._stream_records")
     trimmed = touch("services.dynamodb._stream_trimmed")
     positions = touch("services.lambda_svc._dynamodb_stream_positions")
@@ -142,7 +142,7 @@ class Delivery:
         rules, platform = streams.Rules.of(mapping), self._cloud.platform
 
         def pause(attempt: int) -> bool:
-            # The exponential backoff stays below a minute, because users wait here
+            # The exponential backoff is limited to 20 times the first pause, because a user waits
             time.sleep(setting(platform, "stream_retry") * min(2 ** (attempt - 1), 20))
             return self._enabled(mapping)
 

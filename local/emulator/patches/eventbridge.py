@@ -69,7 +69,10 @@ def unserved(targets: Iterable[Any], operation: str) -> str | None:
             continue
         if len(parts) == 6 and not parts[5].startswith(SERVED.get(parts[2], ("\0",))):
             kind, served = f"{parts[2]} ({arn})", ", ".join(SERVED)
-            return f"{operation} with a target of {kind} is not built in the local cloud; served are {served}"
+            return (
+                f"{operation} with a target of {kind} is not implemented in the local cloud;"
+                f" supported are {served}"
+            )
     return None
 
 
@@ -156,7 +159,7 @@ def schedules_act_under_their_role(cloud: Cloud) -> None:
             text = text.replace(f"<aws.scheduler.{name}>", value)
         target = target | ({"Input": text} if text else {})
         if said := _denied(target):
-            log.warning("the schedule %s starts nothing: %s", attributes["schedule-arn"], said)
+            log.warning("The schedule %s could not start its target: %s", attributes["schedule-arn"], said)
             if letters := (target.get("DeadLetterConfig") or {}).get("Arn"):
                 to_sqs(parsed(letters), text)
             return None

@@ -34,8 +34,8 @@ def _goes_on(execution: dict) -> bool:
 
 @hook
 def executions_go_on_after_a_restart(cloud: Cloud) -> None:
-    """MiniStack fails executions that were running when the server stopped; AWS does not. They are restarted
-    at their current state, with a new token if that state waits for a callback."""
+    """MiniStack fails executions that were running when the server stopped; AWS does not. Here they are
+    restarted at their current state, with a new token if that state waits for a callback."""
     executions = touch("services.stepfunctions._executions")
     machines = touch("services.stepfunctions._state_machines")
 

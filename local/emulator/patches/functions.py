@@ -189,7 +189,7 @@ def failed_events_reach_the_dead_letter_queue_as_they_came(cloud: Cloud) -> None
 def invalid_answers_fail_a_queues_batch(cloud: Cloud) -> None:
     """If a function that reports failed messages returns an invalid response, MiniStack deletes the batch."""
     expected: ContextVar[list[str] | None] = ContextVar("expected", default=None)
-    """Messages of the batch that this thread delivers, if the function reports failures."""
+    """IDs of the messages in the batch that this thread delivers, if the function reports failed messages."""
 
     @replace(
         "services.lambda_svc._run_sqs_batch", "esm", "func_rec", "event", "batch", "queue_url", "queue_name"
@@ -221,12 +221,13 @@ _CREDENTIAL = re.compile(rb"Credential=([^/]+)/\d+/[^/]*/([^/]+)/")
 _processes: dict[bytes, tuple[Any, Any]] = {}
 """Worker and process of a function by access key. Each process has a separate key."""
 most_writes: dict[str, int] = {}
-"""Maximum number of writes in one invocation, by function."""
+"""Highest number of writes in one invocation so far, by function."""
 
 
 @hook
 def a_functions_writes_are_numbered(cloud: Cloud) -> None:
-    """Fault injection needs the number of a write in its invocation, and MiniStack does not count writes."""
+    """MiniStack does not count the writes of an invocation. Fault injection kills a function at its n-th
+    write."""
 
     @replace("services.lambda_svc.acquire_worker", "func_name", "config", "code_zip")
     def acquire(original: Callable, *given: Any, **more: Any) -> tuple:
@@ -322,7 +323,7 @@ def invocations_have_a_largest_size(cloud: Cloud) -> None:
 
     @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")
     def execute(original: Callable, function: dict, event: Any, request_id: str) -> dict:
-        if _size(event) > LARGEST_REQUEST:  # an event from another service, which does not use HTTP
+        if _size(event) > LARGEST_REQUEST:  # from another service, not over HTTP
             return _failed(TOO_LARGE, f"Request must be smaller than {LARGEST_REQUEST} bytes")
         result = original(function, event, request_id)
         if _size(result.get("body")) <= LARGEST_ANSWER:

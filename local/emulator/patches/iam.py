@@ -115,9 +115,8 @@ def metrics_are_held_to_a_namespace(cloud: Cloud) -> None:
 
 
 def _namespace(body: bytes, params: dict[str, Any]) -> str | None:
-    """Return the namespace of a PutMetricData request, a form or JSON.
-
-    CBOR is not decoded: the emulator's environment has no CBOR package."""
+    """Return the namespace of a PutMetricData request, whose body is a form or JSON. CBOR is not decoded: the
+    emulator's environment has no CBOR package."""
     if "Namespace" in params:
         return str(touch("services.cloudwatch._p", "params", "key")(params, "Namespace"))
     with contextlib.suppress(ValueError):

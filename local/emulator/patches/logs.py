@@ -38,8 +38,9 @@ def metric_filters_count(cloud: Cloud) -> None:
         if FLAG.fullmatch(pattern.strip()) and values == ["1"]:
             return original(data)
         said = (
-            f"logs:PutMetricFilter with the pattern {pattern!r} and the values {values} is not built in the"
-            " local cloud; served are patterns such as { $.valid IS FALSE } that count with the value 1"
+            f"logs:PutMetricFilter with the pattern {pattern!r} and the values {values} is not"
+            " implemented in the local cloud; supported are patterns such as { $.valid IS FALSE } that"
+            " count with the value 1"
         )
         return error(NOT_BUILT, said, 501)
 

@@ -25,7 +25,7 @@ def sagemaker_service(cloud: Cloud) -> None:
         # In a separate thread: it may wait for a container, which in turn calls this server
         answer = await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
         if path.startswith(("/endpoints/", http.MLFLOW)):
-            # Lower-case names: MiniStack would replace `Content-Type` by that of the service's API
+            # Lower-case names: MiniStack would overwrite `Content-Type` with the SageMaker API's content type
             status, given, content = answer
             return status, {name.lower(): value for name, value in given.items()}, content
         return answer

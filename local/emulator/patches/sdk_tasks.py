@@ -16,8 +16,8 @@ _WRAPPERS = ("Member", "Item", "Entry")
 def typed(shape: Any, value: Any) -> Any:
     """Convert a value from XML to the types of the service's model.
 
-    These are numbers, booleans, and lists of fewer than two elements. Members are named as in the results of
-    Step Functions' AWS SDK integrations."""
+    XML loses the type of numbers, booleans, and lists of fewer than two elements. Members are named as in the
+    results of Step Functions' AWS SDK integrations."""
     if isinstance(shape, StructureShape):
         if not isinstance(value, dict):
             return {} if value in ("", None) else value

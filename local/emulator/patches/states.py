@@ -45,7 +45,7 @@ def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
         said = ", ".join(map(str, found))
         return "InvalidDefinition", f"Invalid State Machine Definition: '{said}'"
     if definition is not None and (where := _result_writer(json.loads(definition))):
-        return NOT_BUILT, f"{where}: ResultWriter is not built in the local cloud"
+        return NOT_BUILT, f"{where}: ResultWriter is not implemented in the local cloud"
     account, region = ministack.here()
     services = ("states.amazonaws.com", f"states.{region}.amazonaws.com")
     if role is not None and not any(ministack.assumable(account, str(role), each) for each in services):
@@ -232,7 +232,8 @@ def jsonata_makes_every_output(cloud: Cloud) -> None:
 
 @hook
 def jsonata_selects_items(cloud: Cloud) -> None:
-    """MiniStack ignores JSONata and `ItemBatcher` of a distributed Map. Its branch can read all variables."""
+    """MiniStack ignores JSONata and `ItemBatcher` of a distributed Map, and lets its branch read all
+    variables."""
     language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
     filled = touch("services.stepfunctions._apply_jsonata_template", "value", "raw_input", "ctx")
     output_of = touch(

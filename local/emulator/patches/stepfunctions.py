@@ -56,7 +56,8 @@ def _task_errors() -> Iterator[None]:
 
 @hook
 def executions(cloud: Cloud) -> None:
-    """MiniStack's executions have no role and no timeout, and a late task changes a stopped one's status."""
+    """In MiniStack, executions have no role and no timeout, and a task that ends late changes the status of a
+    stopped execution."""
     now = touch("core.responses.now_iso")
     add_event = touch("services.stepfunctions._add_event", "execution", "event_type", "details")
     emit = "services.stepfunctions._emit_execution_status_event"
@@ -265,7 +266,7 @@ def tasks_act_under_the_machines_role(cloud: Cloud) -> None:
 
     @replace("services.stepfunctions._prefix_sdk_error", "service_name", "error_code")
     def error_name(original: Callable, service: str, code: str) -> str:
-        # SDKs have no class for denied access, so the error has the service's base class
+        # SDKs have no class for denied access, so the error has the name of the service's base class
         if code in ("AccessDenied", "AccessDeniedException"):
             prefix = original(service, "").rstrip(".")
             return f"{prefix}.{prefix}Exception"

@@ -1,1 +1,1 @@
-"""Shared code of training, processing and transform jobs."""
+"""Shared code of SageMaker's jobs: training, processing, transform, tuning and labeling."""

@@ -92,7 +92,9 @@ class ContainerJob(Job):
                     self.platform, self.kind.folder, address, f"algo-{number}", peers, self.folders
                 )
             except OSError as error:
-                raise JobError(f"InternalServerError: the local cloud has no instance: {error}") from None
+                raise JobError(
+                    f"InternalServerError: the local cloud could not create an instance: {error}"
+                ) from None
             stack.callback(instance.close)
             hosts.append(Host(instance, group, f"{self.name}/algo-{number}-{moment}"))
         return hosts

@@ -37,7 +37,7 @@ class Outcome:
     members: dict[str, Any] = field(default_factory=dict)
     """Members to set on its record."""
     secondary: str = ""
-    """Secondary status of a training job, if it differs from the status."""
+    """Secondary status of a training job; empty: the same as the status."""
 
 
 class Job(abc.ABC):
@@ -112,7 +112,7 @@ class Job(abc.ABC):
         except ApiError as error:  # the job's role can no longer be assumed
             outcome.members["FailureReason"] = f"ClientError: {error.message}"
         except Exception as error:
-            logger.exception("%s %s", self.kind.words, self.name)
+            logger.exception("Could not run the %s %s", self.kind.words, self.name)
             outcome.members["FailureReason"] = f"InternalServerError: the local cloud failed: {error!r}"
         if self.abandoned.is_set() and outcome.status != "Completed":
             outcome = Outcome("Failed", {"FailureReason": self.kind.abandoned})

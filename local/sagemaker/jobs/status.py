@@ -76,7 +76,7 @@ def publish(context: Context, kind: JobKind, record: Record) -> None:
     try:
         context.platform.publish(context.account, context.region, kind.detail_type, detail, arn)
     except Exception:  # a failure of the event bus must not end a job
-        logger.exception("The state change of %s was not published", arn)
+        logger.exception("Could not publish the state change of %s", arn)
 
 
 def _in_milliseconds(value: Any) -> Any:

@@ -53,7 +53,7 @@ class JobFiles:
         return ""
 
     def write(self, uri: str, body: bytes) -> str:
-        """Write an object and return its address. Raises TransferError."""
+        """Write an object and return its URI. Raises TransferError."""
         bucket, key = split(uri)
         extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.key} if self.key else {}
         try:

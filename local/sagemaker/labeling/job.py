@@ -27,7 +27,7 @@ from local.sagemaker.store import Record
 
 SIMULATED = (
     "The labelers of this job are simulated by the local cloud;"
-    " Ground Truth takes no new customers since 31 July 2026."
+    " Ground Truth has taken no new customers since 31 July 2026."
 )
 """First line of each job's log."""
 TYPE = "groundtruth/custom"
@@ -96,8 +96,8 @@ class LabelingJob(Job):
         limit, size = self._limit(total), self._task["MaxConcurrentTaskCount"]
         log(
             f"{total} objects, {min(self._labels, crowd.count)} labels each by {crowd.count} simulated"
-            f" labelers. They are right with probability {crowd.accuracy:g} where a line has the field"
-            f" {crowd.truth_field!r}, and answer at random where it has not."
+            f" labelers. If a line has the field {crowd.truth_field!r}, a label is right with probability"
+            f" {crowd.accuracy:g}; otherwise it is random."
         )
         try:
             for iteration, start in enumerate(range(0, limit, size), start=1):

@@ -18,7 +18,7 @@ class Crowd:
     """The simulated labelers of a job. Jobs with the same ARN get the same answers.
 
     :param job: ARN, the seed of the answers
-    :param region: in the labelers' IDs
+    :param region: part of the labelers' IDs
     :param classes: label categories
     :param count: number of labelers
     :param accuracy: probability of a correct answer, from 0 to 1

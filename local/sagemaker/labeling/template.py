@@ -34,7 +34,7 @@ def elements(body: bytes) -> dict[str, str]:
     if not parser.names:
         raise ValueError(
             f"it must have one of the elements {', '.join(ELEMENTS.values())}:"
-            " the local cloud's simulated labelers answer no other"
+            " the local cloud's simulated labelers cannot answer others"
         )
     found = {}
     for tag, name in parser.names.items():

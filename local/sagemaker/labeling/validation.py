@@ -24,7 +24,7 @@ _OPERATION = "CreateLabelingJob"
 def completed(context: Context, params: dict[str, Any]) -> Record:
     """Return the members of a request that describe the job, with the service's defaults.
 
-    Raises ApiError for values that match the service's model but that AWS or the local cloud refuses."""
+    Raises ApiError for values that botocore's service model allows, but AWS or the local cloud refuses."""
     record = {key: value for key, value in params.items() if key != "Tags"}
     record["HumanTaskConfig"] = {
         "TaskAvailabilityLifetimeInSeconds": LONGEST_AVAILABILITY,

@@ -19,11 +19,11 @@ from local.sagemaker.store import Record, Store
 
 KIND = "mlflow-app"
 HEADER = "x-sm-mlflow-app-arn"
-"""Header with the ARN of a request's app."""
+"""Header of a REST request with the ARN of its MLflow app."""
 VERSION = "3.17.2"
-"""MLflow's version in `requirements.txt`."""
+"""Version of MLflow in `local/sagemaker/mlflow/requirements.txt`."""
 CALL = "sagemaker:CallMlflowAppApi"
-"""Permission for every request of the REST API."""
+"""IAM action that every request to the REST API needs."""
 
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def _create(context: Context, arn: str) -> None:
         _server(context, arn, _found(context, arn)).ask("GET", "/health", b"")
         status = "Created"
     except ServerError:
-        logger.exception("The server of %s does not start", arn)
+        logger.exception("Could not start the MLflow server of %s", arn)
         status = "CreateFailed"
     except ApiError:
         return  # the app was deleted meanwhile
@@ -78,7 +78,7 @@ def update_app(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     _found(context, params["Arn"])
     if "ArtifactStoreUri" in params:
         _check_store(params["ArtifactStoreUri"])
-        _stop(context, params["Arn"])  # the next start uses the new address
+        _stop(context, params["Arn"])  # the next start uses the new artifact store
     changes = params | {"Status": "Updated", "LastModifiedTime": now()}
     context.store.change(KIND, _id(params["Arn"]), lambda record: record | changes)
     return {"Arn": params["Arn"]}

@@ -27,7 +27,7 @@ SECONDS = 60
 
 
 class ServerError(Exception):
-    """The server does not start, or does not answer."""
+    """The MLflow server does not start or does not answer."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -47,15 +47,12 @@ class _Connection(http.client.HTTPConnection):
 
 
 class MlflowServer:
-    """The MLflow server of one app, started at the first request and again after a crash.
-
-    Safe from any thread.
-    """
+    """The MLflow server of one app, started at the first request and again after a crash. Thread-safe."""
 
     def __init__(self, platform: Platform, folder: Path, artifacts: str):
         """
         :param folder: folder of the database, the socket and the log
-        :param artifacts: S3 address at which clients store artifacts
+        :param artifacts: S3 URI below which clients store artifacts
         """
         self._platform, self._folder, self._artifacts = platform, folder, artifacts
         self._lock = threading.Lock()
@@ -123,7 +120,7 @@ class MlflowServer:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if self._process.poll() is not None:
-                raise ServerError(f"the MLflow server ended; see {self._folder / 'log'}")
+                raise ServerError(f"the MLflow server exited; see {self._folder / 'log'}")
             connection = _Connection(self._folder / "socket", SECONDS)
             try:
                 connection.request("GET", "/health")

@@ -59,7 +59,7 @@ class StepRun:
     """A step of a running execution. Calls are made with the pipeline's role."""
 
     context: Context
-    """Context of the cloud itself"""
+    """Context of the cloud itself, without IAM checks"""
     name: str
     """Key of the execution's record in the store"""
     execution: Record

@@ -12,7 +12,7 @@ from local.sagemaker.pipelines.expressions import check_members, malformed
 
 _DATE = {"y": 365 * 86_400, "m": 30 * 86_400, "w": 7 * 86_400, "d": 86_400}
 _TIME = {"h": 3_600, "m": 60}
-"""Seconds of the units before and after the `T`."""
+"""Seconds in each unit of a duration: `_DATE` before its `T`, `_TIME` after it."""
 _DURATION = re.compile(r"p?((?:\d+[ymwd])*)(?:t((?:\d+[hm])+))?")
 
 
@@ -52,5 +52,5 @@ def parse(config: Any) -> int | None:
 
 
 def key_of(arguments: Mapping[str, Any]) -> str:
-    """Return a digest of the evaluated arguments. A result is reused if its digest is equal."""
+    """Return a digest of a step's evaluated arguments. A result is reused if its digest is equal."""
     return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()

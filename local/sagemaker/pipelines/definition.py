@@ -199,7 +199,7 @@ def _unique(steps: Iterator[StepDefinition]) -> Iterator[StepDefinition]:
     names: set[str] = set()
     for step in steps:
         if step.name in names:
-            raise malformed(f"Duplicate step name '{step.name}': a step can be in a definition once")
+            raise malformed(f"Duplicate step name '{step.name}': names must be unique in a definition")
         names.add(step.name)
         yield step
 
@@ -282,7 +282,9 @@ def _property_files(body: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         if not all(isinstance(each, str) for each in (name, output, path)) or name in found:
             raise malformed("Property files must have different names, an OutputName and a FilePath")
         if output not in _processing_outputs(body["Arguments"]):
-            raise malformed(f"Property file '{name}' names the output '{output}', which its step has not")
+            raise malformed(
+                f"Property file '{name}' names the output '{output}', which its step does not have"
+            )
         found[name] = output, path
     return found
 

@@ -79,7 +79,7 @@ class ExecutionThread:
                 self._wake.wait(setting(self._context.platform, "pipeline_poll"))
                 self._wake.clear()
         except Exception as error:
-            logger.exception("Pipeline execution %s", self._name)
+            logger.exception("Could not run the pipeline execution %s", self._name)
             reason = f"InternalServerError: the local cloud failed: {error!r}"
             state.advance(self._context, self._name, "Failed", reason)
         finally:
@@ -354,7 +354,7 @@ class ExecutionThread:
                 try:
                     self._attempt(name).stop()
                 except StepError as error:  # it has ended, or continues to its end
-                    logger.warning("Step %s of %s: %s", name, self._name, error)
+                    logger.warning("Could not stop step %s of %s: %s", name, self._name, error)
 
     def _conclude(self) -> bool:
         """Set the execution's final status if no step is left. Return whether it has ended."""

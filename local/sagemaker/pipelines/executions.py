@@ -91,7 +91,7 @@ def parameter_values(declared: dict[str, ParameterDefinition], given: list[dict[
 @operation("StartPipelineExecution", pipeline_arn)
 def start_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     if params.get("RoleArn"):
-        raise invalid("RoleArn can be given for pipelines that AWS manages only.")
+        raise invalid("RoleArn can be given only for pipelines that AWS manages.")
     pipeline = pipeline_of(context, params)
     arn, given = pipeline["PipelineArn"], params.get("PipelineParameters", [])
     same = {name: value for name, value in params.items() if name != "PipelineName"}
@@ -138,7 +138,7 @@ def _experiment(found: PipelineDefinition, record: Record) -> dict[str, str]:
     """Return the names of the experiment and the trial. They are recorded only, not created."""
 
     def nothing(*asked: str) -> Any:
-        raise AssertionError(f"The definition was checked for references to steps: {asked}")
+        raise AssertionError(f"PipelineExperimentConfig must not refer to steps, got {asked}")
 
     variables = execution_variables(record)
     evaluator = Evaluator(record["_Parameters"], variables, nothing, nothing, nothing)
@@ -237,14 +237,14 @@ def stop_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 @operation("RetryPipelineExecution", _arn)
 def retry_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
-    """Run the steps that did not succeed again, with the same definition and parameters."""
+    """Run again the steps that did not succeed, with the same definition and parameters."""
     record = find(context, params["PipelineExecutionArn"])
     arn, token = record["PipelineExecutionArn"], params["ClientRequestToken"]
     if token in record["_Retries"]:  # a repeated request
         return {"PipelineExecutionArn": arn}
     before = record["PipelineExecutionStatus"]
     if before not in ("Failed", "Stopped", "CompletedWithFailures"):
-        raise conflict(f"Pipeline execution {arn} is {before}: only one that failed or stopped is retried.")
+        raise conflict(f"Pipeline execution {arn} is {before}: only a failed or stopped one can be retried.")
     if any(step["_Type"] == "Fail" for step in record["Steps"].values()):
         raise invalid(f"Pipeline execution {arn} ended with a Fail step and cannot be retried.")
     found = definition.parse(record["_Definition"])

@@ -176,7 +176,7 @@ def _check_join(join: Any, known: References) -> None:
 def _check_json_get(get: Any, known: References) -> None:
     check_members(get, ("PropertyFile", "S3Uri", "Path"), ("Path",))
     if ("PropertyFile" in get) == ("S3Uri" in get):
-        raise malformed(f"{JSON_GET} has either a PropertyFile or an S3Uri")
+        raise malformed(f"{JSON_GET} must have either a PropertyFile or an S3Uri")
     json_path(get["Path"])
     if "S3Uri" in get:
         if type_of(get["S3Uri"], known) not in (STRING, UNKNOWN):
@@ -291,4 +291,4 @@ class Evaluator:
         try:
             return find(document, json_path(get["Path"]))
         except NoValueError as error:
-            raise NoValueError(f"{get['Path']} leads nowhere in {uri}: {error}") from None
+            raise NoValueError(f"{get['Path']} does not exist in {uri}: {error}") from None

@@ -1,4 +1,4 @@
-"""Retry policies of steps: which failures are retried, how often and after what delay."""
+"""Retry policies of steps: which failures are retried, how many times, and after what delay."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RetryPolicy:
 
 
 AUTOMATIC = RetryPolicy(OF_STEPS)
-"""Retries that AWS makes without a policy. AWS does not document how often."""
+"""Retries that AWS makes without a policy. AWS does not document their number."""
 
 
 def policy_for(exception: str | None, policies: tuple[RetryPolicy, ...]) -> tuple[int, RetryPolicy] | None:

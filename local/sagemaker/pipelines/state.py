@@ -173,4 +173,4 @@ def _put(context: Context, record: Record, kind: str, detail: dict[str, Any]) ->
     try:
         context.platform.publish(context.account, context.region, kind, detail, *resources)
     except Exception:  # a failure of the event bus must not end an execution
-        logger.exception("The status change of %s was not published", resources[1])
+        logger.exception("Could not publish the status change of %s", resources[1])

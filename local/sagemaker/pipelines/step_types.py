@@ -13,9 +13,9 @@ class StepType:
     """One type of step."""
 
     metadata: str
-    """Its member in the step's `Metadata`"""
+    """Name of its member in the step's `Metadata`"""
     members: tuple[str, ...] = ()
-    """Its members in addition to the common ones"""
+    """Members of a step of this type in addition to `COMMON`"""
     required: tuple[str, ...] = ()
     operation: str | None = None
     """SageMaker operation whose request is in `Arguments`; None: `Arguments` is not a request"""

@@ -84,11 +84,11 @@ class LambdaAttempt(StepAttempt):
         for name, kind in self.run.step.outputs.items():
             if not isinstance(answer, dict) or name not in answer:
                 problem = f"has no output parameter '{name}'"
-                raise StepError(f"ClientError: The answer of Lambda function {self._arn} {problem}.")
+                raise StepError(f"ClientError: The response of Lambda function {self._arn} {problem}.")
             value = as_text(answer[name]) if kind == STRING else answer[name]
             if not is_of(value, kind):
                 problem = f"has the output parameter '{name}' with {value!r}, which is not of type {kind}"
-                raise StepError(f"ClientError: The answer of Lambda function {self._arn} {problem}.")
+                raise StepError(f"ClientError: The response of Lambda function {self._arn} {problem}.")
             outputs[name] = value
         metadata = {"Arn": self._arn} | ({"OutputParameters": listed(outputs)} if outputs else {})
         return Ended({"OutputParameters": outputs}, {"Lambda": metadata})

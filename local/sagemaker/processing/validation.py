@@ -21,7 +21,7 @@ _CLUSTER = "ProcessingResources.ClusterConfig"
 def completed(params: dict[str, Any]) -> Record:
     """Return the members of a request that describe the job, with the service's defaults.
 
-    Raises ApiError for values that match the service's model but that AWS refuses."""
+    Raises ApiError for values that botocore's service model allows, but AWS refuses."""
     record = {key: value for key, value in params.items() if key != "Tags"}
     cluster = {"InstanceCount": 1} | params["ProcessingResources"]["ClusterConfig"]
     record["ProcessingResources"] = {"ClusterConfig": cluster}

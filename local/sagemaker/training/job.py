@@ -224,7 +224,7 @@ class TrainingJob(ContainerJob):
                 try:
                     found.send(self.client("cloudwatch"), self.name)
                 except Exception as error:  # as with logs, a role without the permission has no metrics
-                    logger.warning("No metrics of training job %s: %s", self.name, error)
+                    logger.warning("Could not send the metrics of training job %s: %s", self.name, error)
                     return
 
         sender = threading.Thread(target=send, name=f"metrics {self.name}", daemon=True)

@@ -29,7 +29,9 @@ def model_location(job: Record) -> str:
 def groups_of(resources: dict[str, Any]) -> list[Group]:
     if given := resources.get("InstanceGroups"):
         if "InstanceType" in resources or "InstanceCount" in resources:
-            raise invalid("ResourceConfig has either InstanceGroups, or InstanceType and InstanceCount.")
+            raise invalid(
+                "ResourceConfig must have either InstanceGroups, or InstanceType and InstanceCount."
+            )
         groups = [Group(g["InstanceGroupName"], g["InstanceType"], g["InstanceCount"]) for g in given]
     else:
         if "InstanceType" not in resources or "InstanceCount" not in resources:
@@ -65,7 +67,7 @@ def transition(secondary: str, moment: float) -> dict[str, Any]:
 def advance(context: Context, name: str, status: str | None, secondary: str, **members: Any) -> bool:
     """Change the status of a job and publish the event. Return False if the job had already ended.
 
-    :param status: None: unchanged. Then a stopping job enters the stage Uploading, but no other stage
+    :param status: None: the status stays, and a stopping job gets only the secondary status Uploading
     :param members: set on the record, except those that are None
     """
 

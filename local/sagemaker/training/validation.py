@@ -18,7 +18,7 @@ DEFAULT_MAX_RUNTIME = 86_400  # seconds, the service's default
 
 
 def check(params: dict[str, Any]) -> None:
-    """Raise ApiError for values that match the service's model but that AWS or the local cloud refuses."""
+    """Raise ApiError for values that botocore's service model allows, but AWS or the local cloud refuses."""
     unbuilt = ("DebugRuleConfigurations", "ProfilerRuleConfigurations", "ServerlessJobConfig")
     refuse_unbuilt("CreateTrainingJob", params, *unbuilt, "ModelPackageConfig", "MlflowConfig")
     algorithm = params.get("AlgorithmSpecification")
@@ -71,9 +71,7 @@ def _check_channel(channel: dict[str, Any], job_mode: str, groups: set[str]) -> 
     if "ShuffleConfig" in channel:
         raise _unbuilt_value(f"ShuffleConfig (channel {name})")
     if unknown := set(data.get("InstanceGroupNames", [])) - groups:
-        raise invalid(
-            f"Channel {name} names instance groups that are not there: {', '.join(sorted(unknown))}"
-        )
+        raise invalid(f"Channel {name} names instance groups that do not exist: {', '.join(sorted(unknown))}")
     try:
         artifacts.split(data["S3Uri"])
     except ValueError as error:
@@ -83,7 +81,7 @@ def _check_channel(channel: dict[str, Any], job_mode: str, groups: set[str]) -> 
 def _unbuilt_value(what: str) -> ApiError:
     return ApiError(
         NOT_BUILT,
-        f"sagemaker:CreateTrainingJob with {what} is not built in the local cloud",
+        f"sagemaker:CreateTrainingJob with {what} is not implemented in the local cloud",
         501,
     )
 

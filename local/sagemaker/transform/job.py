@@ -42,14 +42,14 @@ class InputObject:
         self.bucket, self.key, self.path = bucket, key, path
         self.answers: dict[int, bytes] = {}
         self.failure = ""
-        """ClientError or AlgorithmError, once it has failed."""
+        """ClientError or AlgorithmError if the object has failed, otherwise empty."""
 
 
 Payload = tuple[InputObject, int, bytes]
 
 
 class PayloadQueue:
-    """Payloads for several threads, in order. Safe from any thread."""
+    """Thread-safe queue of payloads, in order."""
 
     def __init__(self, source: Iterator[Payload]):
         self._source, self._lock = source, threading.Lock()

@@ -15,7 +15,7 @@ _SOURCE = "TransformInput.DataSource.S3DataSource"
 
 
 def check(params: dict[str, Any]) -> None:
-    """Raise ApiError for values that match the service's model but that AWS or the local cloud refuses."""
+    """Raise ApiError for values that botocore's service model allows, but AWS or the local cloud refuses."""
     source = params["TransformInput"]["DataSource"]["S3DataSource"]
     if source["S3DataType"] == "AugmentedManifestFile":
         raise invalid(f"{_SOURCE}.S3DataType AugmentedManifestFile is not supported.")

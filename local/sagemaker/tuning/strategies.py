@@ -15,7 +15,7 @@ from local.sagemaker.tuning.ranges import Range
 from tooling import envs
 
 SECONDS = 300
-"""Timeout of a proposal. On a machine under load, the import of the library takes long."""
+"""Timeout of a proposal in seconds. On a machine under load, importing Optuna takes long."""
 
 Point = tuple[float, ...]
 """A value from 0 to 1 for each range."""
@@ -76,8 +76,10 @@ def _bayesian(ranges: Sequence[Range], tried: Sequence[Tried], seed: int, maximi
             env={},
         )
     except subprocess.TimeoutExpired:
-        raise JobError("InternalServerError: the next hyperparameters took too long") from None
+        raise JobError(
+            f"InternalServerError: the optimizer proposed no hyperparameters within {SECONDS} s"
+        ) from None
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
-        raise JobError(f"InternalServerError: the next hyperparameters could not be found: {last}")
+        raise JobError(f"InternalServerError: the optimizer could not propose hyperparameters: {last}")
     return tuple(json.loads(done.stdout))

@@ -85,10 +85,10 @@ def _check_limits(config: dict[str, Any], ranges: list[Range]) -> None:
     count = limits.get("MaxNumberOfTrainingJobs")
     if config["Strategy"] == "Grid":
         if numeric := [each.name for each in ranges if not each.choices]:
-            raise invalid(f"Grid takes categorical ranges only, got {', '.join(numeric)}")
+            raise invalid(f"Strategy Grid takes categorical ranges only, got {', '.join(numeric)}")
         if count is not None:
             raise invalid(
-                "MaxNumberOfTrainingJobs must be left out with Grid: it is the number of combinations"
+                "MaxNumberOfTrainingJobs must be left out with Strategy Grid, which tries every combination"
             )
     elif count is None:
         raise invalid("MaxNumberOfTrainingJobs is required for Strategy Bayesian and Random.")

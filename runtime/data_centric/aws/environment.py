@@ -1,4 +1,7 @@
-"""Settings and clients from a function's environment. Each client is made once; every call has a timeout."""
+"""A Lambda function's settings, from its environment variables, and its AWS clients.
+
+Each client is made once, and every call has a timeout.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from data_centric.core.workflow import Desk, NoRunError
 CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
 PRESIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 HOOKS = Config(read_timeout=180, retries={"mode": "standard", "total_max_attempts": 6})
-"""For calls of functions. Throttled calls are retried."""
+"""Configuration of the client that invokes Lambda functions. Throttled invocations are retried."""
 CONFIGS = {"s3": CONFIG.merge(PRESIGNED), "lambda": CONFIG.merge(HOOKS)}
 
 
@@ -49,18 +52,19 @@ def objects() -> Objects:
 
 
 def defaults() -> Defaults:
-    """Return the settings in `LABELING`. Raises `ValueError` that names missing or unknown ones."""
+    """Return the settings in the variable `LABELING`. Raises `ValueError` for missing or unknown fields."""
     given, known = json.loads(setting("LABELING")), {each.name for each in fields(Defaults)}
     if wrong := sorted(known ^ set(given)):
         raise ValueError(
-            f"LABELING must have {', '.join(sorted(known))}; missing or unknown: {', '.join(wrong)}"
+            f"LABELING must have the fields {', '.join(sorted(known))};"
+            f" missing or unknown: {', '.join(wrong)}"
         )
     return Defaults(**given)
 
 
 @functools.cache
 def pseudonym_key() -> bytes:
-    """Return the secret of the labelers' pseudonyms."""
+    """Return the secret key from which the labelers' pseudonyms are computed."""
     return (
         client("secretsmanager")
         .get_secret_value(SecretId=setting("PSEUDONYM_SECRET_ARN"))["SecretString"]
@@ -69,7 +73,7 @@ def pseudonym_key() -> bytes:
 
 
 def row_and_desk(run: str) -> tuple[RunRow, Desk]:
-    """Return a stored run. Raises `NoRunError`."""
+    """Return the row and the `Desk` of a stored run. Raises `NoRunError` if the run does not exist."""
     table = tasks_table()
     row = table.run(run)
     if row is None:

@@ -1,4 +1,4 @@
-"""Calls of pre- and post-annotation functions."""
+"""Invocations of the pre- and post-annotation Lambda functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 AT_ONCE = 4
-"""Concurrent calls. A new account has 10 concurrent executions in all."""
+"""Maximum number of concurrent invocations. A new AWS account has 10 concurrent executions in all."""
 
 
 def call(client: LambdaClient, function: str, request: Mapping[str, Any]) -> Any:
@@ -28,6 +28,6 @@ def call(client: LambdaClient, function: str, request: Mapping[str, Any]) -> Any
 
 
 def call_each(client: LambdaClient, function: str, requests: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """Return the responses in the order of the requests. Errors as in `call`."""
+    """Return the responses in the order of the requests. Raises `HookError` like `call`."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda request: call(client, function, request), requests))

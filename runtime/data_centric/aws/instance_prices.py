@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 REGION = "us-east-1"
-"""Region of the API, which has the prices of all Regions."""
+"""Region of the Price List API. It has the prices of all Regions."""
 
 
 def hourly(pricing: Any, instance_type: str, region: str) -> float | None:
@@ -23,7 +23,7 @@ def hourly(pricing: Any, instance_type: str, region: str) -> float | None:
         products = [json.loads(product) for page in pages for product in page["PriceList"]]
     except (BotoCoreError, ClientError):
         return None
-    # Warm pools and the free tier are separate products
+    # Warm pools have their own usage type; products of the free tier have the price 0
     prices = {
         float(rate["pricePerUnit"]["USD"])
         for product in products

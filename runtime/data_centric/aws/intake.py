@@ -1,4 +1,4 @@
-"""A run's input with the manifests in S3."""
+"""Reads a labeling run's input, with its manifests from S3."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_centric.core.runs import RunSettings
 
 
 def read(given: Any, run: RunSettings | None = None) -> Intake:
-    """Return the run of an execution's input. Raises `InputError`.
+    """Return the run that the input of a state machine execution describes. Raises `InputError`.
 
     :param run: settings of the stored run; None: a new run
     """
@@ -33,7 +33,7 @@ def read(given: Any, run: RunSettings | None = None) -> Intake:
 def corrected(found: Intake, labels: Mapping[str, Label]) -> Corrected | None:
     """Return the manifest that a run corrects, with the run's labels. Raises `InputError`.
 
-    None if the run corrects none.
+    None if the run corrects no manifest.
     """
     if found.corrects is None:
         return None

@@ -19,7 +19,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 ENDPOINT = "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT"
-"""Environment variable of the plugin with another URL of the API."""
+"""Environment variable, also read by the plugin, with a URL of the API to use instead of AWS's."""
 HEADER = "x-sm-mlflow-app-arn"
 SERVICE = "sagemaker"
 SECONDS = 60
@@ -34,14 +34,14 @@ class MlflowError(Exception):
 
 
 class MlflowApp:
-    """An app, by its ARN. See `tracking.Tracking`."""
+    """Implementation of `tracking.Tracking`: the SageMaker MLflow app with an ARN."""
 
     def __init__(self, session: boto3.Session, arn: str) -> None:
         self.session, self.arn = session, arn
         self.region = arn.split(":")[3]
         endpoint = os.environ.get(ENDPOINT) or f"https://mlflow.sagemaker.{self.region}.app.aws"
         if not endpoint.startswith(("https://", "http://")):
-            raise ValueError(f"{ENDPOINT} must be an address of HTTP, got {endpoint!r}")
+            raise ValueError(f"{ENDPOINT} must be an HTTP or HTTPS URL, got {endpoint!r}")
         self.endpoint = endpoint.rstrip("/")
 
     def post(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class MlflowApp:
         return self._call("POST", name, json.dumps(body, allow_nan=False).encode())
 
     def find_experiment(self, name: str) -> str | None:
-        """Return the id of an experiment; None if there is none of that name."""
+        """Return the id of an experiment; None if no experiment has the name."""
         query = urllib.parse.urlencode({"experiment_name": name}, quote_via=urllib.parse.quote)
         try:
             found = self._call("GET", f"experiments/get-by-name?{query}", b"")
@@ -66,13 +66,13 @@ class MlflowApp:
         request = AWSRequest(method=method, url=url, data=body, headers=headers)
         credentials = self.session.get_credentials()
         if credentials is None:
-            raise MlflowError("", "the function has no credentials")
+            raise MlflowError("", "the Lambda function has no AWS credentials")
         SigV4Auth(credentials, SERVICE, self.region).add_auth(request)
-        sent = urllib.request.Request(  # noqa: S310 - HTTP, checked above
+        sent = urllib.request.Request(  # noqa: S310 - `__init__` checks the scheme
             url, data=body or None, headers=dict(request.headers), method=method
         )
         try:
-            with urllib.request.urlopen(sent, timeout=SECONDS) as answer:  # noqa: S310 - as above
+            with urllib.request.urlopen(sent, timeout=SECONDS) as answer:  # noqa: S310 - `__init__` checks the scheme
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             raise _refusal(error.code, error.read()) from None

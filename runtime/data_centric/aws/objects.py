@@ -39,9 +39,9 @@ class Objects:
         self.client.put_object(Bucket=self.places.bucket, Key=key, Body=body, ContentType=content_type)
 
     def address(self, reference: str, seconds: int) -> str:
-        """Return a URL from which a browser can download the object of an S3 address for `seconds`.
+        """Return a URL from which a browser can download the object at an S3 address, valid for `seconds`.
 
-        Raises `ValueError` unless labelers may see the object.
+        Raises `ValueError` unless the object is in the folder that labelers may see.
         """
         place = {"Bucket": self.places.bucket, "Key": self.places.key(reference, INPUTS)}
         return self.client.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)

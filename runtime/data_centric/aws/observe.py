@@ -10,7 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 logger = Logger(service="data_centric")
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
-"""The dimension `service` is the environment variable `POWERTOOLS_SERVICE_NAME`."""
+"""The dimension `service` has the value of the environment variable `POWERTOOLS_SERVICE_NAME`."""
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
 

@@ -1,4 +1,4 @@
-"""Settings and clients of a sweep's functions, from their environment. Each is made once."""
+"""Settings and AWS clients of a sweep's Lambda functions, from environment variables. Each is made once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONCE = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 
 
 logger = Logger(service="data_centric")
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
-"""The dimension `service` is the environment variable `POWERTOOLS_SERVICE_NAME`."""
+"""The dimension `service` has the value of the environment variable `POWERTOOLS_SERVICE_NAME`."""
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
 
@@ -74,7 +74,7 @@ def tracking() -> MlflowApp | None:
 
 
 def hourly_price() -> float | None:
-    """Return the price of a job's instances in dollars an hour; None if it is unknown."""
+    """Return the price of a job's instances in dollars per hour; None if it is unknown."""
     pricing = boto3.client("pricing", region_name=instance_prices.REGION, config=ONCE)
     price = instance_prices.hourly(pricing, settings()["instance_type"], variable("AWS_REGION"))
     return None if price is None else price * settings()["hosts"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ABSENT = ("NoSuchKey", "404")
 BLOCK = 1 << 20
-"""Number of bytes in a read of an object that is read at any position."""
+"""Number of bytes in each ranged read of an object."""
 ARCHIVE = "output.tar.gz"
 RESULTS, EPOCHS, LINES = "results.json", "epochs.parquet", "epochs.jsonl"
 FILES = (RESULTS, EPOCHS, LINES)
@@ -33,11 +33,11 @@ class JobFiles:
     epochs: bytes
     """Parquet: a row for each epoch of each seed"""
     rows: list[dict[str, Any]]
-    """The same rows"""
+    """The rows of `epochs`"""
 
 
 class SweepBucket:
-    """The folders of the bucket that sweeps use."""
+    """The bucket in which sweeps keep their files."""
 
     def __init__(self, s3: S3Client, name: str) -> None:
         self.s3, self.name = s3, name
@@ -83,13 +83,13 @@ class SweepBucket:
         except ValueError as error:
             raise ValueError(f"{ARCHIVE} of {folder}: {error}") from None
         if missing := [name for name in FILES if name not in found]:
-            raise ValueError(f"{folder} has no {' and no '.join(missing)}")
+            raise ValueError(f"{ARCHIVE} of {folder} has no {' and no '.join(missing)}")
         rows = [json.loads(line) for line in found[LINES].splitlines()]
         return JobFiles(json.loads(found[RESULTS]), found[EPOCHS], rows)
 
 
 class _Ranges(io.RawIOBase):
-    """An object of S3 as a file, read by ranges."""
+    """An S3 object as a file that is read in byte ranges."""
 
     def __init__(self, s3: S3Client, bucket: str, key: str) -> None:
         self.s3, self.bucket, self.key, self.at = s3, bucket, key, 0
@@ -113,7 +113,7 @@ class _Ranges(io.RawIOBase):
         end = min(self.at + len(buffer), self.size)
         if end <= self.at:
             return 0
-        # Only the version that was opened, so that parts of two versions are never mixed
+        # `IfMatch` reads only the version that was opened, so that parts of two versions are never mixed
         found = self.s3.get_object(
             Bucket=self.bucket, Key=self.key, Range=f"bytes={self.at}-{end - 1}", IfMatch=self.tag
         )

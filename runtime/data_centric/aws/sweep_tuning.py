@@ -17,7 +17,7 @@ class TuningJobs:
         self.sagemaker = sagemaker
 
     def jobs(self, name: str) -> list[tuple[float, Outcome]]:
-        """Return the fraction and the outcome of each training job, in the order of their names."""
+        """Return each training job's fraction of the examples and its outcome, sorted by job name."""
         pages = self.sagemaker.get_paginator(LIST).paginate(
             HyperParameterTuningJobName=name, SortBy="Name", SortOrder="Ascending"
         )

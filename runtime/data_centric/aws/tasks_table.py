@@ -1,8 +1,10 @@
-"""The DynamoDB table `Tasks`: `workflow.Table`.
+"""The DynamoDB table `Tasks`, which implements `workflow.Table`.
 
-Keys are `run` and `row`: `run`, `task#ITEM` or `labeler#NAME`. The index `due` has the tasks that need more
-labels, and the open runs. Its keys are `queue`, `task#RUN`, `gold#RUN` or `runs`, and the number `due`, which
-is for a run the time when it was opened. It projects `answers`.
+Its keys are `run`, the run's name, and `row`, which is `run`, `task#ITEM` or `labeler#NAME`.
+
+The index `due` has the tasks that need more labels, and the open runs. Its keys are `queue` (`task#RUN`,
+`gold#RUN` or `runs`) and the number `due`: `TaskRow.due` for a task, the time of opening for a run. The index
+projects `answers`.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 INDEX = "due"
 RUN_ROW, TASK, LABELER = "run", "task#", "labeler#"
 QUEUES = {False: "task#", True: "gold#"}
-"""Prefix of `queue`: True for gold questions, False for other tasks."""
+"""Prefix of `queue`, by whether the task is a gold question."""
 OPEN_RUNS = "runs"
 FAILED_CONDITION = "ConditionalCheckFailed"
 PASSING = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-"""Cancellation reasons that can be retried: no condition of the transaction failed."""
+"""Reasons for which a cancelled transaction is retried: they do not mean that a condition failed."""
 THROTTLING = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
 WRITE_TRIES = 6
 
@@ -153,7 +155,7 @@ class DynamoTasks:
 
 
 def is_busy(error: ClientError) -> bool:
-    """Return whether a request failed because of other requests, so that it can be repeated later."""
+    """Return whether throttling or a transaction conflict failed a request, so that it can be retried."""
     code = error.response.get("Error", {}).get("Code", "")
     return code in THROTTLING or bool(_reasons(error) & PASSING)
 

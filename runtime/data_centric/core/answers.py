@@ -13,7 +13,7 @@ class Answer:
     item: str
     labeler: str
     choice: int | None
-    """Index of the class; None: unsure"""
+    """Index of the class; None: the labeler is unsure"""
 
 
 Sure = list[tuple[str, int]]

@@ -1,4 +1,4 @@
-"""Operations of the HTTP API for labelers and operators. All checks are made here, on the server."""
+"""Operations of the HTTP API for labelers and operators. They check the user's permissions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from data_centric.core.workflow import (
 OPERATORS = "operators"
 """Group of the users who may see a run's progress."""
 PICTURE_SECONDS = 900
-"""Maximum validity of a picture's URL. It ends with the lease, if that is earlier."""
+"""Maximum validity of a picture's URL. The URL expires with the lease, if the lease ends earlier."""
 COUNT_SECONDS = 10
-"""Time that the number of complete items is cached, because counting reads the whole index of open tasks."""
+"""Time for which the number of incomplete tasks is cached, because counting reads all of them."""
 
 
 class Pictures(Protocol):
@@ -42,16 +42,16 @@ class Service:
     table: Table
     pictures: Pictures
     key: bytes
-    """Secret of the labelers' pseudonyms"""
+    """Secret key from which the labelers' pseudonyms are computed"""
     now: Callable[[], float]
     """Returns the seconds since 1970-01-01 UTC"""
     count: Callable[[str, float], None] = lambda name, value: None
     """Emits a metric"""
     _counted: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """(time, incomplete tasks) by run"""
+    """(time of the count, number of incomplete tasks), by run"""
 
     def incomplete(self, run: str) -> int:
-        """Return the number of incomplete tasks, at most `COUNT_SECONDS` old."""
+        """Return the number of tasks that need labels, from a count at most `COUNT_SECONDS` old."""
         at, found = self._counted.get(run, (0.0, 0))
         if self.now() - at > COUNT_SECONDS:
             at, found = self.now(), self.table.incomplete(run)
@@ -74,7 +74,7 @@ def answer(service: Service, operation: str, call: Call) -> Answer:
         ) from None
     except NoTaskError:
         raise HttpError(
-            409, "no_lease", "This task is no longer yours: its time ended, or it was never given to you."
+            409, "no_lease", "This task is not assigned to you: its time ended, or you never had it."
         ) from None
 
 
@@ -104,7 +104,7 @@ def _submit(service: Service, call: Call) -> Answer:
 
 def _progress(service: Service, call: Call) -> Answer:
     if OPERATORS not in call.groups:
-        raise HttpError(403, "forbidden", f"Only members of the group {OPERATORS} may see this.")
+        raise HttpError(403, "forbidden", f"Only members of the group {OPERATORS} may see a run's progress.")
     row = _stored(service, call)
     return Answer(200, asdict(workflow.progress(_desk(service, row))))
 
@@ -158,7 +158,8 @@ def _shown(service: Service, row: RunRow, call: Call) -> dict[str, Any]:
 
 
 def _counts(service: Service, row: RunRow, labeler: str) -> dict[str, int]:
-    """Return the labeler's answers, gold questions included, and the run's items and complete items."""
+    """Return three counts: the labeler's answers (gold questions included), the run's items, and the items
+    that have all their labels."""
     me = service.table.labeler(row.run, labeler) or LabelerRow(row.run, labeler)
     complete = max(row.items - service.incomplete(row.run), 0)
     return {"done": me.submitted, "items": row.items, "complete": complete}

@@ -1,4 +1,4 @@
-"""Files of archives, by name and with a maximum size."""
+"""Reads files from tar and zip archives, by name and up to a maximum size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 def tar_files(body: bytes, names: Collection[str], most_bytes: int) -> dict[str, bytes]:
     """Return the files with these names in a gzipped tar archive. Names that the archive lacks are omitted.
 
-    Raises `ValueError` if one of them has more than `most_bytes`, or the archive cannot be read.
+    Raises `ValueError` if one of these files has more than `most_bytes`, or the archive cannot be read.
     """
     found = dict[str, bytes]()
     try:
@@ -40,7 +40,7 @@ def zip_file(stream: IO[bytes], name: str, most_bytes: int) -> bytes | None:
                 return None
             _bound(name, archive.getinfo(name).file_size, most_bytes)
             return archive.read(name)
-    # zipfile raises the last two for an unknown compression and for an encrypted file
+    # zipfile raises NotImplementedError for an unknown compression, RuntimeError for an encrypted file
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"the archive cannot be read: {error}") from None
 

@@ -1,4 +1,7 @@
-"""Compares the runs of a sweep: means with 95 % intervals, paired differences to `full`, a recommendation."""
+"""Compares the runs of a sweep: means with 95 % intervals, paired differences, and a recommendation.
+
+Each run is paired with the run of the strategy `full`, which trains on all examples, with the same seed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % Student interval over runs; no limits for one run."""
+    """A mean over runs with its 95 % Student's t interval. The limits of a single run are None."""
 
     mean: float
     low: float | None
@@ -31,7 +34,7 @@ class Interval:
         return cls(mean, mean - half, mean + half)
 
     def points(self) -> str:
-        """Return a difference of shares in percentage points."""
+        """Return the text of a mean difference of shares, in percentage points."""
         if self.low is None or self.high is None:
             return f"{100 * self.mean:+.2f} points"
         return f"{100 * self.mean:+.2f} points ({100 * self.low:+.2f} to {100 * self.high:+.2f})"
@@ -39,7 +42,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of a job that completed."""
+    """The training with one seed, in a job that completed."""
 
     cell: str
     strategy: str
@@ -50,13 +53,13 @@ class Run:
     """Share of right answers on the test channel"""
     validation_accuracy: float
     best_validation_accuracy: float
-    """Highest of all epochs"""
+    """Highest validation accuracy of all epochs"""
     epochs: int
     seconds: float
-    """Training and selection"""
+    """Seconds of training and of selecting examples"""
     selection_seconds: float
     billed_seconds: float
-    """The run's part of the job's billed seconds, which include its start"""
+    """The run's part of the job's billed seconds, which include the job's start"""
     labels: str
     """Version of the labels; empty for a dataset without a manifest"""
     data: str
@@ -65,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the job of a cell ended."""
+    """How the job of a cell (a strategy at a fraction) ended."""
 
     cell: str
     job: str
@@ -78,7 +81,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: one cell."""
+    """A row of the comparison table, for one cell: a strategy at a fraction."""
 
     cell: str
     strategy: str
@@ -122,12 +125,12 @@ def runs_of(cell: Cell, outcome: Outcome, results: Mapping[str, Any], labels: st
 
     :param results: the job's `results.json`
 
-    Raises `ValueError` if the results are of another cell, or have no accuracy on the test channel.
+    Raises `ValueError` if the results have another strategy or fraction, or no accuracy on the test channel.
     """
     settings, found = results["settings"], results["runs"]
     if (settings["strategy"], settings["fraction"]) != (cell.strategy, cell.fraction):
         raise ValueError(
-            f"the results of {outcome.job} must be of {cell.strategy} at {cell.fraction:g},"
+            f"the results of {outcome.job} must be of strategy {cell.strategy} at {cell.fraction:g},"
             f" got {settings['strategy']} at {settings['fraction']:g}"
         )
     if any("test_accuracy" not in each for each in found):
@@ -154,7 +157,7 @@ def runs_of(cell: Cell, outcome: Outcome, results: Mapping[str, Any], labels: st
 
 
 def table(cells: Sequence[Cell], outcomes: Iterable[Outcome], runs: Iterable[Run]) -> list[Row]:
-    """Return a row for each cell, in their order."""
+    """Return a row for each cell, in the order of `cells`."""
     ended = {outcome.cell: outcome for outcome in outcomes}
     own: dict[str, list[Run]] = {cell.id: [] for cell in cells}
     for run in runs:
@@ -211,9 +214,9 @@ def _ratio(runs: Sequence[Run], full: Sequence[Run], name: str) -> float | None:
 def recommended(rows: Sequence[Row], tolerance: float) -> Recommendation:
     """Recommend the smallest fraction at which a strategy is as accurate as `full`.
 
-    As accurate: the lower limit of the paired difference's 95 % interval is not below -`tolerance`, and a run
-    bills less than a run of `full`. Of several strategies at that fraction, the one with the highest lower
-    limit is recommended. The controls are candidates like all other strategies.
+    As accurate means that the lower limit of the paired difference's 95 % interval is not below -`tolerance`.
+    A run must also be billed fewer seconds than a run of `full`. Of several strategies at that fraction, the
+    one with the highest lower limit is recommended. The controls, which every sweep has, are candidates too.
     """
 
     def none(reason: str) -> Recommendation:
@@ -222,22 +225,22 @@ def recommended(rows: Sequence[Row], tolerance: float) -> Recommendation:
     full = next((row for row in rows if row.strategy == FULL), None)
     if full is None or full.accuracy is None:
         why = f": {full.reason}" if full and full.reason else ""
-        return none(f"there is nothing to compare with, for full did not complete{why}")
+        return none(f"there is no baseline, because the job of full did not complete{why}")
     judged = [
         row
         for row in rows
         if row.strategy != FULL and row.difference is not None and row.difference.low is not None
     ]
     if not judged:
-        return none("an interval needs at least 2 seeds that full and another strategy completed")
+        return none("an interval needs at least 2 seeds that both full and another strategy completed")
     good = [row for row in judged if _low(row) >= -tolerance and (row.billed_ratio or 1) < 1]
     allowed = f"{-100 * tolerance:+.2f} points"
     if not good:
         best = max(judged, key=_low)
         assert best.difference  # noqa: S101 - narrows the type
         reason = (
-            f"no strategy is cheaper than full and has a lower limit of at least {allowed};"
-            f" the highest is that of {best.strategy} at {best.fraction:g}: {best.difference.points()}"
+            f"no strategy costs less than full and has a difference with a lower limit of at least {allowed};"
+            f" {best.strategy} at {best.fraction:g} has the highest limit: {best.difference.points()}"
         )
         return Recommendation(FULL, 1.0, Interval(0, 0, 0), 1.0, reason)
     least = min(row.fraction for row in good)
@@ -250,8 +253,8 @@ def recommended(rows: Sequence[Row], tolerance: float) -> Recommendation:
     ]
     reason = (
         f"{chosen.strategy} at {chosen.fraction:g}: test accuracy minus that of full is"
-        f" {chosen.difference.points()}, 95 % interval over {chosen.runs} seeds, with {allowed} allowed;"
-        f" a run bills {100 * (chosen.billed_ratio or 0):.0f} % of the seconds of full"
+        f" {chosen.difference.points()}, 95 % interval over {chosen.runs} seeds; the lower limit must be at"
+        f" least {allowed}; a run is billed {100 * (chosen.billed_ratio or 0):.0f} % of the seconds of full"
         + (f"; at the same fraction {', '.join(beside)}" if beside else "")
         + f"; {len(judged)} cells were compared"
     )

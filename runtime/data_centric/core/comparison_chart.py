@@ -80,7 +80,7 @@ def _ends(interval: Interval) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round values around a range, `TICKS` of them or fewer."""
+    """Return at most `TICKS` evenly spaced round values whose range includes `low` and `high`."""
     span = max(high - low, 1e-3)
     power = 10.0 ** math.floor(math.log10(span / (TICKS - 1)))
     step = next(power * each for each in (1, 2, 5, 10, 20) if span / (power * each) <= TICKS - 2)

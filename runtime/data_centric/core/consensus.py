@@ -28,7 +28,7 @@ TIED = 1e-9
 Matrix = tuple[tuple[float, ...], ...]
 """Confusion matrix: for each true class (row), the probability of each answer (column)."""
 Given = dict[str, list[list[str]]]
-"""For each labeler and each answer, the items that got that answer."""
+"""For each labeler and each class, the items that got this class from the labeler."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _shares_of(weights: Sequence[float]) -> list[float]:
 
 def _certain(choice: int, classes: int) -> list[float]:
     if not 0 <= choice < classes:
-        raise ValueError(f"a known class must be from 0 to {classes - 1}, got {choice}")
+        raise ValueError(f"the known class of an item must be from 0 to {classes - 1}, got {choice}")
     return [float(each == choice) for each in range(classes)]
 
 

@@ -21,16 +21,16 @@ class Corrected:
     confirmed: int
     """Number of items whose class the run confirmed"""
     unanswered: int
-    """Number of the run's items without a label of the run, which keep their earlier label"""
+    """Number of the run's items that got no new label, and keep their earlier one"""
 
 
 def corrected(
     body: bytes, run: RunSettings, entries: Sequence[Entry], labels: Mapping[str, Label]
 ) -> Corrected:
-    """Return a manifest with the labels of a run.
+    """Replace labels in a manifest by the labels of a run; return the result.
 
-    Raises `ValueError` if an item of the run is absent, and `ManifestError` with every line whose label is
-    invalid. Lines that are not in the run need no label.
+    Raises `ValueError` if an item of the run is absent from the manifest, and `ManifestError` with every line
+    whose label is invalid. Lines that are not in the run need no label.
 
     :param body: the whole manifest
     :param entries: entries of the run's manifest
@@ -50,7 +50,9 @@ def corrected(
     if absent := sorted(wanted[item] for item in wanted.keys() - choices.keys()):
         named = ", ".join(map(str, absent[:MOST_NAMED]))
         more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
-        raise ValueError(f"must have every item of manifest, lacks those in its lines {named}{more}")
+        raise ValueError(
+            f"must have every item of the input's manifest, lacks the items of its lines {named}{more}"
+        )
     lines, changed, confirmed = manifests.lines_of(body), 0, 0
     for entry in own:
         if label := labels.get(entry.item):

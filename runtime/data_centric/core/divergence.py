@@ -171,7 +171,7 @@ def _agreement(votes: Iterable[Sequence[int]]) -> float | None:
 
 
 def _alpha(votes: Iterable[Sequence[int]]) -> float | None:
-    """Return Krippendorff's alpha over items with two or more answers; None if all name one class."""
+    """Return Krippendorff's alpha over items with two or more answers; None if all answers name one class."""
     pairable = [counts for counts in votes if sum(counts) > 1]
     if not pairable:
         return None

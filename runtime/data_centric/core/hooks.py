@@ -26,7 +26,7 @@ VERSION = "2018-10-16"
 AT_ONCE = 5_000
 """Maximum number of items in a post-annotation request: the response stays below Lambda's limit of 6 MB."""
 ELEMENTS = {REFERENCE: "crowd-image-classifier", TEXT: "crowd-classifier"}
-"""Ground Truth's element of an answer, by the field of the source."""
+"""HTML element of Ground Truth by whose name an answer is stored, by the manifest's source field."""
 
 
 class HookError(Exception):
@@ -37,7 +37,10 @@ class HookError(Exception):
 
 
 def pre_request(job: str, entry: Entry) -> dict[str, Any]:
-    """Return the request for an entry. `job` is the ARN of the labeling job, or of the execution."""
+    """Return the pre-annotation request for a manifest entry.
+
+    :param job: ARN of the labeling job, or of the state machine's execution
+    """
     return {"version": VERSION, "labelingJobArn": job, "dataObject": dict(entry.fields)}
 
 
@@ -81,7 +84,7 @@ def _prepared(task: TaskRow, entry: Entry, response: Any, run: RunSettings, plac
 
 
 def post_request(job: str, run: RunSettings, payload: str) -> dict[str, Any]:
-    """Return the request for a payload: the S3 address of an item of `payloads`."""
+    """Return the post-annotation request. `payload` is the S3 address of one of the stored `payloads`."""
     return {
         "version": VERSION,
         "labelingJobArn": job,
@@ -92,7 +95,7 @@ def post_request(job: str, run: RunSettings, payload: str) -> dict[str, Any]:
 
 
 def payloads(run: RunSettings, tasks: Iterable[TaskRow]) -> Iterator[list[dict[str, Any]]]:
-    """Yield answers in payloads of `AT_ONCE` items. Each has all gold questions, with their `truth`."""
+    """Yield answers in payloads of `AT_ONCE` items. Each payload has all gold questions and their `truth`."""
     answered = sorted((task for task in tasks if task.answers), key=lambda task: task.item)
     gold = [_annotated(run, task) for task in answered if task.gold]
     items = [_annotated(run, task) for task in answered if not task.gold]
@@ -125,7 +128,7 @@ def _annotated(run: RunSettings, task: TaskRow) -> dict[str, Any]:
 def consolidated(request: Mapping[str, Any], payload: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the default response to a post-annotation request.
 
-    Items that have only unsure answers are not in it. Raises `ValueError` for a request without
+    The response omits items that have only unsure answers. Raises `ValueError` for a request without
     `labelCategories`.
     """
     classes, attribute = request.get("labelCategories"), request["labelAttributeName"]
@@ -179,7 +182,8 @@ def labels(run: RunSettings, entries: Iterable[Entry], response: Any, created: d
             contents[each["datasetObjectId"]] = each["consolidatedAnnotation"]["content"]
         except (KeyError, TypeError):
             raise HookError(
-                "the post-annotation response must have datasetObjectId and consolidatedAnnotation.content,"
+                "each item of the post-annotation response must have datasetObjectId and"
+                " consolidatedAnnotation.content,"
                 f" got {str(each)[:200]}"
             ) from None
     labeled = [

@@ -37,7 +37,7 @@ class Call:
     """One request of a signed-in user."""
 
     user: str
-    """`sub` of the token"""
+    """The token's claim `sub`"""
     groups: frozenset[str]
     path: Mapping[str, str]
     body: Any = None
@@ -75,19 +75,19 @@ def not_found() -> HttpError:
 
 
 def busy() -> HttpError:
-    return HttpError(503, "busy", "Too many labelers wrote at the same time. Try again.")
+    return HttpError(503, "busy", "Too many labelers saved answers at the same time. Try again.")
 
 
 @dataclass(frozen=True)
 class Operation:
     name: str
-    """`operationId` in the document"""
+    """`operationId` in `openapi.json`"""
     check_body: Callable[[Any], Any] | None
 
 
 @cache
 def operations() -> dict[str, Operation]:
-    """Return the document's operations by API Gateway's route key, such as `GET /api/runs`."""
+    """Return the operations of `openapi.json` by API Gateway's route key, such as `GET /api/runs`."""
     document = json.loads(DOCUMENT.read_text())
     found = {}
     for path, methods in document["paths"].items():
@@ -136,7 +136,7 @@ def _body(event: GatewayEvent, check: Callable[[Any], Any]) -> Any:
 
 
 def _invalid(error: fastjsonschema.JsonSchemaValueException) -> HttpError:
-    """Return an error that names the field and what is allowed, by the document's description."""
+    """Return an error that names the field and the allowed values, which `openapi.json` describes."""
     definition, path = error.definition or {}, [str(part) for part in error.path][1:]
     if error.rule == "required":
         name = next(name for name in definition["required"] if name not in (error.value or {}))

@@ -15,7 +15,7 @@ from data_centric.core.predictions import Predictions, Selection, select
 from data_centric.core.runs import Rates, RunSettings
 
 MOST_BYTES = 64 * 2**20
-"""Maximum size of a manifest, because a function reads it into memory."""
+"""Maximum size of a manifest in bytes, because the Lambda function reads it into memory."""
 FIELDS = (
     "name",
     "manifest",
@@ -44,7 +44,7 @@ class Defaults:
     labels: int
     most_labels: int
     extra_share: float
-    """Budget of extra labels, as a share of `labels` for each item"""
+    """Budget of extra labels, as a share of the number of items times `labels`"""
     least_confidence: float
     lease_seconds: int
     gold_every: int
@@ -53,7 +53,7 @@ class Defaults:
     most_items: int
     """Maximum number of items in a run"""
     most_hours: int
-    """Hours after which a run is closed without all labels"""
+    """Hours after which a run is closed even if labels are missing"""
     answer_seconds: float
     hourly_wage: float
     """Dollars"""
@@ -96,11 +96,11 @@ class Intake:
     selection: Selection | None = None
     """The selected predictions, if `entries` come from predictions"""
     corrects: str | None = None
-    """As in `Request`"""
+    """Key of the manifest whose labels the run corrects; None: no manifest"""
 
 
 def request(given: Any, places: Places) -> Request:
-    """Return the input of an execution. Raises `InputError`."""
+    """Parse the input of a state machine's execution. Raises `InputError`."""
     if not isinstance(given, Mapping):
         raise InputError(f"the input must be a JSON object, got {given!r}")
     _known("", given, FIELDS)
@@ -123,7 +123,7 @@ def request(given: Any, places: Places) -> Request:
             raise InputError(f"{name} {error}") from None
     whole = {**settings, "classes": tuple(classes)} | {name: given[name] for name in OWN if name in given}
     if not keys["manifest"]:
-        raise InputError("manifest must be an address, got an empty text")
+        raise InputError("manifest must be an S3 address, got an empty text")
     if (keys["corrects"] or "").startswith(result(given["name"], "")):
         raise InputError(f"corrects must not be a result of the run itself, got {given['corrects']!r}")
     estimate_only = given.get("estimate_only", False)
@@ -149,9 +149,9 @@ def _predictions(given: Mapping[str, Any]) -> Predictions | None:
     _known("predictions.", found, [field.name for field in fields(Predictions)])
     for name in ("attribute", "at_most_confidence"):
         if name not in found:
-            raise InputError(f"predictions.{name} must be given")
+            raise InputError(f"predictions must have the field {name}")
     if given.get("kind", "label") != "label":
-        raise InputError(f"kind must be label with predictions, got {given['kind']!r}")
+        raise InputError(f"kind must be label if the input has predictions, got {given['kind']!r}")
     try:
         return Predictions(**found)
     except ValueError as error:
@@ -166,9 +166,11 @@ def intake(
     places: Places,
     run: RunSettings | None = None,
 ) -> Intake:
-    """Return the run. Raises `InputError` with every invalid line of a manifest, or the invalid setting.
+    """Check manifests and settings, and return the run.
 
-    :param run: settings of the stored run; None: a new run, whose settings come from input and defaults
+    Raises `InputError` with every invalid line of a manifest, or with the invalid setting.
+
+    :param run: settings of the stored run; None: a new run, whose settings come from `asked` and `defaults`
     """
     review = asked.settings.get("kind") == "review"
     selection, settings = None, functools.partial(_run, asked, defaults, gold=gold_manifest is not None)
@@ -241,7 +243,7 @@ def _entries(name: str, body: bytes, review: bool, places: Places) -> Sequence[E
 
 
 def check_entry(entry: Entry, review: bool, places: Places) -> None:
-    """Raise `ValueError` unless labelers may see the entry's pictures, and a review has its parts."""
+    """Raise `ValueError` unless labelers may see the entry's pictures, and a review has all its fields."""
     if entry.source_field == REFERENCE:
         _seen(REFERENCE, entry.source, places)
     if review:

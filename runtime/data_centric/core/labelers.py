@@ -13,10 +13,10 @@ from data_centric.core.answers import Answer
 from data_centric.core.consensus import Estimate
 
 CHANCE = 3.0
-"""A labeler whose agreement is fewer standard deviations above chance is a spammer."""
+"""A labeler whose agreement is less than this many standard deviations above chance is a spammer."""
 POWER = 10.0
-"""A labeler is only judged if always answering right would reach this many standard deviations above chance.
-It is not reached with too few items, or with items that are nearly all of one class."""
+"""A labeler is judged only if right answers to all their items would be this many standard deviations above
+chance. That is impossible with too few items, or if nearly all items are of one class."""
 
 Verdict = Literal["reliable", "spammer", "unknown"]
 """Result for a labeler. `unknown`: the labeler gave too few answers to be judged."""

@@ -21,7 +21,7 @@ REFERENCE, TEXT = "source-ref", "source"
 TYPES = {REFERENCE: "groundtruth/image-classification", TEXT: "groundtruth/text-classification"}
 """Value of the metadata's `type`, by the field of the source."""
 KNOWN_TYPES = (*TYPES.values(), "groundtruth/custom")
-"""Values of `type` that are read. The last one is that of Ground Truth jobs with annotation functions."""
+"""Accepted values of `type`. Ground Truth jobs with custom annotation functions write the last one."""
 METADATA = "-metadata"
 ATTRIBUTE = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,126}")
 """Pattern of `LabelAttributeName` in the SageMaker API."""
@@ -82,8 +82,8 @@ def check_attribute(name: str, what: str = "the label's attribute") -> None:
     """Raise `ValueError` unless the name is a valid label attribute. The error calls it `what`."""
     if not ATTRIBUTE.fullmatch(name) or name.endswith((METADATA, "-ref")) or name == TEXT:
         raise ValueError(
-            f"{what} must have 1 to 127 letters, digits and hyphens, begin and end with no"
-            f" hyphen, not end with {METADATA} or -ref, and not be {TEXT}, got {name!r}"
+            f"{what} must have 1 to 127 letters, digits and hyphens, not begin or end with"
+            f" a hyphen, not end with {METADATA} or -ref, and not be {TEXT}, got {name!r}"
         )
 
 
@@ -98,8 +98,8 @@ def parse(body: bytes, only: Container[int] | None = None) -> list[Entry]:
 def each(body: bytes, read: Callable[[Entry], Read], only: Container[int] | None = None) -> list[Read]:
     """Apply `read` to each entry of a manifest. The entries are not kept, so large manifests fit into memory.
 
-    Raises `ManifestError` with every line that is not JSON, has no source or two, repeats one, or for which
-    `read` raises `ValueError`.
+    Raises `ManifestError` with every line that is not JSON, does not have exactly one source, repeats the
+    source of an earlier line, or for which `read` raises `ValueError`.
 
     :param only: numbers of the lines to read; None: all lines
     """
@@ -197,7 +197,7 @@ def _entry(number: int, line: bytes) -> Entry:
         raise ValueError(f"must be a JSON object, got {type(fields).__name__}")
     present = [name for name in (REFERENCE, TEXT) if name in fields]
     if len(present) != 1:
-        raise ValueError(f"must have {REFERENCE} or {TEXT}, got {' and '.join(present) or 'neither'}")
+        raise ValueError(f"must have either {REFERENCE} or {TEXT}, got {'both' if present else 'neither'}")
     name = REFERENCE if REFERENCE in fields else TEXT
     source = fields[name]
     if not isinstance(source, str) or not source.strip():
@@ -220,7 +220,7 @@ def choice_of(entry: Entry, attribute: str, classes: Sequence[str]) -> int:
         raise ValueError(f"{attribute} must be a whole number from 0 to {len(classes) - 1}, got {choice!r}")
     if found["class-name"] != classes[choice]:
         raise ValueError(
-            f"class-name must be {classes[choice]!r}, the class {choice}, got {found['class-name']!r}"
+            f"class-name must be {classes[choice]!r}, the name of class {choice}, got {found['class-name']!r}"
         )
     return choice
 
@@ -234,7 +234,7 @@ def confidence_of(entry: Entry, attribute: str) -> float:
 
 
 def _parts(entry: Entry, attribute: str, *names: str) -> tuple[Any, dict[str, Any]]:
-    """Return an attribute and its metadata. Raises `ValueError` if one of the names is missing in it."""
+    """Return an attribute and its metadata. Raises `ValueError` if the metadata lack one of `names`."""
     for name in (attribute, attribute + METADATA):
         if name not in entry.fields:
             raise ValueError(f"has no {name}")

@@ -28,7 +28,7 @@ class Predictions:
     at_most_confidence: float
     """Predictions of at most this confidence are labeled"""
     most_items: int | None = None
-    """Maximum number of these, the least confident first; None: all"""
+    """Maximum number of these predictions, the least confident first; None: all"""
     sample_share: float = 0
     """Share of the other predictions that is labeled too, chosen at random"""
     seed: int = 0
@@ -54,11 +54,11 @@ class Selection:
     predicted: Mapping[str, int]
     """Predicted class of each selected item"""
     sampled: frozenset[str]
-    """Selected items that were chosen at random. The others have a low confidence"""
+    """Selected items that were chosen at random. The other selected items have a low confidence"""
     unsure: int
-    """Number of predictions of a low confidence in the manifest"""
+    """Number of predictions with a low confidence in the manifest"""
     confident: int
-    """Number of the other predictions"""
+    """Number of the manifest's other predictions"""
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class PredictionsReport:
     low_confidence: Group
     random: Group
     random_interval: tuple[float, float] | None
-    """95 % interval of the share of wrong predictions among all confident ones, by Wilson"""
+    """Wilson's 95 % interval of the share of wrong predictions among all confident predictions"""
     error_rate: Share | None
-    """Share of wrong predictions among all; None: some predictions of a low confidence were not selected, or
-    a group has no labels"""
+    """Share of wrong predictions among all; None: some predictions with a low confidence were not selected,
+    or a group has no labels"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +172,9 @@ def _group(
 
 
 def _error_rate(low: Group, random: Group, interval: tuple[float, float] | None) -> Share | None:
-    """Return the mean of the groups' shares, weighted by their predictions; None if it cannot be estimated.
+    """Return the mean of the groups' shares, weighted by size; None if it cannot be estimated.
 
-    All predictions of the first group must have been selected.
+    :param low: predictions with a low confidence. They must all have been selected for the run
     """
     if low.selected < low.predictions or any(
         group.predictions and not group.labeled for group in (low, random)

@@ -1,6 +1,6 @@
-"""Reviews: a labeler decides between a given and a suggested label, with the reason.
+"""Reviews: a labeler chooses between an item's given label and a suggested one, and sees why it is suggested.
 
-A line of a review run's manifest has them in the field `review`:
+A line of a review run's manifest has both labels in the field `review`:
 
     {"given": "dog", "suggested": "cat", "reason": "4 of the 5 nearest pictures are labeled cat",
      "neighbours": [{"source-ref": "s3://BUCKET/KEY", "label": "cat"}]}

@@ -37,7 +37,7 @@ class RunSettings:
     most_labels: int
     """Maximum number of labels for an item on which labelers disagree"""
     extra_labels: int
-    """Budget of the run: number of labels in addition to `labels` for each item"""
+    """Budget of the whole run: number of labels in addition to the `labels` of each item"""
     least_confidence: float
     """Items with a lower confidence get extra labels"""
     lease_seconds: int
@@ -56,7 +56,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ValueError(
-                "name must have 1 to 63 letters, digits and hyphens, and begin and end with no hyphen,"
+                "name must have 1 to 63 letters, digits and hyphens, and not begin or end with a hyphen,"
                 f" got {self.name!r}"
             )
         if self.kind not in get_args(Kind):
@@ -146,7 +146,7 @@ def _cost(run: RunSettings, items: int, labels: int, rates: Rates) -> Cost:
 
 
 def check_whole(name: str, value: int, least: int, most: int | None) -> None:
-    """Raise `ValueError` unless the value is a whole number between the two; None: without a maximum."""
+    """Raise `ValueError` unless the value is a whole number from `least` to `most` (None: no maximum)."""
     if type(value) is not int or value < least or (most is not None and value > most):
         allowed = f"from {least} to {most}" if most is not None else f"from {least}"
         raise ValueError(f"{name} must be a whole number {allowed}, got {value}")

@@ -10,7 +10,7 @@ from typing import Any
 
 FULL, FEWER_EPOCHS, ADAPTIVE_RANDOM = "full", "fewer_epochs", "adaptive_random"
 CONTROLS = (FULL, FEWER_EPOCHS, ADAPTIVE_RANDOM)
-"""Baselines of every sweep. A selection must be better than the last two to be worth its cost."""
+"""Baselines in every sweep. A strategy must be better than the last two to be worth its cost."""
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,39}")
 LARGEST_SEED = 2**31 - 1
 FIELDS = (
@@ -29,7 +29,7 @@ FIELDS = (
 METHODS = ("Bayesian", "Random")
 SEARCH_FIELDS = ("method", "jobs", "at_once", "early_stopping")
 OBJECTIVE = "validation:accuracy"
-"""Metric of a search. The container logs it after each epoch."""
+"""Metric that a search maximizes. The training container logs it after each epoch."""
 
 
 class SweepError(ValueError):
@@ -45,7 +45,7 @@ class Limits:
     """Limits of the deployed stack."""
 
     strategies: Mapping[str, bool]
-    """Strategies of the training image; whether each supports a fraction"""
+    """For each strategy of the training image, whether it supports a fraction"""
     hyperparameters: tuple[str, ...]
     """Hyperparameters that a sweep may set"""
     most_jobs: int
@@ -56,7 +56,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Search:
-    """A tuning job that chooses the fractions of a strategy, instead of a list."""
+    """A tuning job that chooses the fractions of a strategy, instead of a list of fractions."""
 
     method: str
     jobs: int
@@ -130,7 +130,10 @@ def parse(given: Any, limits: Limits) -> Sweep:
 
 
 def cells(sweep: Sweep, limits: Limits) -> list[Cell]:
-    """Return the listed jobs of a sweep. Strategies without a fraction have one job, on all examples."""
+    """Return the jobs of a sweep, except the jobs of its search.
+
+    A strategy without a fraction has one job, on all examples.
+    """
     pairs = [
         (strategy, fraction)
         for strategy in sweep.listed
@@ -140,7 +143,10 @@ def cells(sweep: Sweep, limits: Limits) -> list[Cell]:
 
 
 def estimated(sweep: Sweep, limits: Limits) -> list[Cell]:
-    """Return all jobs of a sweep. The jobs of its search have the middle of the range as fraction."""
+    """Return all jobs of a sweep, for the cost estimate.
+
+    The search has not chosen its fractions yet, so each of its jobs has the middle of the range.
+    """
     found = cells(sweep, limits)
     if sweep.search:
         middle = sum(sweep.fractions) / 2
@@ -149,7 +155,7 @@ def estimated(sweep: Sweep, limits: Limits) -> list[Cell]:
 
 
 def tuning_config(sweep: Sweep) -> dict[str, Any] | None:
-    """Return the `HyperParameterTuningJobConfig` of the search; None without one."""
+    """Return the `HyperParameterTuningJobConfig` of the search; None without a search."""
     if sweep.search is None:
         return None
     high, low = sweep.fractions
@@ -216,7 +222,9 @@ def check_cost(sweep: Sweep, found: Mapping[str, Any]) -> None:
     if most is None:
         raise SweepError(["most_dollars cannot be checked: the price of the instance is unknown"])
     if most > limit:
-        raise SweepError([f"the sweep can cost {most:.2f} dollars, most_dollars is {limit:g}"])
+        raise SweepError(
+            [f"the sweep can cost {most:.2f} dollars, more than most_dollars, which is {limit:g}"]
+        )
 
 
 class _Reader:
@@ -227,7 +235,7 @@ class _Reader:
 
     def refuse_unknown(self, known: Sequence[str]) -> None:
         unknown = sorted(str(name) for name in self.given if name not in known)
-        self.problems += [f"unknown field {name}, allowed are {', '.join(known)}" for name in unknown]
+        self.problems += [f"unknown field {name}, must be one of {', '.join(known)}" for name in unknown]
 
     def must(self, field: str, rule: str, value: Any) -> None:
         self.problems.append(f"{field} must be {rule}, got {value!r}")
@@ -235,7 +243,7 @@ class _Reader:
     def name(self, field: str, default: str | None) -> str:
         value = self.given.get(field, default)
         if not isinstance(value, str) or not NAME.fullmatch(value):
-            self.must(field, "1 to 40 letters, digits and hyphens between them", value)
+            self.must(field, "1 to 40 letters, digits and hyphens, with a hyphen at neither end", value)
             return ""
         return value
 
@@ -305,12 +313,12 @@ def _check_search(reader: _Reader, sweep: Sweep, limits: Limits) -> None:
     searched = [name for name in sweep.strategies if name not in CONTROLS]
     if len(searched) != 1 or not limits.strategies[searched[0]]:
         reader.problems.append(
-            "strategies must name one strategy with a fraction beside the controls for a search,"
+            "for a search, strategies must have exactly one strategy with a fraction besides the controls,"
             f" got {', '.join(searched) or 'none'}"
         )
     if len(sweep.fractions) != 2:
         got = ", ".join(f"{fraction:g}" for fraction in sweep.fractions)
-        reader.problems.append(f"fractions must be the two ends of the range for a search, got {got}")
+        reader.problems.append(f"for a search, fractions must be the two ends of the range, got {got}")
 
 
 def is_number(value: Any) -> bool:
@@ -356,7 +364,7 @@ def _hyperparameters(reader: _Reader, limits: Limits) -> dict[str, str]:
     for name, value in given.items():
         if name not in limits.hyperparameters:
             reader.problems.append(
-                f"unknown hyperparameter {name}, allowed are {', '.join(limits.hyperparameters)}"
+                f"unknown hyperparameter {name}, must be one of {', '.join(limits.hyperparameters)}"
             )
         elif isinstance(value, bool):
             found[name] = str(value).lower()

@@ -5,8 +5,8 @@
     DATASET/test/...          channel
     DATASET/labels.manifest   the labels from which the channels were made, in Ground Truth's format
 
-Classes are known if the channel has pictures (CLASS/NAME.png) or arrays (the labels in an .npz file). Jobs
-check Parquet files at their start.
+The classes of a channel are known if it has pictures (CLASS/NAME.png) or arrays (the labels in an .npz file).
+Training jobs check Parquet files when they start.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def labels_version(body: bytes, attribute: str, train: set[str] | None) -> str:
     used = {(str(label.choice), label.class_name) for label in labels.values()}
     if train is not None and train not in ({number for number, _ in used}, {name for _, name in used}):
         raise ValueError(
-            f"classes of {MANIFEST} must be those of channel {TRAIN}, {', '.join(ordered(train))},"
+            f"classes of {MANIFEST} must be those of channel {TRAIN} ({', '.join(ordered(train))}),"
             f" got {', '.join(ordered({name for _, name in used}))}"
         )
     return manifests.version(labels)

@@ -3,7 +3,7 @@
 datasets/DATASET/                     see `sweep_data`
 training/JOB/output/                  model and output of a job, as SageMaker stores them
 sweeps/EXPERIMENT/latest.json         measurements of the last sweep, for the next estimate
-sweeps/EXPERIMENT/RUN/plan.json       the sweep, its jobs and the estimate, before the first job
+sweeps/EXPERIMENT/RUN/plan.json       the sweep, its jobs and the estimate; written before the first job
 sweeps/EXPERIMENT/RUN/runs.csv        one line for each seed of each job
 sweeps/EXPERIMENT/RUN/table.csv       one line for each job, with intervals; table.json has the same
 sweeps/EXPERIMENT/RUN/chart.svg       accuracy against billed seconds
@@ -94,7 +94,7 @@ def measurement(sweep: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]
 def measured(latest: bytes | None, sweep: Sweep) -> dict[str, float]:
     """Return the fields of `Rates` that the last sweep of the experiment measured.
 
-    Empty if it had another dataset or other hyperparameters.
+    Empty if that sweep had another dataset or other hyperparameters.
     """
     found = json.loads(latest) if latest else {}
     if (found.get("dataset"), found.get("hyperparameters")) != (sweep.dataset, dict(sweep.hyperparameters)):

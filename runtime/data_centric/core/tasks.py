@@ -23,7 +23,7 @@ class RunRow:
     items: int
     """Number of items, without gold questions"""
     extra: int = 0
-    """Extra labels requested so far"""
+    """Number of extra labels requested so far"""
     version: int = 1
     settings: str = ""
     """The run's settings, see `RunSettings.to_json`"""
@@ -69,7 +69,7 @@ class TaskRow:
     def due(self) -> int | None:
         """Time from which another labeler may get the task; None if no more labels are needed.
 
-        For a task that is available at once it is a small number, which is smaller with fewer labels.
+        For a task that is available at once it is a small number: the smaller, the fewer labels the task has.
         """
         if self.gold:
             return 0

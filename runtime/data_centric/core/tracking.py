@@ -14,7 +14,7 @@ METRICS = (
 )
 """Columns of an epoch that are logged, with the epoch as their step."""
 KEY = "groundplan.run"
-"""Tag by which a repeated call finds a run, because MLflow's ids are new each time."""
+"""Tag by which a repeated call finds the runs that it has already logged. MLflow chooses run ids itself."""
 MOST_METRICS = 1000
 """Maximum number of metrics in a request: MLflow's limit."""
 
@@ -36,9 +36,9 @@ def log(
 
     :param experiment: name that groups the runs of several sweeps
     :param sweep: fields of the sweep
-    :param runs: each with its rows of epochs
-    :param began: start of the sweep, in seconds. The time of an epoch is this plus the run's seconds so far,
-        so that a repeated call logs the same values
+    :param runs: each run, with its rows of epochs
+    :param began: start of the sweep, in seconds. The time of an epoch is `began` plus the run's seconds so
+        far, so that a repeated call logs the same values
     """
     found = tracking.find_experiment(experiment)
     if found is None:

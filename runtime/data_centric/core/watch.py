@@ -12,9 +12,10 @@ from data_centric.core.workflow import Desk, NoRunError
 LEAST_PAUSE = 5
 """Minimum pause between checks, in seconds."""
 PAUSE_SHARE = 0.05
-"""Share of the run's duration so far that is the pause between later checks."""
+"""Pause between later checks, as a share of the time for which the run has been open."""
 MOST_CHECKS = 1_500
-"""Number of checks with the longest pause. An execution has at most 25,000 events, and a check has 9."""
+"""Maximum number of checks with the longest pause. A Step Functions execution can have 25,000 events, and a
+check has 9."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Watched:
     disputed: int | None
     """Number of items on which labelers disagree; None: not counted while tasks need labels"""
     asked: int
-    """Number of extra labels that were requested now"""
+    """Number of extra labels that this check requested"""
     pause: int
     """Seconds until the next check"""
 

@@ -1,7 +1,7 @@
 """The labeling workflow: load a run, assign tasks, store answers, request more labels, close the run.
 
 Every function is idempotent and may be killed after any of its writes. Another call completes the work. A
-task that was leased but not returned becomes available when the lease expires.
+task that was leased but not answered becomes available when the lease expires.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from data_centric.core.tasks import LabelerRow, Row, RunRow, TaskRow
 TRIES = 20
 """Maximum number of attempts of a write that conflicts with other writes."""
 ROWS_AT_ONCE = 25
-"""Maximum rows in a write: with the longest texts they fit into DynamoDB's transaction limit of 4 MB."""
+"""Maximum number of rows in a write. With the longest texts they still fit into DynamoDB's limit of 4 MB for
+a transaction."""
 LOOKED_AT = 25
 """Number of available tasks from which a labeler's next task is drawn at random, to avoid conflicts."""
 
@@ -44,12 +45,12 @@ class BlockedError(Exception):
 
 
 class BusyError(Exception):
-    """All attempts conflicted with other writes. To be retried later."""
+    """All attempts conflicted with other writes. Retry later."""
 
 
 class Table(Protocol):
     def run(self, run: str) -> RunRow | None:
-        """Return the row by a strongly consistent read, like `task` and `labeler`."""
+        """Return the row by a strongly consistent read, as `task` and `labeler` do."""
         ...
 
     def task(self, run: str, item: str) -> TaskRow | None: ...
@@ -97,7 +98,7 @@ class Desk:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task for a labeler, without other answers and without a mark of gold questions."""
+    """A task as its labeler sees it: without others' answers, and not marked as a gold question."""
 
     item: str
     source_field: str
@@ -157,7 +158,7 @@ def begin(
     stored = desk.table.run(desk.run.name)
     if stored is None or stored.digest != digest:
         raise RunConflictError(
-            f"there is another run {desk.run.name}, with other settings, items or gold questions"
+            f"another run {desk.run.name} exists, with other settings, items or gold questions"
         )
     return stored
 
@@ -200,7 +201,7 @@ def close_run(desk: Desk) -> RunRow:
         closed = replace(row, status="closed", closed=int(desk.now()), version=row.version + 1)
         if row.status == "open" and desk.table.write([closed]):
             return closed
-    raise BusyError("the run's row changed each time")
+    raise BusyError("could not close the run: its row changed at every attempt")
 
 
 def next_task(desk: Desk, labeler: str) -> Assignment | None:
@@ -212,11 +213,13 @@ def next_task(desk: Desk, labeler: str) -> Assignment | None:
     for _ in range(TRIES):
         me = desk.table.labeler(desk.run.name, labeler) or LabelerRow(desk.run.name, labeler)
         if me.blocked(desk.run):
-            raise BlockedError(f"{me.right} of {me.gold} gold questions are right")
+            raise BlockedError(
+                f"too many gold questions are wrong: {me.right} of {me.gold} answers are right"
+            )
         found = _in_hand(desk, me) or _leased(desk, me)
         if not isinstance(found, str):
             return found
-    raise BusyError("other labelers took each task first")
+    raise BusyError("could not lease a task: other labelers leased each of them first")
 
 
 def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["kept", "already"]:
@@ -228,7 +231,7 @@ def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["
     Raises `NoRunError`, `NoTaskError` and `BusyError`, and `ValueError` for an invalid choice.
     """
     if choice is not None and (type(choice) is not int or not 0 <= choice < len(desk.run.classes)):
-        raise ValueError(f"the choice must be from 0 to {len(desk.run.classes) - 1}, or none, got {choice!r}")
+        raise ValueError(f"the choice must be from 0 to {len(desk.run.classes) - 1}, or None, got {choice!r}")
     for _ in range(TRIES):
         task = desk.table.task(desk.run.name, item)
         if task and labeler in task.answers:
@@ -240,7 +243,7 @@ def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["
             raise NoTaskError(f"the labeler has no lease on {item}")
         if desk.table.write([answered, me.having_answered(task, choice)]):
             return "kept"
-    raise BusyError("other labelers answered first each time")
+    raise BusyError("could not store the answer: the task's row changed at every attempt")
 
 
 def ask_for_more(desk: Desk) -> int:
@@ -298,10 +301,10 @@ def _check_gold(
     gold = {entry.item for entry in gold_entries}
     for entry in entries:
         if entry.item in gold:
-            raise ValueError(f"line {entry.line} is a gold question too")
+            raise ValueError(f"the item of line {entry.line} must not be a gold question too")
     for entry in gold_entries:
         if truths.get(entry.item) not in range(len(run.classes)):
-            raise ValueError(f"gold questions: line {entry.line} has no class of this run")
+            raise ValueError(f"gold questions: line {entry.line} must have one of the run's classes")
     if run.gold_every and not gold_entries:
         raise ValueError("gold_every must be 0 without gold questions")
 
@@ -371,4 +374,4 @@ def _extended(desk: Desk, task: TaskRow) -> bool:
             return True
         if desk.table.task(desk.run.name, task.item) != task:
             return False
-    raise BusyError("the run's row changed each time")
+    raise BusyError("could not request a label: the run's row changed at every attempt")

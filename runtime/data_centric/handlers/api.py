@@ -1,4 +1,4 @@
-"""Run on requests of the HTTP API (payload 2.0). API Gateway has verified the token."""
+"""Handle requests to the HTTP API (payload format 2.0). API Gateway has verified the token."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def respond(event: GatewayEvent) -> Answer:
         if isinstance(error, ClientError) and is_busy(error):
             return busy().answer()
         logger.exception("the request failed")
-        return HttpError(500, "internal", "Something went wrong here. Try again.").answer()
+        return HttpError(500, "internal", "The server could not handle the request. Try again.").answer()

@@ -31,7 +31,7 @@ from data_centric.core.workflow import RunConflictError
 MOST_DISPUTED = 100
 """Maximum number of disputed items in the report."""
 SHOWN = ("version", "complete", "items", "labeled", "unlabeled", "extra_labels")
-"""Fields of the report that the response has too."""
+"""Fields of the report that are also in the response."""
 LINES, OBJECT = "application/jsonlines", "application/json"
 
 
@@ -44,14 +44,14 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         return consolidate(event)
     except (HookError, InputError, RunConflictError) as error:
-        logger.warning("not consolidated: %s", error)
+        logger.warning("could not consolidate the run: %s", error)
         return {"problem": str(error)}
 
 
 def consolidate(event: Mapping[str, Any]) -> dict[str, Any]:
     row, desk = environment.row_and_desk(event["input"]["name"])
     if row.status != "closed":
-        raise NotClosedError(f"the run {row.run} is {row.status}")
+        raise NotClosedError(f"the run {row.run} must be closed, got {row.status}")
     objects, found = environment.objects(), read(event["input"], desk.run)
     workflow.begin(desk, found.entries, found.gold_entries, found.truths)
     tasks = [*desk.table.tasks(row.run)]
@@ -79,7 +79,7 @@ def consolidate(event: Mapping[str, Any]) -> dict[str, Any]:
         objects.write(result(row.run, name), body, LINES)
     # The report is written last: if it exists, the manifests exist
     objects.write(result(row.run, REPORT), json.dumps(report, indent=1).encode(), OBJECT)
-    logger.info("consolidated", extra={"run": row.run, "version": made.version})
+    logger.info("the run is consolidated", extra={"run": row.run, "version": made.version})
     names = {name: file for name, (file, _) in files.items()} | {"report": REPORT}
     return shown | {name: objects.places.url(result(row.run, file)) for name, file in names.items()}
 

@@ -31,7 +31,7 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         return load(event, context)
     except (InputError, HookError, RunConflictError) as error:
-        logger.warning("not loaded: %s", error)
+        logger.warning("could not load the run: %s", error)
         return {"problem": str(error)}
 
 

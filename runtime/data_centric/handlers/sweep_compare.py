@@ -73,7 +73,7 @@ def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
 def tracked_with_mlflow(plan: dict[str, Any], tracked: list[Tracked]) -> str:
     """Log the runs with the MLflow app, if there is one. Return the reason of a failure, or an empty text.
 
-    The results are already in the bucket, so a sweep does not fail if this fails.
+    The results are already in the bucket, so the sweep does not fail if logging fails.
     """
     app = sweep_desk.tracking()
     if app is None:
@@ -81,7 +81,7 @@ def tracked_with_mlflow(plan: dict[str, Any], tracked: list[Tracked]) -> str:
     try:
         logged = tracking.log(app, plan["sweep"]["experiment"], plan["sweep"], tracked, plan["began"])
     except MlflowError as error:
-        logger.exception("runs are not logged with MLflow")
+        logger.exception("could not log the runs with MLflow")
         count("SweepsUntracked", 1)
         return str(error)
     logger.info("runs are logged with MLflow", extra={"runs": logged})

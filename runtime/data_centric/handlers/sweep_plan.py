@@ -40,7 +40,7 @@ def handler(event: PlanEvent, context: LambdaContext) -> dict[str, Any]:
     try:
         plan = planned(event)
     except SweepError as error:
-        logger.warning("the sweep is refused", extra={"problems": error.problems})
+        logger.warning("the sweep is rejected", extra={"problems": error.problems})
         return {"problems": error.problems}
     logger.info("the sweep is planned", extra={"estimate": plan["estimate"]})
     return plan
@@ -109,7 +109,9 @@ def dataset(sweep: Sweep) -> tuple[list[str], str]:
         body = bucket.get(f"{folder}/{sweep_data.MANIFEST}")
         try:
             if body is None:
-                raise ValueError(f"dataset {sweep.dataset} must have {sweep_data.MANIFEST} for attribute")
+                raise ValueError(
+                    f"dataset {sweep.dataset} must have {sweep_data.MANIFEST} if attribute is given"
+                )
             labels = sweep_data.labels_version(body, sweep.attribute, found.get(sweep_data.TRAIN))
         except ValueError as error:
             problems.append(str(error))

@@ -1,4 +1,4 @@
-"""Users' models and generations in DynamoDB: `ports.Accounts`.
+"""Users' models and generations in DynamoDB, as `ports.Accounts`.
 
 A count changes in the same transaction as the rows it counts, so no change is lost or counted twice.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef as Part
 
 KEY_SECONDS = 86_400
-"""Time that an idempotency key is kept."""
+"""Time for which an idempotency key is kept."""
 DELETE_TRIES = 5
 PICTURES = "picture_"
 """Prefix of the token bucket of generated pictures in `users`. The token bucket of requests has no prefix."""
@@ -126,7 +126,8 @@ class DynamoAccounts:
         )
         if failed == {2}:
             raise LimitReachedError("active")
-        # Otherwise the model's status has changed meanwhile: the same request was sent twice
+        # Another failed condition means that the same request was sent twice and has already changed the
+        # status
 
     def delete(self, user: str, model: str, now: float) -> None:
         for _ in range(DELETE_TRIES):
@@ -145,7 +146,7 @@ class DynamoAccounts:
                 self.users.update({"user": user}, {}, "attribute_exists(#user)", add=counts),
             ):
                 return
-        raise RuntimeError(f"model {model} changes too fast to be deleted")
+        raise RuntimeError(f"could not delete model {model}: its row changed at every attempt")
 
     def _model_moved(self, model: ModelRow, status: Status, now: float) -> Part:
         return self.models.update(

@@ -1,4 +1,4 @@
-"""An S3 bucket: `ports.SharedObjects`."""
+"""An S3 bucket as `ports.SharedObjects`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, ObjectIdentifierTypeDef
 
 DELETED_AT_ONCE = 1_000
-"""Keys in one call of DeleteObjects."""
+"""Maximum number of keys in a DeleteObjects request."""
 
 
 class S3Bucket:
@@ -70,12 +70,13 @@ class S3Bucket:
                 raise OSError(f"s3://{self.name}/{failure['Key']} cannot be deleted: {failure['Message']}")
 
     def picture(self, key: str, seconds: int) -> str:
-        """Return a URL from which a browser can download the object for `seconds`."""
+        """Return a URL from which a browser can download the object, valid for `seconds`."""
         place = {"Bucket": self.name, "Key": key}
         return self.s3.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
 
     def upload(self, key: str, content_type: str, size: int, seconds: int) -> UploadForm:
-        """Return a form with which a browser can upload this object, of this type and size, for `seconds`."""
+        """Return a form with which a browser can upload this object, of this type and size, within
+        `seconds`."""
         form = self.s3.generate_presigned_post(
             self.name,
             key,

@@ -1,4 +1,4 @@
-"""The multi-model endpoint: `ports.Endpoint` with SageMaker's runtime API."""
+"""The multi-model endpoint as `ports.Endpoint`, invoked through SageMaker's runtime API."""
 
 from __future__ import annotations
 
@@ -46,9 +46,11 @@ def _pictures(body: bytes, count: int) -> list[bytes]:
     try:
         pictures = [base64.b64decode(text, validate=True) for text in json.loads(body)["images"]]
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
-        raise BusyError("the endpoint answered with something else than pictures", 30) from error
+        raise BusyError(
+            "the endpoint's response must be JSON with `images`, a list of base64 texts", 30
+        ) from error
     if len(pictures) != count or not all(picture.startswith(PNG) for picture in pictures):
-        raise BusyError(f"the endpoint answered with {len(pictures)} pictures, not {count} PNGs", 30)
+        raise BusyError(f"the endpoint must return {count} pictures, all PNG, got {len(pictures)}", 30)
     return pictures
 
 
@@ -59,7 +61,9 @@ def _meaning(error: ClientError) -> Exception:
         found = _FIELD.match(_said(error.response.get("OriginalMessage", "")))
         if 400 <= status < 500 and found:
             return FieldRefusedError(found[1], found[2].strip())
-        return BusyError(f"the model answered {status}", 5 if status in (429, 503, 507) else 30)
+        return BusyError(
+            f"the model container returned status {status}", 5 if status in (429, 503, 507) else 30
+        )
     if code in ("ThrottlingException", "ModelNotReadyException", "ServiceUnavailable", "InternalFailure"):
         return BusyError(code, 5)
     return BusyError(f"{code}: {message}", 30)

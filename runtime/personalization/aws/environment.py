@@ -1,6 +1,6 @@
 """Settings, clients and adapters of a Lambda function, made from its environment variables.
 
-Each is made once per container. Every call of a client has a timeout.
+Each is made once per execution environment of the function. Every call of a client has a timeout.
 """
 
 from __future__ import annotations
@@ -30,23 +30,26 @@ T = TypeVar("T")
 
 CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
 ONCE = Config(connect_timeout=3, read_timeout=24, retries={"mode": "standard", "total_max_attempts": 1})
-"""For the endpoint: no retries, so no picture is made twice; API Gateway's timeout is 30 seconds."""
+"""Configuration of the client that invokes the endpoint: no retries, so that no picture is made twice, and a
+timeout below API Gateway's 30 seconds."""
 PRESIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 
 
 def read(kind: type[T], name: str) -> T:
     """Return the settings in the JSON object of the environment variable `name`.
 
-    Raises `ValueError` that names the variable if it is not set, or its missing or unknown fields.
+    Raises `ValueError` if the variable is not set, or has missing or unknown fields.
     """
     text = os.environ.get(name)
     if not text:
         raise ValueError(f"the environment variable {name} is not set")
     given, known = json.loads(text), {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
-        raise ValueError(f"{name} has the unknown {', '.join(unknown)}, must have {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{name} has unknown fields: {', '.join(unknown)}; allowed: {', '.join(sorted(known))}"
+        )
     if missing := sorted(known - set(given)):
-        raise ValueError(f"{name} must have {', '.join(missing)}, which is missing")
+        raise ValueError(f"{name} has missing fields: {', '.join(missing)}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
@@ -93,7 +96,7 @@ def topic() -> SnsTopic:
 
 @functools.cache
 def backend() -> Backend:
-    """Return the adapters and settings of onboarding."""
+    """Return the adapters and settings for training users' models."""
     return Backend(
         store=store(),
         objects=bucket(),
@@ -108,4 +111,4 @@ def backend() -> Backend:
 
 
 CACHED = (store, accounts, follow_ups, topic, backend)
-"""Functions whose result is made once per container. After `cache_clear` they read the environment again."""
+"""Functions with cached results. After `cache_clear` they read the environment variables again."""

@@ -1,4 +1,4 @@
-"""Requests that have ended, in DynamoDB: `ports.FollowUps`."""
+"""Outstanding work for requests that have ended, in DynamoDB, as `ports.FollowUps`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from personalization.core.model import Request, Status
 from personalization.core.times import iso
 
 AT_ONCE = 100
-"""Maximum number of rows of a query; the next run continues."""
+"""Maximum number of rows in a query. The sweeper's next invocation processes further rows."""
 NOT_NOTIFIED = "attribute_not_exists(#notified) OR #notified <> #attempt"
 NOT_PURGED = "attribute_not_exists(#purged)"
 

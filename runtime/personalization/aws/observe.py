@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 logger = Logger(service="personalization")
 """Also the parent of the loggers of all modules of this package."""
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
-"""The dimension `service` is the environment variable `POWERTOOLS_SERVICE_NAME`."""
+"""The dimension `service` has the value of the environment variable `POWERTOOLS_SERVICE_NAME`."""
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
 

@@ -1,4 +1,4 @@
-"""Requests and jobs in DynamoDB: `ports.Store`.
+"""Requests and jobs in DynamoDB, as `ports.Store`.
 
 A request, its model and the user's count of active fine-tunes change in one transaction. So no reader sees
 one change without the others, and no retry counts twice.
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef as Part
 
 PACE = "#pace"
-"""Key of the token bucket of CreateTrainingJob, an item of `jobs` that is not a job."""
+"""Key of an item in the table `jobs` that is not a job: the token bucket that limits CreateTrainingJob."""
 DURATIONS = "#durations"
-"""Key of the mean duration of a training step, another such item."""
+"""Key of an item in the table `jobs` that is not a job: the mean duration of a training step."""
 NEWEST_SHARE = 0.2
 """Weight of the newest measurement in the mean duration."""
 

@@ -27,7 +27,7 @@ PASSING = frozenset(
         "TransactionInProgressException",
     )
 )
-"""Reasons to retry a write: no condition failed."""
+"""Reasons for which a failed write is retried: they do not mean that a condition failed."""
 
 
 class NamesAndValues(TypedDict, total=False):
@@ -84,7 +84,7 @@ class Table:
         return unmarshal(answer["Item"]) if "Item" in answer else None
 
     def get_all(self, keys: Sequence[Mapping[str, str]]) -> list[Item]:
-        """Return the current items that exist, in no order."""
+        """Return the current items that exist, in any order."""
         found: list[Item] = []
         left = [marshal(key) for key in keys]
         while left:
@@ -215,8 +215,8 @@ def _names_and_values(expression: str, values: Mapping[str, Any]) -> NamesAndVal
 def write(client: DynamoDBClient, *parts: Part) -> frozenset[int]:
     """Write all of `parts`, or nothing; return the positions of parts whose condition failed.
 
-    A single part is written without a transaction, which costs half. Raises `ClientError` for other errors;
-    throttling and transaction conflicts are retried before.
+    A single part is written without a transaction, which costs half. Throttling and transaction conflicts are
+    retried. Raises `ClientError` if the last retry fails, and for other errors.
     """
     for attempt in range(CONFLICT_TRIES):
         try:

@@ -1,4 +1,4 @@
-"""SNS: `ports.Topic`."""
+"""An SNS topic as `ports.Topic`."""
 
 from __future__ import annotations
 

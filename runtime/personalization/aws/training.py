@@ -1,4 +1,4 @@
-"""SageMaker's training jobs: `ports.Training` with SageMaker's API."""
+"""SageMaker's training jobs as `ports.Training`."""
 
 from __future__ import annotations
 

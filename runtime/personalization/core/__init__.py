@@ -1,1 +1,2 @@
-"""Logic of onboarding and generation, on plain values and the interfaces of `ports.py`."""
+"""Logic of training users' models and generating pictures, on plain values and the interfaces of
+`ports.py`."""

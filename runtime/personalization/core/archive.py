@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 def build(files: Mapping[str, bytes]) -> bytes:
-    """Return a flat tar.gz of `files`, sorted by name, without owners and times: it is deterministic."""
+    """Return a flat tar.gz of `files`, sorted by name, without owners and times."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name in sorted(files):

@@ -1,7 +1,8 @@
-"""Updates of requests from the state of their training job.
+"""Updates requests from the state of their training job.
 
-Events start it, and the sweeper if events are lost. It is idempotent. A job becomes ENDED only after each of
-its requests has left it, so a job whose Lambda function was killed midway is processed again.
+An event starts an update, or the sweeper if the event was lost. Updates are idempotent. A job becomes ENDED
+only after each of its requests has left it, so a job whose Lambda function was killed midway is processed
+again.
 """
 
 from __future__ import annotations
@@ -17,23 +18,24 @@ from personalization.core.prepare import prepare
 log = logging.getLogger(__name__)
 
 NO_CAPACITY = (
-    "There was no room to train your model. Your pictures are kept: start it again in an hour or two."
+    "No instance was free to train your model. Your pictures are kept: start it again in an hour or two."
 )
-INTERRUPTED = (
-    "The training was interrupted again and again. Your pictures are kept: start the model again later."
-)
+INTERRUPTED = "The training was interrupted too often. Your pictures are kept: start the model again later."
 _CAPACITY = re.compile(r"capacity|ResourceLimitExceeded|InsufficientInstance", re.IGNORECASE)
 
 
 def collect(backend: Backend, job: Job) -> None:
-    """Update the job's requests from its state in SageMaker. Raises `ExceptionGroup` after all were tried."""
+    """Update the job's requests from its state in SageMaker.
+
+    If some of them fail, tries the others, then raises an `ExceptionGroup` of the errors.
+    """
     if job.status == JobStatus.ENDED:
         return
     described = backend.training.describe(job.job)
     if described is None and job.status == JobStatus.CLAIMED:
         return  # not launched yet: the dispatcher launches it
-    # SageMaker keeps all jobs. If one is absent all the same, its requests must not wait without end.
-    described = described or Described("Failed", "SageMaker does not know the job")
+    # SageMaker keeps all jobs. If one is absent nevertheless, its requests must not wait forever.
+    described = described or Described("Failed", "the job does not exist in SageMaker")
     if described.ended:
         log.info("%s: %s %s", job.job, described.status, described.reason)
         settle(backend, job, NO_CAPACITY if _CAPACITY.search(described.reason) else INTERRUPTED)
@@ -42,7 +44,7 @@ def collect(backend: Backend, job: Job) -> None:
 
 
 def follow(backend: Backend, job: Job) -> None:
-    """Update the requests of a running job. Finished requests are prepared without waiting for the others."""
+    """Update the requests of a running job. A finished request does not wait for the job's other requests."""
     now, failures = backend.clock.now(), []
     for request in _members(backend, job):
         try:
@@ -55,11 +57,11 @@ def follow(backend: Backend, job: Job) -> None:
             failures.append(error)
     left = {request.status for request in _members(backend, job)}
     if Status.DELETED in left and not left & IN_JOB:
-        backend.training.stop(job.job)  # all of its requests were deleted or have left
+        backend.training.stop(job.job)  # each of its requests was deleted or has left the job
     later = now + backend.pace.stale_seconds
     backend.store.change(job, replace(job, status=JobStatus.CREATED, not_before=later, updated=now))
     if failures:
-        raise ExceptionGroup(f"{job.job} runs", failures)
+        raise ExceptionGroup(f"could not update all requests of the running job {job.job}", failures)
 
 
 def settle(backend: Backend, job: Job, reason: str) -> None:
@@ -77,7 +79,7 @@ def settle(backend: Backend, job: Job, reason: str) -> None:
         except Exception as error:  # continue with the other requests
             failures.append(error)
     if failures:
-        raise ExceptionGroup(f"{job.job} has ended", failures)
+        raise ExceptionGroup(f"could not update all requests of the ended job {job.job}", failures)
     _end(backend, job)
 
 
@@ -115,5 +117,5 @@ def _members(backend: Backend, job: Job) -> list[Request]:
 
 def _end(backend: Backend, job: Job) -> None:
     if any(request.status in IN_JOB for request in _members(backend, job)):
-        return  # another process changed one meanwhile: the next run ends the job
+        return  # another process changed a request's status meanwhile: the next update ends the job
     backend.store.change(job, replace(job, status=JobStatus.ENDED, updated=backend.clock.now()))

@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT = 300.0
 """Maximum number of seconds between two attempts to create a job that was put off."""
 PUT_OFF_AT_ONCE = 8
-"""Number of jobs put off at which no further job is started: SageMaker itself probably fails."""
+"""Number of jobs that were put off at which no further job is started: SageMaker itself probably fails."""
 LOOKED_AT = 300
 """Number of queued requests, oldest first, from which the requests of a job are chosen."""
 FURTHER_SECONDS = 3600.0
-"""Seconds added to the place in the queue of a request for each earlier request of the same user."""
+"""Seconds by which each earlier request of the same user moves a request back in the queue."""
 
 
 def dispatch(backend: Backend) -> float | None:
@@ -61,7 +61,7 @@ def dispatch(backend: Backend) -> float | None:
         backend.store.bucket, backend.store.swap_bucket, now, backend.pace.rate, backend.pace.burst
     ):
         return wait
-    # If jobs follow each other within the keep-alive time, warm instances save their start
+    # If jobs follow each other within the keep-alive time, warm instances save the time to start instances
     keep_alive = backend.settings.keep_alive
     steady = bool(keep_alive and last and not is_ahead(last.at, now) and now - last.at <= keep_alive)
     waiting = fairest(waiting, backend.settings.capacity, now)
@@ -72,7 +72,7 @@ def dispatch(backend: Backend) -> float | None:
     elif backend.store.change(due, replace(due, status=JobStatus.ENDED, updated=now)):
         job = claim(backend, waiting, steady, due.attempt + 1)
     else:
-        job = None  # another dispatcher was faster
+        job = None  # another dispatcher has already changed the job
     if job:
         launch(backend, job)
     return 0.0
@@ -163,7 +163,7 @@ def claim(backend: Backend, requests: list[Request], steady: bool, attempt: int 
 
 
 def take_over(backend: Backend, job: Job) -> Job | None:
-    """Take over the launch of a due job. Return None if another dispatcher was faster."""
+    """Take over the launch of a due job. Return None if another dispatcher has already taken it over."""
     now = backend.clock.now()
     taken = replace(
         job, attempt=job.attempt + 1, not_before=now + backend.pace.stale_seconds, full=False, updated=now
@@ -172,7 +172,7 @@ def take_over(backend: Backend, job: Job) -> Job | None:
 
 
 def launch(backend: Backend, job: Job) -> None:
-    """Create the claimed job in SageMaker. Idempotent: its files follow from its requests."""
+    """Create the claimed job in SageMaker. Idempotent: the job's files depend only on its requests."""
     if job.attempt > backend.pace.max_launches:
         abandon(backend, job)
         return
@@ -186,19 +186,19 @@ def launch(backend: Backend, job: Job) -> None:
     try:
         create(backend, job, members)
     except LaunchPostponedError as error:
-        log.warning("%s is put off: %s", job.job, error)
+        log.warning("the creation of job %s is put off: %s", job.job, error)
         backend.count("JobsPutOff", 1)
         put_off(backend, job, members, isinstance(error, QuotaExceededError))
     except JobRefusedError as error:
-        log.error("%s is refused: %s", job.job, error)
+        log.error("SageMaker rejects job %s: %s", job.job, error)
         abandon(backend, job)
 
 
 def create(backend: Backend, job: Job, members: list[Request]) -> None:
     """Create the job on the first kind of capacity (spot or on demand) that is free.
 
-    If only a part of a quota is free, the job gets fewer instances. If the kind in the settings has a quota
-    that is all in use, the job waits for it; if its quota is 0 or unknown, the job uses the other kind.
+    If only a part of a quota is free, the job gets fewer instances. If the quota of the kind in the settings
+    is all in use, the job waits for it; if that quota is 0 or unknown, the job uses the other kind.
     Raises `LaunchPostponedError`, `JobRefusedError`.
     """
     wanted = backend.settings.spot
@@ -209,7 +209,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
         try:
             backend.training.create(job_request(backend, asked, job.hosts))
         except QuotaExceededError as error:
-            log.warning("%s, spot %s: %s", job.job, asked.spot, error)
+            log.warning("job %s, spot %s: %s", job.job, asked.spot, error)
             # Report the full quota of the configured kind rather than the missing quota of the other kind
             reason = error if reason is None or asked.spot == wanted else reason
             if 1 <= error.free < job.hosts:
@@ -295,7 +295,7 @@ def release(backend: Backend, job: Job, requests: Sequence[Request]) -> bool:
 
 
 def abandon(backend: Backend, job: Job) -> None:
-    """Give up a job that cannot be created, unless SageMaker has it because an answer was lost."""
+    """Give up a job that cannot be created, unless it exists because SageMaker's response was lost."""
     if backend.training.describe(job.job) is None:
         give_up(backend, job)
 
@@ -315,8 +315,8 @@ def write_inputs(backend: Backend, job: Job, requests: list[Request]) -> None:
 def plan(backend: Backend, job: Job, requests: list[Request]) -> list[dict[str, Any]]:
     """Return the tasks with their hosts. Each host runs its tasks in this order.
 
-    First requests of users come before their further requests, and short tasks before long tasks. The order
-    does not change when a host ends, and shortens the wait of most users.
+    First requests of users come before their further requests, and short tasks before long tasks. This order
+    shortens the wait of most users, and has no effect on the time at which a host has run all its tasks.
     """
     estimates, numbers = [request.estimate for request in requests], numbered(requests)
     hosts = pack(estimates, min(job.hosts, len(requests)))

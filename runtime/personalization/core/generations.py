@@ -7,7 +7,8 @@ from personalization.core.times import seconds
 
 RUNNING, DONE, FAILED = "RUNNING", "DONE", "FAILED"
 RUNNING_SECONDS = 60
-"""The function of a generation that runs for longer was killed: the function's timeout is shorter."""
+"""If a generation is RUNNING for longer, its Lambda function was killed: the function's timeout is
+shorter."""
 
 
 def shown_status(generation: GenerationRow, now: float) -> str:

@@ -15,7 +15,8 @@ import fastjsonschema
 
 DOCUMENT = Path(__file__).parents[1] / "openapi.json"
 BODY_BYTES = 65_536
-"""Maximum size of a body. A prompt of 2,000 characters, each written as two escapes, has 24 kilobytes."""
+"""Maximum size of a body in bytes. A prompt of 2,000 characters, each written as two \\u escapes, has
+24,000."""
 JSON = "application/json"
 LONGEST_INTEGER = 400
 """Maximum digits of a number that is read as an integer; Python rejects more than 4,300 digits."""
@@ -44,7 +45,7 @@ class Call:
     """One request of a signed-in user."""
 
     user: str
-    """`sub` of the token. It alone identifies the user."""
+    """The token's claim `sub`. It alone identifies the user."""
     path: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class HttpError(Exception):
 
 def not_found() -> HttpError:
     """Return the same error for objects that never existed, were deleted, or belong to another user."""
-    return HttpError(404, "not_found", "There is nothing of yours at this address.")
+    return HttpError(404, "not_found", "Nothing of yours exists at this address.")
 
 
 def invalid(field: str, message: str) -> HttpError:
@@ -101,15 +102,18 @@ class Parameter:
 @dataclass(frozen=True)
 class Operation:
     name: str
-    """`operationId` in the document."""
+    """`operationId` in `openapi.json`."""
     check_body: Callable[[Any], Any] | None
     parameters: tuple[Parameter, ...] = ()
-    """Query parameters and headers. Ids in paths are not checked: an invalid one is not found."""
+    """Query parameters and headers. Ids in paths are not checked: an invalid id is answered with 404."""
 
 
 @cache
 def operations() -> dict[str, Operation]:
-    """Return the document's operations by API Gateway's route key, such as `GET /api/models/{model}`."""
+    """Return the operations of `openapi.json` by API Gateway's route key.
+
+    A route key is a text such as `GET /api/models/{model}`.
+    """
     document = json.loads(DOCUMENT.read_text())
     found = {}
     for path, methods in document["paths"].items():

@@ -56,7 +56,7 @@ def result(job: str, request: str) -> str:
 
 
 def request_of_result(key: str) -> tuple[str, str] | None:
-    """Return the job and the request if the key is that of a `result`; None for another file."""
+    """Return the job and the request if the key is of a `result.json`; None for another file."""
     parts = key.split("/")
     if len(parts) == 5 and (parts[0], parts[2], parts[4]) == ("jobs", "checkpoints", "result.json"):
         return parts[1], parts[3]

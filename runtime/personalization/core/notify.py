@@ -14,7 +14,7 @@ NOTIFIED = (Status.READY, Status.FAILED)
 
 
 def notify(follow_ups: FollowUps, topic: Topic, request: Request) -> None:
-    """Publish how `request` ended, once; twice only if killed between the two writes."""
+    """Publish how `request` ended, once; twice only if killed between publishing and `mark_notified`."""
     if request.status not in NOTIFIED or not follow_ups.awaits_notification(request):
         return
     topic.publish(
@@ -28,5 +28,5 @@ def notify(follow_ups: FollowUps, topic: Topic, request: Request) -> None:
         },
         {"user": request.user, "status": request.status},
     )
-    log.info("notified the user of %s", request.request)
+    log.info("notified the user about request %s", request.request)
     follow_ups.mark_notified(request)

@@ -31,7 +31,7 @@ class Store(Protocol):
         ...
 
     def requests(self, ids: Sequence[str]) -> list[Request]:
-        """Return the current requests of these ids, without deleted ones."""
+        """Return the current requests of these ids. An id without a row is omitted."""
         ...
 
     def job(self, name: str) -> Job | None: ...
@@ -51,14 +51,14 @@ class Store(Protocol):
     def move(self, before: Request, after: Request, *, previews: int | None = None) -> bool:
         """Change a request, its model and its user's count of active fine-tunes in one transaction.
 
-        Compares status and attempt.
+        Does nothing and returns False unless status and attempt are those of `before`.
 
         :param previews: number of preview pictures of the model; None: unchanged
         """
         ...
 
     def change(self, before: Job, after: Job) -> bool:
-        """Change a job. Compares status and attempt."""
+        """Change a job. Does nothing and returns False unless status and attempt are those of `before`."""
         ...
 
     def bucket(self) -> Bucket | None:
@@ -131,7 +131,7 @@ class Described:
 
 
 class LaunchPostponedError(Exception):
-    """SageMaker rejects the job for now: it throttles, fails, or a quota is used up. To be retried."""
+    """SageMaker rejects the job for now: it throttles, fails, or a quota is used up. Retry later."""
 
 
 class QuotaExceededError(LaunchPostponedError):
@@ -175,7 +175,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """Adapters and settings of onboarding."""
+    """Adapters and settings for training users' models."""
 
     store: Store
     objects: Objects
@@ -200,7 +200,7 @@ class NotReadyError(Exception):
 
 
 class LimitReachedError(Exception):
-    """`args[0]` names the limit."""
+    """The user has reached a limit. `args[0]` is its name."""
 
 
 class KeyReusedError(Exception):
@@ -282,13 +282,13 @@ class FollowUps(Protocol):
     """Outstanding work for requests that have ended: notifications, and purges of deleted models."""
 
     def awaits_notification(self, request: Request) -> bool:
-        """Return whether the request exists, is not DELETED, and this attempt has not been notified."""
+        """Return whether the request exists, is not DELETED, and no notification of this attempt was sent."""
         ...
 
     def mark_notified(self, request: Request) -> None: ...
 
     def not_notified(self, status: Status, between: tuple[float, float], ahead: float) -> list[Request]:
-        """Return requests in `status` that were not notified and changed in `between` or after `ahead`."""
+        """Return requests in `status` that changed in `between` or after `ahead`, and need a notification."""
         ...
 
     def mark_purged(self, request: Request) -> None: ...

@@ -1,7 +1,7 @@
-"""Preparation of a training task's result: makes the archive that the endpoint loads.
+"""Makes the archive that the endpoint loads from a training task's result.
 
-Started by the event of the result's file, at the job's end, and by the sweeper. Idempotent: each run writes
-the same bytes to the same key, and only the first one changes the request's status.
+Started by the S3 event of the result's file, at the job's end, and by the sweeper. Idempotent: each call
+writes the same bytes to the same key, and only the first call changes the request's status.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILES = {
     "adapter_model.safetensors": "adapter/adapter_model.safetensors",
 }
 """Files of the archive, with their paths in the result."""
-UNTOLD = "The training failed without saying why. Start the model again, or make one from other pictures."
+UNTOLD = "The training failed for an unknown reason. Start the model again, or make one from other pictures."
 LONGEST_REASON = 500
 
 
@@ -78,7 +78,7 @@ def _result(backend: Backend, folder: str) -> dict[str, Any] | None:
     except ValueError:
         result = None
     if not isinstance(result, dict) or result.get("version") != 1:
-        log.warning("%sresult.json is not a result", folder)
+        log.warning("%sresult.json must be a JSON object with version 1", folder)
         return None
     return result
 
@@ -94,14 +94,20 @@ def _files(backend: Backend, folder: str, result: dict[str, Any]) -> dict[str, b
             and hashlib.sha256(body).hexdigest() == told.get("sha256")
         )
         if body is None or not whole:
-            log.warning("%s%s is %s", folder, path, "missing" if body is None else "not what the result says")
+            log.warning(
+                "%s%s is %s",
+                folder,
+                path,
+                "missing" if body is None else "not of the size and SHA-256 in result.json",
+            )
             return None
         files[name] = body
     return files
 
 
 def _keep_previews(backend: Backend, folder: str, request: Request) -> int:
-    """Copy the preview pictures to the model's folder, as the job's folder expires; return their number."""
+    """Copy the preview pictures to the model's folder, because the job's folder expires; return their
+    number."""
     source, target = f"{folder}previews/", keys.previews(request.user, request.model)
     pictures = backend.objects.list(source)
     for picture in pictures:
@@ -117,7 +123,7 @@ def _learn(backend: Backend, result: dict[str, Any]) -> None:
 
 
 def _overtaken(backend: Backend, before: Request, now: Request) -> Request:
-    """Continue from the new state if it is in the same job. States only advance in a job, so this ends."""
+    """Continue from the new state if it is in the same job. States only advance, so the recursion ends."""
     return prepare(backend, now) if now.job == before.job else now
 
 

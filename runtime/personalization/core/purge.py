@@ -22,7 +22,7 @@ def purge(backend: Backend, accounts: Accounts, follow_ups: FollowUps, request: 
     """
     if request.status == Status.DELETED and remove(backend, accounts, request):
         follow_ups.mark_purged(request)
-        log.info("nothing is left of %s", request.request)
+        log.info("removed all objects and rows of request %s", request.request)
 
 
 def remove(backend: Backend, accounts: Accounts, request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of the tables of models and generations, and messages with their fields."""
+"""Types of rows in the tables `models` and `generations`, and of messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 
 class ImageRow(TypedDict):
-    """A picture that the user has announced."""
+    """A picture that the user will upload, as announced when the model was created."""
 
     type: str
     bytes: int
@@ -51,7 +51,7 @@ class GenerationRequest(TypedDict):
 
 
 class UploadForm(TypedDict):
-    """A presigned POST."""
+    """URL and form fields of a presigned POST to S3."""
 
     url: str
     fields: dict[str, str]

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 UPLOAD_SECONDS = 900
 PICTURE_SECONDS = 900
 PAGE = 24
-"""Generations in one answer."""
+"""Maximum number of generations in a response."""
 WAITING = {"stage": "waiting", "step": 0, "steps": 0, "done": 0.0}
 
 
@@ -59,7 +59,7 @@ class Service:
 
 
 def answer(service: Service, operation: str, call: Call) -> Answer:
-    """Return the answer of an operation. `AbsentError` and `HttpError` become error answers."""
+    """Return the response of an operation. `AbsentError` and `HttpError` become error responses."""
     try:
         if wait := service.accounts.wait(call.user, service.clock.now()):
             most = service.limits.requests_per_minute
@@ -130,7 +130,7 @@ def check_uploads(service: Service, model: ModelRow) -> None:
             raise invalid(field, "has not been uploaded")
         if found != (wanted["bytes"], wanted["type"]):
             told = f"{wanted['bytes']} bytes of {wanted['type']}"
-            raise invalid(field, f"is {found[0]} bytes of {found[1]}, announced were {told}")
+            raise invalid(field, f"is {found[0]} bytes of {found[1]}, must be the announced {told}")
         try:
             width, height = _check_header(service, key, wanted)
         except images.ImageError as error:
@@ -148,7 +148,7 @@ def _check_header(service: Service, key: str, wanted: ImageRow) -> tuple[int, in
         content = service.bucket.get_start(key, most) or b""
         try:
             return images.check(content, wanted["type"], limits.image_pixels, limits.image_side)
-        except images.ImageError:  # a long colour profile may precede it; WebP's decoder needs the whole file
+        except images.ImageError:  # long colour profiles delay the size; WebP's decoder needs the whole file
             if most == wanted["bytes"]:
                 raise
     raise AssertionError("unreachable")
@@ -262,7 +262,9 @@ def _begin(
     except KeyReusedError:
         raise invalid("Idempotency-Key", "was used for another request") from None
     except StillRunningError:
-        raise HttpError(503, "unavailable", "The first request is still running.", retry_after=2) from None
+        raise HttpError(
+            503, "unavailable", "The first request with this Idempotency-Key is still running.", retry_after=2
+        ) from None
 
 
 def make_pictures(service: Service, model: ModelRow, generation: GenerationRow) -> None:
@@ -305,7 +307,7 @@ def list_generations(service: Service, call: Call) -> Answer:
 
 def get_generation(service: Service, call: Call) -> Answer:
     generation = service.accounts.generation(call.user, call.path.get("generation", ""))
-    # Generations of a deleted model are absent at once; their rows are removed later
+    # A deleted model's generations must not be found any more; their rows are removed later
     service.accounts.model(call.user, generation["model"])
     return Answer(200, _generation(service, generation))
 

@@ -23,7 +23,7 @@ class JobSettings:
     tasks_per_host: int
     volume_gb: int
     max_runtime: int
-    """Seconds. A spot job may wait for its instances for the same time in addition."""
+    """Maximum duration of a job in seconds. A spot job may in addition wait for instances for as long."""
     spot: bool
     keep_alive: int
     """Seconds that instances are kept alive for the next job while jobs follow each other; 0: never."""
@@ -36,7 +36,7 @@ class JobSettings:
     prompts: tuple[str, ...]
     """Prompts of the preview pictures; `{trigger}` and `{subject}` are replaced."""
     seconds_per_step: float
-    """Estimate until the first fine-tune has been measured."""
+    """Estimate that is used until the first fine-tune has been measured."""
     metrics: Mapping[str, str]
     """Metric names and their regular expressions for the job's log."""
     vpc: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Limits:
     image_bytes: int
     image_pixels: int
     model_pixels: int
-    """Maximum for all pictures of a model together."""
+    """Maximum number of pixels of all pictures of a model together."""
     image_side: int
     """Minimum of the shorter side, in pixels."""
     prompt_chars: int

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 JOBS_AT_ONCE = 100
-"""Maximum number of jobs in one run; the next run continues."""
+"""Maximum number of jobs in one invocation; the next invocation continues."""
 NOTIFIABLE_SECONDS = 3_600
 """Time after the end of a request in which its notification is still sent."""
 QUEUE_SHOWN = 1_000
@@ -43,13 +43,13 @@ class Sweeper:
     sleep: Callable[[float], None] = time.sleep
 
     def sweep(self) -> None:
-        """Do every chore. Raises `ExceptionGroup` after all were tried."""
+        """Do every chore. If some fail, raises an `ExceptionGroup` of their errors at the end."""
         chores = (self.jobs, self.queue, self.deletions, self.notifications)
         if failures := [failure for chore in chores for failure in chore()]:
-            raise ExceptionGroup("the sweeper", failures)
+            raise ExceptionGroup("the sweeper could not do all chores", failures)
 
     def jobs(self) -> list[Exception]:
-        """Collect jobs without an event for too long."""
+        """Collect jobs that have had no event for too long."""
         backend, now = self.backend, self.backend.clock.now()
         due = backend.store.due(JobStatus.CREATED, now, JOBS_AT_ONCE, horizon=horizon(backend, now))
         return tried(due, lambda job: collect(backend, job))

@@ -1,4 +1,4 @@
-"""Run on requests of the HTTP API (payload 2.0). API Gateway has verified the token."""
+"""Handle requests to the HTTP API (payload format 2.0). API Gateway has verified the token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from personalization.core.settings import JobSettings, Limits, Pace
 
 @functools.cache
 def service() -> Service:
-    """Return the service of the operations, made once per container."""
+    """Return the service of the operations, made once per execution environment."""
     return Service(
         accounts=environment.accounts(),
         bucket=environment.bucket(),
@@ -52,4 +52,4 @@ def respond(event: GatewayEvent) -> Answer:
         return problem.answer()
     except Exception:
         logger.exception("the request failed")
-        return HttpError(500, "internal", "Something went wrong here. Try again.").answer()
+        return HttpError(500, "internal", "The server could not handle the request. Try again.").answer()

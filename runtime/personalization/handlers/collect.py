@@ -22,4 +22,4 @@ def handler(event: TrainingJobChange, context: LambdaContext) -> None:
         collect(backend, job)
         purge_deleted(backend, environment.accounts(), environment.follow_ups(), name)
     else:
-        logger.info("not one of ours")
+        logger.info("the training job is not in the table `jobs`")

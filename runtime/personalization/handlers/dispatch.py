@@ -11,7 +11,7 @@ from personalization.aws.observe import logger, metrics
 from personalization.core.dispatch import drain
 
 SPARE_SECONDS = 15
-"""Time reserved for one more job."""
+"""Time that is reserved at the end of an invocation to create one more job."""
 
 
 @metrics.log_metrics

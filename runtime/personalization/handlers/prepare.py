@@ -27,4 +27,4 @@ def handler(event: ObjectsCreated, context: LambdaContext) -> None:
         logger.append_keys(job=job, request=name)
         for request in backend().store.requests([name]):
             if request.job == job:  # otherwise the result is from a job that was given up
-                logger.info("%s is %s", name, prepare(backend(), request).status)
+                logger.info("request %s is %s", name, prepare(backend(), request).status)

@@ -1,4 +1,4 @@
-"""The table `Bids`: `bid_ports.OfferTable`.
+"""The DynamoDB table `Bids`, as `bid_ports.OfferTable`.
 
 In addition to offers, the table has items with the keys `forecast#DAY`, the prices forecast for a market day,
 and `charge#HOUR`, the state of charge at the beginning of an hour.
@@ -17,7 +17,7 @@ from power_feeds import hours
 
 CHARGE, FORECAST = "charge#", "forecast#"
 COMPARED = ("status", "digest", "tried", "refused", "made", "run", "version")
-"""Attributes whose comparison detects a change of a row."""
+"""Attributes that are compared to detect whether a stored row has changed."""
 
 
 class DynamoBids:
@@ -32,7 +32,9 @@ class DynamoBids:
         if before is None:
             return self.table.put(item_of(now), "attribute_not_exists(#offer)")
         if before.final:
-            raise ValueError(f"{before.asset} {before.slot.key} is {before.status}, and stays")
+            raise ValueError(
+                f"the offer {before.asset} {before.slot.key} is {before.status}, and must not change"
+            )
         held = item_of(before)
         condition = " AND ".join(f"#{name} = :{name}" for name in COMPARED)
         return self.table.put(item_of(now), condition, {name: held[name] for name in COMPARED})

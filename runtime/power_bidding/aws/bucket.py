@@ -1,4 +1,4 @@
-"""An S3 bucket: `datasets.Objects` and the feeds' `Store`."""
+"""An S3 bucket, as `datasets.Objects` and as the `Store` of the feeds."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class S3Bucket:
         return True
 
     def copy(self, source: str, key: str) -> None:
-        """Copy the object at `s3://BUCKET/KEY`, of this bucket, to another key."""
+        """Copy an object of this bucket, whose address is `s3://BUCKET/KEY`, to another key."""
         there = source.removeprefix(f"s3://{self.name}/")
         if there == source:
             raise ValueError(f"{source} is not in the bucket {self.name}")

@@ -1,4 +1,4 @@
-"""Clients and adapters of the functions for models and bids, created once per container."""
+"""Clients and adapters of the functions for models and bids, created once per execution environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from power_bidding.core.bid_ports import Desk, Switch
 from power_bidding.core.waiting import WaitingRoom
 
 INVOKE = Config(connect_timeout=3, read_timeout=65, retries={"mode": "standard", "total_max_attempts": 1})
-"""SageMaker's timeout of an invocation is 60 seconds. The state machine retries while an endpoint starts."""
+"""Configuration of the client that invokes the endpoint. SageMaker's timeout is 60 seconds. The client does
+not retry, because the state machine retries while an endpoint starts."""
 
 
 def _object(name: str) -> dict[str, Any]:

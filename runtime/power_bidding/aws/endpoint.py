@@ -48,7 +48,7 @@ class EndpointModels:
         except (ConnectionError, HTTPClientError) as error:
             raise EndpointThrottledError(f"{endpoint} did not answer: {type(error).__name__}") from error
         except ValueError as error:
-            raise ModelAnswerError(f"{endpoint} answered with something else than JSON") from error
+            raise ModelAnswerError(f"the response of {endpoint} is not JSON") from error
 
 
 def _meaning(error: ClientError) -> Exception:
@@ -57,13 +57,15 @@ def _meaning(error: ClientError) -> Exception:
         return EndpointThrottledError(f"{code}: {message}"[:LONGEST_TEXT])
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 500)
-        said = f"the model answered {status}: {error.response.get('OriginalMessage', message)}"[:LONGEST_TEXT]
+        said = f"HTTP {status} from the model: {error.response.get('OriginalMessage', message)}"[
+            :LONGEST_TEXT
+        ]
         return EndpointThrottledError(said) if status in BUSY_STATUS else ModelAnswerError(said)
     return ModelAnswerError(f"{code}: {message}"[:LONGEST_TEXT])
 
 
 class SageMakerEndpoints:
-    """`deployment.Endpoints`: model, configuration and endpoint have one name."""
+    """`deployment.Endpoints` on SageMaker. Model, endpoint configuration and endpoint have the same name."""
 
     def __init__(
         self,
@@ -107,14 +109,14 @@ class SageMakerEndpoints:
         )
 
     def _create_log(self, name: str) -> None:
-        """Create the endpoint's log group. SageMaker would create one without a retention."""
+        """Create the endpoint's log group. SageMaker would create one that keeps events forever."""
         group = f"/aws/sagemaker/Endpoints/{name}"
         key: Any = {"kmsKeyId": self.hosting["log_key"]} if self.hosting["log_key"] else {}
         _unless_there(lambda: self.logs.create_log_group(logGroupName=group, **key))
         self.logs.put_retention_policy(logGroupName=group, retentionInDays=self.hosting["log_days"])
 
     def model_data(self, name: str) -> str:
-        """Return the address of the archive of an endpoint's model, `s3://BUCKET/KEY`."""
+        """Return the S3 address of the archive with an endpoint's model."""
         found = self.client.describe_model(ModelName=name)["PrimaryContainer"]
         return found.get("ModelDataUrl", "")
 

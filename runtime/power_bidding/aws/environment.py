@@ -1,4 +1,7 @@
-"""Settings and clients from a function's environment. Each client is made once; every call has a timeout."""
+"""A Lambda function's settings, from its environment variables, and its AWS clients.
+
+Each client is made once, and every call has a timeout.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def setting(name: str) -> str:
 
 
 def settings_list(name: str) -> tuple[str, ...]:
-    """Return the parts of a comma-separated variable. Errors as in `setting`."""
+    """Return the parts of a comma-separated variable. Raises `ValueError` if it is not set."""
     return tuple(part.strip() for part in setting(name).split(",") if part.strip())
 
 

@@ -1,4 +1,4 @@
-"""DynamoDB table `History`: `history.History`."""
+"""The DynamoDB table `History`, as `history.History`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DynamoDB table `Hours`: `hours_table.Hours`."""
+"""The DynamoDB table `Hours`, as `hours_table.Hours`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FAILED_CONDITION = "ConditionalCheckFailedException"
 AT_ONCE = 100
-"""Maximum number of keys in a BatchGetItem."""
+"""Maximum number of keys in a BatchGetItem request."""
 BATCH_TRIES = 6
 
 
@@ -49,7 +49,7 @@ class DynamoHours:
                 return found
             if refused:
                 self.sleep(0.05 * 2**attempt)
-        raise TimeoutError(f"{self.name} left {len(left)} keys unread after {BATCH_TRIES} tries")
+        raise TimeoutError(f"table {self.name}: {len(left)} keys could not be read in {BATCH_TRIES} attempts")
 
     def put(self, row: HourRow, before: int) -> bool:
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(#hour)"}

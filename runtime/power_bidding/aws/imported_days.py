@@ -1,4 +1,4 @@
-"""DynamoDB table `History`: `importing.Days`."""
+"""The DynamoDB table `History`, as `importing.Days`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 VERSION = "1"
-"""Version of an hour that does not come from a feed."""
+"""Version of an hour that was imported rather than read from a feed."""
 
 
 class DynamoDays:

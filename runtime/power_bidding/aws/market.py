@@ -1,4 +1,4 @@
-"""The market's HTTP API: `bid_ports.OfferMarket`. Errors contain neither the key nor the URL's query."""
+"""The market's HTTP API, as `bid_ports.OfferMarket`. Errors contain neither the key nor the URL's query."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNAUTHORIZED = (401, 403)
 
 @dataclass(frozen=True)
 class Access:
-    """Address and key of the market. Without a URL there is no market."""
+    """URL and key of the market's API. An empty URL means that offers are not sent."""
 
     url: str
     key: str
@@ -59,13 +59,15 @@ class HttpMarket:
             return  # with 409: the market already has this offer
         if status in (400, 409, 422):
             raise MarketRefusedError(_reason(answer, status))
-        raise MarketDownError(f"the market answered {status}, but not that it accepts the offer")
+        raise MarketDownError(
+            f"the market's response has status {status} and does not say that the offer is accepted"
+        )
 
     def telemetry(self, asset: str, hour: int) -> Telemetry:
         query = urlencode({"asset": asset, "hour": hours.text(hour)})
         status, answer = self._ask("GET", f"telemetry?{query}", None)
         if status != 200:
-            raise MarketDownError(f"the market's telemetry answered {status}")
+            raise MarketDownError(f"the market's telemetry API returned status {status}")
         try:
             level = finite(answer["state_of_charge"], "state_of_charge")
             given: Mapping[str, Any] = answer.get("awards") or {}
@@ -77,10 +79,10 @@ class HttpMarket:
         return Telemetry(level, awards)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
-        """Return status and JSON of an answer below 500 that is not throttled.
+        """Return status and JSON of a response. Server errors and throttling are retried.
 
-        If the key is rejected or there is no answer, address and key are read again. Raises `MarketDownError`
-        after `TRIES`, and if the key is rejected twice.
+        If the market rejects the key or does not respond, address and key are read again. Raises
+        `MarketDownError` after `TRIES` attempts, and if the key is rejected twice.
         """
         fault, renew = "", False
         for attempt in range(TRIES):
@@ -95,18 +97,18 @@ class HttpMarket:
                 renew = attempt == 0  # the address may have changed
                 continue
             if status in UNAUTHORIZED:
-                fault = f"the market refuses the key: {status}"
+                fault = f"the market rejects the key with status {status}"
                 if renewed:
                     break
                 renew = True
             elif status == 429 or status >= 500:
-                fault = f"the market answered {status}"
+                fault = f"the market returned status {status}"
             elif len(data) > LARGEST_ANSWER:
                 fault = f"the market's answer is longer than {LARGEST_ANSWER} bytes"
             elif (answer := _object(data)) is not None or status in (400, 409, 422):
                 return status, answer or {}
             else:
-                fault = "the market answered with something else than a JSON object"
+                fault = "the market's response is not a JSON object"
         raise MarketDownError(f"{method} {path.partition('?')[0]}: {fault}")
 
     def _once(self, method: str, url: str, key: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
@@ -130,5 +132,5 @@ def _object(data: bytes) -> dict[str, Any] | None:
 
 
 def _reason(answer: Mapping[str, Any], status: int) -> str:
-    text = str(answer.get("error", "")) or f"the market answered {status}"
+    text = str(answer.get("error", "")) or f"the market returned status {status}"
     return "".join(character if character.isprintable() else " " for character in text)[:LONGEST_REASON]

@@ -1,4 +1,5 @@
-"""Parameters of Systems Manager: the switch, the endpoint in service, and the market's clock."""
+"""Parameters of Systems Manager: the switch for sending offers, the endpoint in service, the market's
+clock."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ class Parameters:
 
 
 def switch(parameter: Parameters) -> Switch:
-    """Return the switch. Raises `ValueError` if the parameter has another value."""
+    """Return the switch for sending offers. Raises `ValueError` unless it is one of `SWITCHES`."""
     text = parameter.read().strip()
     for each in SWITCHES:
         if each == text:
@@ -45,7 +46,7 @@ def switch(parameter: Parameters) -> Switch:
 
 
 class EndpointParameter:
-    """`deployment.Parameter`: JSON with the version in service and the previous version."""
+    """`deployment.Parameter`: a parameter with the model version in service and the previous one, as JSON."""
 
     def __init__(self, parameter: Parameters):
         self.parameter = parameter

@@ -1,4 +1,4 @@
-"""SageMaker's pipeline, Step Functions' callbacks, the table `Waits`: the interfaces of `core/waiting.py`."""
+"""Implements the interfaces of `core/waiting.py`: pipeline, Step Functions callbacks, and table `Waits`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ REQUEST, HOUR, TRAINING = "Request", "Hour", "Training"
 OVER = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
 LATEST = "#latest"
 KEPT_SECONDS = 30 * 86_400
-"""Time after its last change at which a row is deleted."""
+"""Time after its last change at which a row expires."""
 RECENT = 20
-"""Number of recent executions among which a running one is searched for."""
+"""Number of recent executions that are searched for a running one."""
 
 
 class SageMakerPipeline:

@@ -1,4 +1,4 @@
-"""Validation of the model's answer before its curves become offers."""
+"""Validates the model's answer before its bid curves become offers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Answer:
     """Version"""
     curves: Mapping[Slot, Curve]
     forecast: Mapping[int, float]
-    """Day-ahead prices by hour"""
+    """Forecast day-ahead prices in $/MWh, by hour"""
 
 
 def checked(
     body: Any, wanted: list[Slot], asset: AssetSettings, market: MarketSettings, level: float
 ) -> Answer:
-    """Return the answer.
+    """Check the body of the model's response, and return it as an `Answer`.
 
     :param wanted: the real-time hour, then the hours of the day-ahead market if it is open
     :param level: MWh at the beginning of the real-time hour
@@ -35,7 +35,7 @@ def checked(
     try:
         return _read(body, wanted, asset, market, level)
     except CurveError as error:
-        raise ModelAnswerError(f"the model's answer is refused: {error}") from error
+        raise ModelAnswerError(f"the model's answer is invalid: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelAnswerError(f"the model's answer cannot be read: {error!r}") from error
 
@@ -45,7 +45,7 @@ def _read(
 ) -> Answer:
     version = body["model"]
     if not isinstance(version, str) or not version:
-        raise CurveError(f"model must be the text of a version, got {version!r}")
+        raise CurveError(f"model must be the model's version, a text that is not empty, got {version!r}")
     offers = [body["real_time"], *(body["day_ahead"] or [])]
     if (found := [each["hour"] for each in offers]) != (asked := [hours.text(slot.hour) for slot in wanted]):
         raise CurveError(f"hours must be {', '.join(asked)}, got {', '.join(map(str, found))}")
@@ -73,7 +73,7 @@ def check_charge(accepted: Mapping[Slot, Curve], asset: AssetSettings, level: fl
         if slot.market == "RT" and not charge.allows(curve, level, asset.battery):
             least, most = charge.limits(level, asset.battery)
             raise CurveError(
-                f"{slot.key}: {level:g} MWh allow from {least:g} to {most:g} MW, got {list(curve)}"
+                f"{slot.key}: a battery with {level:g} MWh allows {least:g} to {most:g} MW, got {list(curve)}"
             )
     fixed = [curve[0][0] for slot, curve in accepted.items() if slot.market == "DA" and len(curve) == 1]
     if not charge.possible(fixed, asset.battery):
@@ -83,11 +83,11 @@ def check_charge(accepted: Mapping[Slot, Curve], asset: AssetSettings, level: fl
 def _check_plan(plan: Any, asset: AssetSettings) -> None:
     lengths = {len(plan[name]) for name in ("hours", "mw", "state_of_charge")}
     if len(lengths) != 1:
-        raise CurveError("plan: hours, mw and state_of_charge must be of one length")
+        raise CurveError("plan: hours, mw and state_of_charge must have the same length")
     battery = asset.battery
     for mw, level in zip(plan["mw"], plan["state_of_charge"], strict=True):
         if abs(curves.finite(mw, "plan: mw")) > battery.power + curves.TOLERANCE:
-            raise CurveError(f"plan: mw must be within {battery.power:g}, got {mw:g}")
+            raise CurveError(f"plan: mw must be at most {battery.power:g} in either direction, got {mw:g}")
         low, high = battery.lowest - curves.TOLERANCE, battery.energy + curves.TOLERANCE
         if not low <= curves.finite(level, "plan: state_of_charge") <= high:
             raise CurveError(

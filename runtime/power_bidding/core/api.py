@@ -68,7 +68,7 @@ def response(status: int, body: Mapping[str, Any]) -> GatewayResponse:
 
 
 def answer(reader: Reader, event: GatewayEvent) -> GatewayResponse:
-    """Return the answer to a request, errors of the request included."""
+    """Return the response to a request. An invalid request gets an error response."""
     try:
         route = event.get("routeKey", "")
         if route not in ROUTES:
@@ -94,7 +94,9 @@ def _bids_of_day(reader: Reader, path: Mapping[str, str], query: Mapping[str, st
     rows = reader.offers.between(name, first, first + 23)
     if after := query.get("next"):
         if not NEXT.fullmatch(after):
-            raise RequestError(400, "next", f"next must be what the answer before had as next, got {after!r}")
+            raise RequestError(
+                400, "next", f"next must be the value of next in the previous response, got {after!r}"
+            )
         rows = [row for row in rows if row.slot.key > after]
     page = rows[:limit]
     more = {"next": page[-1].slot.key} if len(rows) > limit else {}
@@ -107,7 +109,7 @@ def _bids_of_hour(reader: Reader, path: Mapping[str, str], query: Mapping[str, s
         hour = hours.parse(text)
     except ValueError:
         raise RequestError(
-            400, "hour", f"hour must be UTC text like 2022-01-31T05:00Z, got {text!r}"
+            400, "hour", f"hour must be a UTC hour like 2022-01-31T05:00Z, got {text!r}"
         ) from None
     slots = [Slot(hour, "RT"), Slot(hour, "DA")]
     found = [reader.offers.get(name, slot) for name in sorted(reader.assets) for slot in slots]
@@ -145,7 +147,7 @@ def _status(reader: Reader, path: Mapping[str, str], query: Mapping[str, str]) -
 
 
 def _asset_status(reader: Reader, name: str, run: int) -> dict[str, Any]:
-    """Return the asset's next real-time offer, and counts of the last day's hours by kind of offer."""
+    """Return the asset's next real-time offer, and how many hours of the last day had each kind of offer."""
     slot = real_time(run, reader.market)
     rows = reader.offers.between(name, slot.hour - STATUS_HOURS + 1, slot.hour)
     recent = [row for row in rows if row.slot.market == "RT"]

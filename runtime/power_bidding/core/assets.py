@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Battery:
-    """The battery, with the fields of the model container's asset."""
+    """A battery. The model container has the same fields for an asset."""
 
     power: float
-    """MW, for charging and discharging together"""
+    """Maximum MW, the same for charging and discharging"""
     energy: float
     """MWh"""
     charge_efficiency: float
@@ -35,20 +35,21 @@ class Battery:
 
     @property
     def round_trip(self) -> float:
-        """Share of a MWh bought that can be sold."""
+        """Share of the bought energy that can be sold after losses."""
         return self.charge_efficiency * self.discharge_efficiency
 
 
 @dataclass(frozen=True)
 class AssetSettings:
-    """One entry of `ASSETS`."""
+    """An asset: one entry of the environment variable `ASSETS`."""
 
     location: str
     mode: Mode
     real_time_policy: RealTimePolicy
-    """For the mode `curves`: always the curve, or the policy that earned most on the days before"""
+    """In the mode `curves`: always offer the curve, or use the policy that earned most on the previous
+    days"""
     keep_awards: bool
-    """Whether real-time curves deliver day-ahead awards; if not, the difference settles in real time"""
+    """Whether real-time curves must deliver day-ahead awards; if not, the difference settles in real time"""
     battery: Battery
 
 
@@ -63,21 +64,21 @@ class Rules:
     cap: float
     """$/MWh"""
     least_mw: float
-    """Minimum offer, charging or discharging, other than 0"""
+    """Minimum MW of an offer, charging or discharging, unless it is 0"""
     most_segments: int
 
 
 @dataclass(frozen=True)
 class MarketSettings:
-    """`MARKET`."""
+    """The environment variable `MARKET`: the market's rules and deadlines."""
 
     time_zone: str
     lead_hours: int
-    """Hours from a run to the real-time hour of its offer"""
+    """Hours from the hour of a run of the state machine to the hour of its real-time offer"""
     lockout_minutes: float
-    """Time before their hour at which real-time offers are due"""
+    """Time before its hour at which a real-time offer is due"""
     day_ahead_runs: int
-    """Number of runs before the day-ahead deadline that make offers; the last one sends them"""
+    """Number of hourly runs before the day-ahead deadline that make offers; the last one sends them"""
     rules: Sequence[Rules]
 
     def rules_of(self, day: str) -> Rules:
@@ -90,35 +91,38 @@ class MarketSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """`MODEL`."""
+    """The environment variable `MODEL`: when, and on how much data, a model is trained."""
 
     max_age_hours: int
     """Maximum age of the newest training data; a model with older data is not current"""
     pause_hours: int
     """Minimum time from the last start of the pipeline until a model in service is trained again"""
     history_days: int
-    """Number of days on which a model is trained"""
+    """Number of days of data on which a model is trained"""
 
 
 def built(kind: type[T], given: Mapping[str, Any], where: str) -> T:
     """Return the settings in a JSON object. Raises `ValueError` that names missing or unknown fields."""
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
-        raise ValueError(f"{where}: {', '.join(unknown)} unknown, must be of {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{where} has unknown fields: {', '.join(unknown)}; allowed: {', '.join(sorted(known))}"
+        )
     if missing := sorted(known - set(given)):
-        raise ValueError(f"{where}: {', '.join(missing)} missing")
+        raise ValueError(f"{where} has missing fields: {', '.join(missing)}")
     return kind(**given)
 
 
 def assets_of(given: Mapping[str, Any]) -> dict[str, AssetSettings]:
-    """Return the assets of the variable `ASSETS` by name. It has the battery's fields at the top level."""
+    """Return the assets of the variable `ASSETS` by name. Each entry has the battery's fields at its top
+    level."""
     found: dict[str, AssetSettings] = {}
     for name, entry in given.items():
         rest = {**entry}
         location, mode = rest.pop("location", ""), rest.pop("mode", "")
         policy, keep_awards = rest.pop("real_time_policy", ""), rest.pop("keep_awards", None)
         if not location:
-            raise ValueError(f"ASSETS: {name}: location missing")
+            raise ValueError(f"ASSETS: {name}: location must not be empty")
         if mode not in MODES:
             raise ValueError(f"ASSETS: {name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
         if policy not in REAL_TIME_POLICIES:

@@ -1,4 +1,5 @@
-"""State of charge and awards: from the market's telemetry, or without a market from the stored offers."""
+"""State of charge and awards, from the market's telemetry, or from the stored offers if there is no
+market."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from power_bidding.core.offers import Offer, Slot
 from power_bidding.core.readings import Values
 
 AHEAD_HOURS = 48
-"""Maximum number of hours ahead of awards of the day-ahead market."""
+"""Maximum number of hours ahead of the run for which the day-ahead market has made awards."""
 
 
 def telemetry(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
@@ -38,8 +39,9 @@ def telemetry_or_own(desk: Desk, name: str, run: int, values: Values) -> Telemet
 def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
     """Return the state of charge computed from the stored offers, each cleared at its hour's price.
 
-    Starts at the newest known state of charge, or with an empty asset. The result at the run's end is stored
-    for the next run. Hours without a bid have 0 MW. Later hours are cleared at their known prices.
+    Starts at the newest known state of charge, or with an empty battery. The state of charge at the end of
+    the run's hour is stored for the next run. Hours without a bid have 0 MW. Later hours are cleared at their
+    known prices.
     """
     battery = desk.asset(name).battery
     target = run + desk.settings.lead_hours
@@ -59,7 +61,8 @@ def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
 
 
 def _counts(desk: Desk, offer: Offer) -> bool:
-    """Return whether the offer changes the state of charge: it was sent, or is proposed without a market."""
+    """Return whether the offer changes the state of charge: it was sent, or would be if there were a
+    market."""
     return bool(offer.curve) and (
         offer.status == "sent" or (offer.status == "proposed" and not desk.market.open)
     )

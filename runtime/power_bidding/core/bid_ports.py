@@ -14,7 +14,7 @@ SWITCHES: tuple[Switch, ...] = ("go", "approve", "stop")
 
 
 class EndpointThrottledError(Exception):
-    """The endpoint has no capacity now, or is starting. To be retried."""
+    """The endpoint has no capacity now, or is starting. Retry later."""
 
 
 class ModelAnswerError(Exception):
@@ -26,7 +26,7 @@ class MarketRefusedError(Exception):
 
 
 class MarketDownError(Exception):
-    """It is unknown whether the market has the offer. The same offer is to be sent again."""
+    """It is unknown whether the market has the offer. Send the same offer again."""
 
 
 class Clock(Protocol):
@@ -37,7 +37,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Forecast:
-    """Forecast of the day-ahead prices of a market day, made before its deadline."""
+    """Forecast of the day-ahead prices of a market day, made before the deadline of its day-ahead offers."""
 
     asset: str
     day: str
@@ -56,7 +56,7 @@ class OfferTable(Protocol):
         ...
 
     def swap(self, before: Offer | None, now: Offer) -> bool:
-        """Write the row if the stored one equals `before`; return whether it did.
+        """Write the row if the stored one equals `before`; return whether it was written.
 
         Raises `ValueError` if `before` is final.
         """
@@ -73,7 +73,7 @@ class OfferTable(Protocol):
     def put_level(self, asset: str, hour: int, level: float) -> None: ...
 
     def put_forecast(self, forecast: Forecast) -> None:
-        """Store the forecast, unless that of a later run is stored."""
+        """Store the forecast, unless a forecast of a later run is stored."""
         ...
 
     def forecasts(self, asset: str, first_day: str, last_day: str) -> list[Forecast]: ...
@@ -91,9 +91,10 @@ class HistoryTable(Protocol):
 
 class Datasets(Protocol):
     def forward(self, hour: int, version: int | None) -> Mapping[str, Mapping[str, float]]:
-        """Return the dataset's values of later hours, by series, by hour; {} if there is no dataset.
+        """Return the values of later hours in the dataset of `hour`, by series and hour; {} without a
+        dataset.
 
-        :param version: None: the newest one
+        :param version: version of the dataset; None: the newest one
         """
         ...
 
@@ -103,13 +104,13 @@ class Telemetry:
     level: float
     """Expected MWh at the beginning of the hour"""
     awards: Mapping[int, float]
-    """MW by hour"""
+    """Awarded MW by hour"""
 
 
 class OfferMarket(Protocol):
     @property
     def open(self) -> bool:
-        """Return whether there is a market. Without one nothing is sent."""
+        """Return whether there is a market. If not, no offers are sent."""
         ...
 
     def send(self, offer: Offer) -> None:

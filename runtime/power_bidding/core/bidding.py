@@ -1,4 +1,5 @@
-"""Make a run's bids for one asset: ask the model, check its answer, propose and send the offers."""
+"""Makes the bids of an hourly run for one asset: invoke the model, check its answer, propose and send
+offers."""
 
 from __future__ import annotations
 
@@ -78,12 +79,12 @@ def _is_final(row: Offer | None) -> bool:
 
 
 def _stays(row: Offer, run: int, version: int) -> bool:
-    """Return whether the row stays unchanged: it may have been sent, or there is no newer dataset."""
+    """Return whether to keep the row: it may have been sent, or is not from an older dataset."""
     return not row.free or row.refused == row.digest or (row.run, row.version) >= (run, version)
 
 
 def ask(desk: Desk, run: int, version: int, name: str, wanted: list[Slot]) -> Answer:
-    """Return the checked answer of the model in service, with the version that was deployed."""
+    """Return the checked answer of the model in service, with the version of that model."""
     serving = desk.models.serving()
     if serving is None:
         raise ModelAnswerError("no model is in service")
@@ -117,7 +118,10 @@ def _keep_forecast(desk: Desk, run: int, name: str, answer: Answer) -> None:
 def _sent(
     desk: Desk, run: int, rows: list[Offer], trouble: list[MarketDownError | MarketRefusedError]
 ) -> list[Offer]:
-    """Send the offers that this run sends, and add errors to `trouble`. Stops if the market is down."""
+    """Send the offers for which this run is the last one, and add errors to `trouble`.
+
+    Sends no more offers once the market is down.
+    """
     after: list[Offer] = []
     for row in rows:
         down = any(isinstance(error, MarketDownError) for error in trouble)

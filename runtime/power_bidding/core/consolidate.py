@@ -1,4 +1,4 @@
-"""Consolidate the feeds of a run by timestamp: a dataset for its hour, and corrections of earlier hours.
+"""Consolidates an hourly run's feeds by timestamp: a dataset for its hour, and corrections of earlier hours.
 
 The same input gives the same output, also if the run is killed and repeated, or is late. An earlier run never
 overwrites values of a later one.
@@ -23,8 +23,8 @@ from power_feeds.rows import COLUMNS, series_name
 
 EARLIER_FORECAST, MISSING = "earlier forecast", "missing"
 CORRECTED = ("price", "real_time")
-"""Columns whose earlier hours a later answer may change. In other columns it only replaces values that were
-not from the source."""
+"""Columns in which a later response of the source changes values of earlier hours. In other columns it only
+replaces values that were filled or missing."""
 Series = Mapping[str, Mapping[int, float | None]]
 
 
@@ -38,7 +38,7 @@ class Output(TypedDict):
     status: str
     version: int
     changed: bool
-    """Whether this input created the current version. The same for a repeated input."""
+    """Whether this input created the current version. A repeated input gets the same value."""
     flags: dict[str, str]
     key: str
     age: int
@@ -108,7 +108,7 @@ def _read(now: int, feeds: Sequence[FeedResult], objects: Objects) -> dict[str, 
         one = files.decoded(body)
         if one.hour != now or files.digest(body) != result["digest"]:
             raise ValueError(
-                f"{result['key']} is not what the feed {result['feed']} wrote for {hours.text(now)}"
+                f"{result['key']} is not the file that the feed {result['feed']} wrote for {hours.text(now)}"
             )
         found[one.feed] = one
     return found
@@ -177,12 +177,12 @@ def _value(
     """Return the value of a series at `now`, and its flag if the value is not the feed's."""
     value = series.get(name, {}).get(now)
     if column == "real_time":
-        return value, None  # it is published after the hour, so a later run adds it as a correction
+        return value, None  # the source publishes it after the hour, so a later run adds it
     if value is not None:
         return value, None
     if before and (known := before["forward"].get(name, {}).get(hours.text(now))) is not None:
         return known, EARLIER_FORECAST
-    # Filled values are not used to fill others
+    # Filled values are not used to fill other hours
     near: dict[int, float | None] = {
         hour: earlier[hour].values.get(place, {}).get(column)
         for hour in range(now - LONGEST_GAP_HOURS, now)
@@ -222,7 +222,7 @@ def _ahead(
 def _corrected(
     row: HourRow | None, now: int, inputs: str, series: Series, objects: Objects
 ) -> Dataset | None:
-    """Return the next version of an earlier hour if this run's answers change it, else None."""
+    """Return the next version of an earlier hour's dataset if this run's data change it, else None."""
     if row is None or row.as_of > now:
         return None
     values: Values = {place: dict(found) for place, found in row.values.items()}

@@ -1,7 +1,8 @@
-"""Check whether the model in service is current, by the age of its data and its loss on trailing days.
+"""Checks whether the model in service is current, by the age of its data and its loss on trailing days.
 
-The loss of a day is the mean absolute error of the day-ahead prices forecast before the deadline, divided by
-that of persistence. It is clipped by day, because a day of price spikes would dominate any sum.
+The loss ratio of a day is the mean absolute error of the day-ahead prices that were forecast before the
+deadline, divided by the error of the persistence forecast. Each day's ratio is clipped, because a day of
+price spikes would dominate the mean.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from power_feeds import hours
 
 TRAILING_DAYS = 14
 LEAST_DAYS = 7
-"""Minimum number of forecast days. A model with fewer is not judged by its loss."""
+"""Minimum number of days with forecasts. A model with fewer days is not judged by its loss."""
 WORST_DAY = 3.0
 
 
@@ -58,7 +59,7 @@ def check_model(
     if not reason:
         return {"current": True, "reason": "current", "endpoint": endpoint}
     if trainings.executing():
-        return {"current": True, "reason": f"retraining already: {reason}", "endpoint": endpoint}
+        return {"current": True, "reason": f"already retraining: {reason}", "endpoint": endpoint}
     return {"current": False, "reason": reason, "endpoint": endpoint}
 
 
@@ -68,11 +69,13 @@ def _fault(desk: Inspection, serving: Serving, last_start: int | None, run: int)
         return ""
     age = run - serving.trained_to
     if age > desk.model.max_age_hours:
-        return f"trained on data that ends {age} hours before, must be at most {desk.model.max_age_hours}"
+        return (
+            f"the training data ends {age} hours before the run, must be at most {desk.model.max_age_hours}"
+        )
     for name, asset in sorted(desk.assets.items()):
         ratio = loss_ratio(desk, name, asset.location, serving.version, run)
         if ratio is not None and ratio >= 1:
-            return f"the trailing loss of {name} is {ratio:.2f} of persistence's, must be less than 1"
+            return f"the trailing loss of {name} is {ratio:.2f} of persistence's loss, must be less than 1"
     return ""
 
 
@@ -100,7 +103,7 @@ def day_ratio(forecast: Forecast, prices: Mapping[int, float], zone: str) -> flo
     if len(forecast.prices) != len(day) or any(hour not in prices for hour in (*before, *day)):
         return None
     true = [prices[hour] for hour in day]
-    # A day of 25 hours repeats the last hour of the day before
+    # A day of 25 hours uses the last hour of a 24-hour day before it twice
     naive = [prices[before[min(at, len(before) - 1)]] for at in range(len(day))]
     ours, theirs = _error(forecast.prices, true), _error(naive, true)
     if theirs == 0:

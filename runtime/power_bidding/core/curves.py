@@ -1,8 +1,8 @@
 """Bid curves: cleared MW, and the rules of offers.
 
-A curve is a list of segments (MW, $/MWh), both strictly increasing. At a clearing price the asset's MW is
-that of the last segment whose price is at most the clearing price; below the first price it is the first
-segment's MW. Charging is below 0 MW. A self-schedule is one segment at the floor price.
+A curve is a list of segments (MW, $/MWh), both strictly increasing. At a clearing price the asset delivers
+the MW of the last segment whose price is at most the clearing price; below the first price, the MW of the
+first segment. Charging is below 0 MW. A self-schedule is one segment at the floor price.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def finite(value: Any, name: str) -> float:
 
 
 def rounded(curve: Curve) -> Curve:
-    """Return the curve clipped to its bounds, which the optimizer may exceed by its tolerance."""
+    """Return the curve rounded to `DIGITS`, because the optimizer may exceed bounds by its tolerance."""
     return tuple((round(mw, DIGITS) + 0.0, round(price, DIGITS) + 0.0) for mw, price in curve)
 
 
@@ -95,5 +95,5 @@ def _check_spread(curve: Curve, battery: Battery) -> None:
 
 
 def plain(curve: Sequence[Segment]) -> list[list[float]]:
-    """Return the curve for JSON."""
+    """Return the curve as lists, for JSON."""
     return [[mw, price] for mw, price in curve]

@@ -1,6 +1,6 @@
-"""The dataset of an hour: a version of its values and of the known values of later hours.
+"""The dataset of an hour, in versions: the hour's values, and the known values of later hours.
 
-A version is never overwritten. The digest covers the input of bids, so equal content makes no new version.
+A version is never overwritten. The digest covers what bids depend on, so equal content makes no new version.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Dataset(TypedDict):
     as_of: str
     """The run that made this version."""
     inputs: str
-    """Digest of that run's input."""
+    """Digest of the input of the run `as_of`."""
     changes: list[str]
     """The series whose values differ from the previous version."""
 
@@ -104,8 +104,8 @@ def table(dataset: Dataset) -> bytes:
 def store(objects: Objects, dataset: Dataset) -> Dataset:
     """Write the dataset as a new version; return the dataset that is stored under this version.
 
-    An interrupted or faster run may already have written this version. Then that dataset is returned and its
-    table is completed, and the caller commits it before its own dataset.
+    An interrupted or concurrent run may already have written this version. Then that dataset is returned and
+    its table is completed, and the caller commits it before its own dataset.
     """
     place = hours.parse(dataset["hour"]), dataset["version"]
     if not objects.put_new(key(*place), encoded(dataset), "application/json"):

@@ -1,4 +1,4 @@
-"""Send a proposed offer. Each step is a conditional write and idempotent.
+"""Sends a proposed offer. Each step is a conditional write and idempotent.
 
 The row is marked as tried before the offer is sent. From then on its segments are fixed unless the market
 rejects them: a retry sends the same offer, which the market recognizes by its id.
@@ -15,9 +15,10 @@ from power_feeds import files, hours, parquet
 
 
 def propose(desk: Desk, offer: Offer, stays: Callable[[Offer], bool] = lambda row: False) -> Offer:
-    """Write the offer to the table, unless the stored row was sent, `stays`, or is changed meanwhile.
+    """Write the offer to the table, and return the stored row.
 
-    Return the stored row.
+    The stored row stays as it is if it may have been sent, if `stays` returns True for it, or if another
+    writer changes it meanwhile.
     """
     before = desk.offers.get(offer.asset, offer.slot)
     if before is None:
@@ -58,7 +59,7 @@ def deliver(desk: Desk, row: Offer, approved: bool = False) -> Offer:
     """Send the offer if the switch allows it, and return the updated row.
 
     :param approved: whether an operator has approved it while the switch is `approve`
-    Raises `MarketRefusedError`, with the rejection in the row, and `MarketDownError`.
+    Raises `MarketRefusedError` after storing the rejection in the row, and `MarketDownError`.
     """
     while not row.final:
         switch = desk.switch()
@@ -92,7 +93,7 @@ def _send(desk: Desk, row: Offer) -> Offer:
             row = _read(desk, row)
         raise
     while not row.final and row.digest == sent:
-        # Also if the switch has changed to `stop` meanwhile: the row must state that the offer was sent
+        # Even if the switch has changed to `stop` meanwhile, the row must state that the offer was sent
         desk.offers.swap(row, replace(row, status="sent", sent=stamp(desk.clock.now()), reason=""))
         row = _read(desk, row)
     return row
@@ -125,5 +126,5 @@ def lateness(desk: Desk, slot: Slot) -> str:
 def _read(desk: Desk, row: Offer) -> Offer:
     found = desk.offers.get(row.asset, row.slot)
     if found is None:
-        raise ValueError(f"{row.asset} {row.slot.key} has left the table")
+        raise ValueError(f"the offer {row.asset} {row.slot.key} does not exist any more")
     return found

@@ -1,7 +1,8 @@
-"""Deploy a version of the model on a separate endpoint, and roll back.
+"""Deploys a version of the model on a separate endpoint, and rolls back.
 
-A serverless endpoint has one version, and an update may cause a cold start. So each version gets an endpoint,
-which is warmed up and tried before the parameter names it. The previous endpoint is kept for a rollback.
+A serverless endpoint has one version, and an update may cause a cold start. So each version gets its own
+endpoint, which is warmed up and tried before it becomes the one in service, which a Systems Manager parameter
+names. The previous endpoint is kept for a rollback.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def _try(stage: Stage, name: str, until: float) -> None:
             raise DeploymentFailedError(f"the endpoint {name} has failed: {state.reason}")
         if stage.time() + POLL_SECONDS >= until:
             raise DeploymentFailedError(
-                f"the endpoint {name} was still {state.status} at the end of the time given"
+                f"the endpoint {name} was still {state.status} at the end of the time limit"
             )
         stage.sleep(POLL_SECONDS)
     while True:
@@ -142,7 +143,7 @@ def _try(stage: Stage, name: str, until: float) -> None:
                 raise DeploymentFailedError(f"the endpoint {name} did not answer in time: {error}") from error
             stage.sleep(WARM_SECONDS)
         except (ModelAnswerError, ValueError) as error:
-            raise DeploymentFailedError(f"the endpoint {name} was tried: {error}") from error
+            raise DeploymentFailedError(f"the trial of the endpoint {name} failed: {error}") from error
 
 
 def clean(stage: Stage) -> None:
@@ -164,11 +165,11 @@ def roll_back(stage: Stage, version: str | None) -> Serving:
     if version is not None and kept.now and kept.now.version == version:
         return kept.now
     if kept.former is None:
-        raise ValueError("there is no former version to go back to")
+        raise ValueError("there is no previous version to roll back to")
     if version not in (None, kept.former.version):
-        raise ValueError(f"version must be the former one, {kept.former.version}, got {version}")
+        raise ValueError(f"version must be the previous one, {kept.former.version}, got {version}")
     state = stage.endpoints.state(kept.former.endpoint)
     if state.status != IN_SERVICE:
-        raise ValueError(f"the endpoint {kept.former.endpoint} is {state.status}")
+        raise ValueError(f"the endpoint {kept.former.endpoint} must be in service, is {state.status}")
     stage.parameter.put(InService(kept.former, kept.now))
     return kept.former

@@ -18,10 +18,10 @@ LONGEST_REASON = 500
 
 
 def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
-    """Settle every offer for which the run was the last one.
+    """Send the latest valid curve, or write a no-offer, for every offer for which the run was the last one.
 
-    Raises `MarketDownError`, to be retried, if the market does not answer and an offer is not late yet. All
-    offers are tried before.
+    Raises `MarketDownError`, to be retried, if the market does not answer. At the first such offer that is
+    not late yet, further offers are left to the retry.
     """
     wanted = [slot for slot in slots(run, desk.settings) if sends(run, slot, desk.settings)]
     level = _level(desk, run, name)
@@ -71,7 +71,7 @@ def _settle(desk: Desk, run: int, name: str, slot: Slot, level: float, error: st
         except MarketDownError as failure:
             if not lateness(desk, slot):
                 raise
-            reason = f"{error}; {failure}; the market may have {row.digest}"[:LONGEST_REASON]
+            reason = f"{error}; {failure}; the market may have the offer {row.digest}"[:LONGEST_REASON]
             if done := give_up(desk, replace(none, reason=reason), row.digest):
                 return done
 

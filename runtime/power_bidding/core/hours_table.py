@@ -38,7 +38,7 @@ class Hours(Protocol):
         ...
 
     def put(self, row: HourRow, before: int) -> bool:
-        """Write the row if the stored version is `before` (0: no row); return whether it was."""
+        """Write the row if the stored version is `before` (0: no row); return whether it was written."""
         ...
 
 
@@ -79,4 +79,4 @@ def commit(
         after = row_of(stored)
         if table.put(after, before.version if before else 0) and stored == made:
             return after
-    raise RuntimeError(f"{hours.text(hour)} changes too fast to be written")
+    raise RuntimeError(f"could not write {hours.text(hour)}: other writers changed its row at every attempt")

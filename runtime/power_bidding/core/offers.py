@@ -17,8 +17,8 @@ FINAL = ("sent", "no_offer")
 """Statuses after which a row is never changed."""
 MINUTES = 60
 LAST_RUN_HOURS = 3
-"""Hours from the last run that makes day-ahead offers to their deadline: the run works in the hour of its
-name, and two hours are a reserve"""
+"""Hours from the last run that makes day-ahead offers to their deadline: one hour for the run, and two hours
+of reserve"""
 LATE = "late"
 """Prefix of the reason of each offer that missed its deadline."""
 
@@ -38,7 +38,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Offer:
-    """A row of the table."""
+    """An offer: a row of the table `Bids`."""
 
     asset: str
     slot: Slot
@@ -55,9 +55,10 @@ class Offer:
     made: str
     sent: str = ""
     tried: str = ""
-    """Time of the first attempt to send it, or ""; then its segments stay, unless the market rejects them"""
+    """Time of the first attempt to send it, or "". Once it is set, the segments stay unless the market
+    rejects them"""
     refused: str = ""
-    """Digest that the market rejected"""
+    """Digest of the segments that the market rejected, or \"\""""
     reason: str = ""
     """Reason why it is not sent, or is a fallback"""
 
@@ -78,7 +79,9 @@ class Offer:
     def replaced_by(self, other: Offer) -> Offer:
         """Return `other` as this offer's replacement. Raises `ValueError` if this one may have been sent."""
         if not self.free:
-            raise ValueError(f"{self.asset} {self.slot.key} has left, and stays as it is")
+            raise ValueError(
+                f"the offer {self.asset} {self.slot.key} may have been sent, and must not change"
+            )
         return replace(other, refused=self.refused)
 
 
@@ -120,5 +123,6 @@ def slots(run: int, market: MarketSettings) -> list[Slot]:
 
 
 def sends(run: int, slot: Slot, market: MarketSettings) -> bool:
-    """Return whether the run is the last one for the slot, which sends. Earlier runs only prepare offers."""
+    """Return whether the run is the last one for the slot, and so sends the offer. Earlier runs prepare
+    it."""
     return slot.market == "RT" or due(slot, market) - run < LAST_RUN_HOURS + 1

@@ -1,4 +1,4 @@
-"""Send the offers that the switch `approve` has held back."""
+"""Sends the offers that were held back because the switch is `approve`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _release(desk: Desk, row: Offer, done: Released) -> None:
         if after.status == "sent":
             done["sent"].append(f"{row.asset} {row.slot.key}")
             return
-        reason = f"it is {after.status}: {after.reason or 'no market is set'}"
+        reason = f"the offer is {after.status}: {after.reason or 'no market is set'}"
     except MarketRefusedError as error:
         reason = str(error)
         if reason.startswith(LATE):
@@ -56,5 +56,5 @@ def _release(desk: Desk, row: Offer, done: Released) -> None:
             give_up(desk, none)
             desk.count("NoOfferHours", 1)
     except MarketDownError as error:
-        reason = f"{error}; release it again"
+        reason = f"{error}; release the offer again"
     done["refused"].append({"asset": row.asset, "offer": row.slot.key, "reason": reason})

@@ -1,7 +1,7 @@
-"""The wait of a state machine for a pipeline. A row has the task's token and the pipeline's end.
+"""A state machine's wait for a pipeline. A row has the token of the waiting task, and how the pipeline ended.
 
-Two updates write token and end, and return the updated row. So the second writer reads both and answers the
-token. Both updates may be repeated at any time.
+One update writes the token, another one the end, in any order. Each returns the updated row, so the later of
+them gets both values, and its caller answers the token. Both updates may be repeated at any time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Wait(TypedDict, total=False):
     """Last status of the execution"""
     why: str
     answered: str
-    """Token that was answered"""
+    """The last token that was answered"""
 
 
 class Waits(Protocol):
@@ -131,7 +131,7 @@ def step_changed(room: WaitingRoom, execution: str) -> str | None:
 def sweep(room: WaitingRoom) -> int:
     """Complete waits after lost events and killed functions; return the number of open waits.
 
-    Raises the first exception after all were processed.
+    Raises the first exception after processing all waits.
     """
     rows, failures = room.waits.open(), list[Exception]()
     for row in rows:

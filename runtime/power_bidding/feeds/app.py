@@ -64,7 +64,7 @@ def _run(feed: str, event: FeedRequest) -> FeedResult:
     try:
         result = fetch(feed, hour, settings, known, bucket)
     except (FeedRefusedError, FeedDownError):
-        # Keys and addresses may have changed since this container read them
+        # Keys and addresses may have changed since this execution environment read the secret
         now = _secret().read(again=True)
         if now == known:
             raise

@@ -1,4 +1,4 @@
-"""Run on requests of the HTTP API (payload 2.0): bids and the state of the service, read only."""
+"""Handle requests to the HTTP API (payload format 2.0): bids and the state of the service, read only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def handler(event: GatewayEvent, context: LambdaContext) -> GatewayResponse:
         answered = answer(reader(), event)
     except Exception:
         logger.exception("the request failed")
-        answered = response(500, {"error": "something went wrong here, try again", "field": ""})
+        answered = response(500, {"error": "the server could not handle the request, try again", "field": ""})
     count("Requests", 1)
     count("Failures", float(answered["statusCode"] >= 500))
     return answered

@@ -15,9 +15,9 @@ from power_bidding.core.trial import Trial
 from power_bidding.handlers.events_of_bids import DeployEvent, hour_of
 
 SPARE_SECONDS = 75
-"""Reserve for one more invocation and the writes after it."""
+"""Time reserved for one more invocation of the endpoint and the writes after it."""
 MOST_SECONDS = 540
-"""The pipeline's Lambda step ends after 10 minutes."""
+"""Time limit of a deployment: the pipeline's Lambda step ends after 10 minutes."""
 
 
 class Deployed(TypedDict):

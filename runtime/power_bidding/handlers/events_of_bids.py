@@ -36,7 +36,7 @@ class DeployEvent(HourEvent, total=False):
     model_data: str
     image: str
     capture: float
-    """Share of the revenue of perfect foresight in the evaluation"""
+    """The model's revenue in the evaluation, as a share of the revenue with perfect foresight"""
 
 
 class RollBackEvent(TypedDict, total=False):

@@ -25,7 +25,7 @@ class Output(TypedDict):
 def handler(event: Request, context: LambdaContext) -> Output:
     body = S3Bucket(client("s3"), setting("BUCKET")).get(event["key"])
     if body is None:
-        raise ValueError(f"there is no {event['key']} in the bucket")
+        raise ValueError(f"{event['key']} does not exist in the bucket")
     table = DynamoDays(client("dynamodb"), setting("HISTORY_TABLE"))
     count = import_history(body.decode("utf-8-sig"), settings_list("LOCATIONS"), table)
     logger.info("imported", extra={"key": event["key"], "hours": count})

@@ -19,4 +19,4 @@ def handler(event: PipelineEvent, context: LambdaContext) -> None:
         request = waiting.execution_changed(room, execution, status)
     else:
         request = waiting.step_changed(room, execution)
-    logger.info("%s of %s", status or detail.get("currentStepStatus"), request or "no request")
+    logger.info("status %s, request: %s", status or detail.get("currentStepStatus"), request or "none")

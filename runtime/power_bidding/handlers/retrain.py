@@ -36,5 +36,5 @@ def handler(event: RetrainEvent, context: LambdaContext) -> Started:
     training = f"s3://{setting('BUCKET')}/{folder}"
     execution = waiting.begin(desk.waiting_room(), run, event["token"], event["execution"], training)
     count("Retrainings", 1)
-    logger.info("the pipeline has %s", execution)
+    logger.info("the pipeline's execution is %s", execution)
     return {"request": request, "execution": execution}

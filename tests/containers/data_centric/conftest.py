@@ -1,4 +1,4 @@
-"""The images that train on subsets and that examine labels."""
+"""The Python interpreters of two images: one trains on subsets, the other examines labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.data_centric.label_image import LABEL_QUALITY
 from tests.support.data_centric.training_image import SUBSET_TRAINING
 from tooling.containers import CONTAINERS
 
-# run by test_inside.py, with the packages of the image
+# test_inside.py runs the tests in these folders, with the packages of the images
 collect_ignore = ["inside", "inside_label_quality"]
 
 
@@ -21,11 +21,11 @@ def python(image: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def trainer() -> Path:
-    """The Python of the image that trains."""
+    """Path of the Python interpreter in the image that trains on subsets."""
     return python(SUBSET_TRAINING)
 
 
 @pytest.fixture(scope="session")
 def examiner() -> Path:
-    """The Python of the image that examines labels."""
+    """Path of the Python interpreter in the image that examines labels."""
     return python(LABEL_QUALITY)

@@ -16,7 +16,8 @@ from tests.support.data_centric.label_image import PREFIX, Job, prepared, run
 
 CLASSES = ("left", "middle", "right")
 COUNT, WRONG, COPY, BROKEN = 91, 7, 90, 89
-"""Number of pictures; those with a wrong label, equal to picture 0 but for the label, and unreadable."""
+"""Number of pictures. Picture 7 has a wrong label, picture 90 is a copy of picture 0 with another label, and
+picture 89 is unreadable."""
 CREATED = "2026-11-30T04:00:00.000000"
 
 
@@ -82,7 +83,7 @@ ARGUMENTS = ("--attribute", "column", "--grey", "true", "--side", "8", "--most-u
 
 @pytest.fixture(scope="module")
 def job(examiner: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A job without answers. Tests read it only."""
+    """A completed job without labelers' answers. Tests must not change it."""
     base = prepared(tmp_path_factory.mktemp("label_quality") / "job", FILES)
     done = run(base, examiner, *ARGUMENTS)
     assert done.code == 0, done.log
@@ -90,7 +91,7 @@ def job(examiner: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 def manifest(job: Job, name: str) -> dict[str, dict[str, Any]]:
-    """Return the lines of a manifest that the labelling service can read, by number."""
+    """Return the lines of an output manifest by picture number, as the labeling service parses them."""
     entries = manifests.parse((job.base / "processing/output" / name).read_bytes())
     return {each.source.removeprefix(PREFIX).removesuffix(".png"): dict(each.fields) for each in entries}
 
@@ -105,7 +106,7 @@ def test_review_manifest_has_suspects_with_reasons(job: Job) -> None:
     assert review["reason"].startswith("The model gives middle a probability of 0.")
     assert {each["label"] for each in review["neighbours"]} == {"middle"}
     assert all(each["source-ref"].startswith(PREFIX) for each in review["neighbours"])
-    # and the copy with another label is suspected for both reasons
+    # and the copy with another label is suspected as a duplicate too
     assert copy["review"]["suggested"] == "left"
     assert "duplicate" in copy["review"]["kinds"]
 
@@ -124,7 +125,7 @@ def test_report_counts_the_findings(job: Job) -> None:
 
 
 def test_versions_are_those_of_the_labelling_service(job: Job) -> None:
-    # given the labels of the readable lines
+    # given the labels of the lines whose pictures are readable
     entries = [each for each in manifests.parse(lines()) if not each.source.endswith(f"/{BROKEN}.png")]
     expected = manifests.version(manifests.labels_of(entries, "column", CLASSES))
     # then

@@ -34,7 +34,7 @@ CHANNELS = {"train": arrays(90, 0), "validation": arrays(30, 1), "test": arrays(
 
 @pytest.fixture(scope="module")
 def job(trainer: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A job of two seeds. Tests read it only."""
+    """A completed job with two seeds. Tests must not change it."""
     base = tmp_path_factory.mktemp("data_centric") / "job"
     done = train(base, trainer, QUICK | {"seeds": "0,7"}, **CHANNELS)
     assert done.code == 0, done.log
@@ -46,7 +46,7 @@ def test_job_leaves_a_row_for_each_epoch_of_each_seed(job: Job) -> None:
     assert [(row["seed"], row["epoch"]) for row in rows] == [(s, e) for s in (0, 7) for e in (1, 2, 3, 4)]
     assert {(row["strategy"], row["fraction"], row["examples"]) for row in rows} == {("glister", 0.3, 27)}
     assert all(0 <= row["validation_accuracy"] <= 1 for row in rows)
-    # and the same numbers in the log, as SageMaker's metric definitions read them
+    # and the log has the same numbers, in the form that SageMaker's metric definitions match
     logged = re.findall(r"validation:accuracy=(\S+) training:seconds=(\S+) selection:seconds=(\S+)", job.log)
     assert [float(found[0]) for found in logged] == pytest.approx(
         [row["validation_accuracy"] for row in rows], abs=1e-6
@@ -77,7 +77,7 @@ def test_results_count_selection_in_the_seconds(job: Job) -> None:
 
 
 def test_resumed_job_trains_the_same_model(trainer: Path, tmp_path: Path) -> None:
-    # given a job long enough to get SIGTERM before its end, on a busy machine too
+    # given a job that is long enough to get SIGTERM before its end, even on a busy machine
     settings = QUICK | {"seeds": "0,7", "epochs": "150"}
     job = train(tmp_path / "whole", trainer, settings, **CHANNELS)
     base = prepared(tmp_path / "job", settings, CHANNELS)

@@ -47,5 +47,5 @@ def container(serving: Container) -> Iterator[Container]:
 
 @pytest.fixture
 def archive(made: Path, tmp_path: Path) -> Path:
-    """A copy of an adapter's archive, which the test changes."""
+    """A copy of an adapter's archive, which tests may change."""
     return shutil.copytree(made / "adapters" / "alice", tmp_path / "archive")

@@ -32,12 +32,14 @@ for line in sys.stdin:
         told = str(error)
     print("told", *told.split(), flush=True)
 """
-"""Program that prints the identity of each base in its input, or the reason why a base has none."""
+"""Program that prints the identity of each base in its input, or the reason why the base cannot be
+fetched."""
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
-    """A repository of two commits with different weights, and with the other files of such repositories."""
+    """A simulated Hugging Face Hub. Its repository has two commits with different weights, and other files of
+    the kinds that such repositories have."""
     folders = {}
     for commit in (OLD, NEW):
         folder = folders[commit] = tmp_path_factory.mktemp("commit")
@@ -97,7 +99,7 @@ def test_both_images_fetch_the_named_commit_of_a_base(hub: Hub, tmp_path: Path, 
             "unet/diffusion_pytorch_model.safetensors",
             "vae/diffusion_pytorch_model.safetensors",
         }
-        # and a branch stands for its last commit, and the error of a missing commit names it
+        # and a branch name means the branch's last commit, and the error for a missing revision names it
         branch, new, nowhere = map(fetched, ("owner/name@fp16", "owner/name", "owner/name@nowhere"))
     assert "owner/name@nowhere cannot be fetched" in nowhere
     # and both images compute the same identity from the weights

@@ -224,7 +224,7 @@ BAD = [*(f"bad{number}" for number in range(4)), "absent", "empty"]
 
 @pytest.fixture(scope="module")
 def mixed(python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A job with valid and invalid tasks, with the device in its environment."""
+    """A completed job with valid and invalid tasks, and with `GROUNDPLAN_DEVICE` in its environment."""
     pictures = PICTURES | {
         "bob/m/00": b"this is no picture",
         "bob/m/01": picture(9)[:900],
@@ -315,8 +315,8 @@ def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
 
 
 def test_task_whose_worker_is_killed_fails_and_the_next_succeeds(job):
-    """GIVEN a worker that is killed, as when memory runs out, WHEN the job continues, THEN that task has
-    failed with a reason for its user, and the next task is done."""
+    """GIVEN a worker that is killed, as when memory runs out, WHEN the job continues, THEN the worker's task
+    has failed with a reason for its user, and the next task is done."""
     made = job().prepare([task("huge", *GOOD, steps=100_000), task("next", *GOOD)], PICTURES)
     process = made.start()
     made.await_((made.of("huge") / "state/state.pt").exists, process)
@@ -397,8 +397,8 @@ WAYS = {
 def elsewhere(
     python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[float, float]]:
-    """Return, for each way to load the adapter, two differences: of diffusers' picture with the adapter to
-    the preview, and to the picture without the adapter."""
+    """Return two differences for each way to train: between diffusers' picture with the adapter and the
+    preview, and between diffusers' pictures with and without the adapter."""
     made = {way: Job(python, tmp_path_factory.mktemp("way"), micro) for way in WAYS}
     for way, job in made.items():
         job.prepare([task("one", *GOOD, steps=20)], PICTURES, learning_rate="0.01", **WAYS[way])

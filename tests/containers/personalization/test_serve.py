@@ -131,7 +131,8 @@ def test_triton_listens_on_no_port_and_its_socket_is_private(container: Containe
 
 
 def reached(path: Path, user: int = 0) -> bool | None:
-    """Return whether a process of a user can connect to a socket; None after another error."""
+    """Return whether a process of this user has permission to connect to a socket; None after any other
+    error."""
     child = os.fork()
     if child == 0:  # a forked process, because the other user may not be able to read a program file
         code = 2
@@ -229,7 +230,8 @@ def test_unload_frees_the_memory(container: Container, made: Path):
     count = BUDGET // size
 
     def round_() -> tuple[int, int]:
-        """Return the memory with all adapters in use, and after they are unloaded."""
+        """Load and use all adapters, then unload them; return the container's memory before and after the
+        unloading."""
         for number in range(count):
             assert container.load(f"large-{number}", large)[0] == 200
             container.draw(f"large-{number}", steps=1)
@@ -250,7 +252,7 @@ def test_model_that_is_in_use_is_unloaded_afterwards(container: Container, made:
     with ThreadPoolExecutor(1) as pool:
         before = container.seconds
         drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
-        until(lambda: container.seconds > before + 0.1, "the drawing's begin")
+        until(lambda: container.seconds > before + 0.1, "the start of drawing")
         assert not drawing.done()
         assert container.unload("alice") == 200
         assert drawing.result(PATIENCE)[0].shape == (64, 64, 3)
@@ -283,7 +285,8 @@ def sealed(pid):
 triton._seal = sealed
 sys.exit(__main__.main())
 """
-"""The container's program. While a file `refused` exists, shared memory cannot be made private."""
+"""The container's program, changed so that shared memory cannot be made private while a file `refused`
+exists."""
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +308,7 @@ def restarted(
 
 @pytest.fixture
 def copied(made: Path, tmp_path: Path) -> Path:
-    """The archive of a full copy."""
+    """The archive of a model that is a full copy of the base, not a LoRA adapter."""
     archive = tmp_path / "archive å"
     shutil.copytree(made / "full", archive / "pipeline")
     write_manifest(archive, full=True)
@@ -328,11 +331,11 @@ def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
 ):
     container, _ = restarted
     before = len(container.children)
-    # when a full pipeline is loaded whose shared memory cannot be made private
+    # when a full copy of the base is loaded whose shared memory cannot be made private
     refused = container.folder / "refused"
     refused.touch()
     assert container.load("full", copied)[0] == 400
-    # then the pipeline's processes and files are removed
+    # then the processes and files of this model are removed
     assert not Path(f"/proc/{int(refused.read_text())}").exists()
     assert len(container.children) == before
     assert not list(container.folder.rglob("*full-*"))
@@ -361,7 +364,7 @@ def test_full_pipeline_is_served_and_sigterm_completes_its_requests(
     with ThreadPoolExecutor(1) as pool:
         used = container.seconds
         drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
-        until(lambda: container.seconds > used + 0.1, "the drawing's begin")
+        until(lambda: container.seconds > used + 0.1, "the start of drawing")
         assert not drawing.done()
         container.process.terminate()
         assert len(drawing.result()) == 1
@@ -372,7 +375,7 @@ def test_full_pipeline_is_served_and_sigterm_completes_its_requests(
 
 def test_triton_ends_when_its_parent_is_killed(built: BuiltImage, made: Path, tmp_path: Path):
     with Container(built, tmp_path / "home", GROUNDPLAN_BASE=str(made / "base")) as container:
-        until(lambda: len(container.children) > 1, "Triton")
+        until(lambda: len(container.children) > 1, "the start of Triton")
         assert container.ping() in (0, 503)
         container.process.kill()
         until(lambda: not container.children, "the end of all processes")
@@ -450,10 +453,10 @@ def test_container_exits_when_the_process_of_the_base_is_killed(serving: Contain
 
 def test_full_copy_is_measured_in_tritons_own_sagemaker_mode(built: BuiltImage, made: Path):
     with (
-        # given the archive of a user's full copy
+        # given the archive of a user's model that is a full copy of the base, not a LoRA adapter
         archived(built, 1, str(made / "base"), ["full"]) as (folder, source, _),
-        # when Triton serves it without this project's program, as in the benchmark's comparison with an
-        # adapter
+        # when Triton serves it without this project's program, as in the benchmark that compares full copies
+        # with adapters
         endpoint("full", built, folder, folder / "full", source) as serving,
     ):
         seconds = serving.cold(0)

@@ -12,30 +12,31 @@ from tests.support.portfolio_rl import images
 from tests.support.portfolio_rl.prices import RULES, history
 from tooling import envs
 
-collect_ignore = ["inside"]  # run by test_inside.py, with the packages of the image
+collect_ignore = ["inside"]  # test_inside.py runs these tests, with the packages of the image
 
 
 @pytest.fixture(scope="session")
 def trainer() -> Path:
-    """The Python of the training image."""
+    """Path of the training image's Python interpreter."""
     return images.python(images.TRAIN)
 
 
 @pytest.fixture(scope="session")
 def server_python() -> Path:
-    """The Python of the serving image."""
+    """Path of the serving image's Python interpreter."""
     return images.python(images.SERVE)
 
 
 @pytest.fixture(scope="session")
 def trained(trainer: Path, shared: Path) -> images.Job:
-    """A job of the method `fitted` on `strict`. Tests read it only."""
+    """A completed job that trained with the method `fitted` on the variant `strict`. Tests must not change
+    it."""
     return once(shared / "strict", trainer, images.QUICK | {"variant": "strict"})
 
 
 @pytest.fixture(scope="session")
 def trained_on_own_prices(trainer: Path, shared: Path) -> images.Job:
-    """A job of the method `fitted` on a price history. Tests read it only."""
+    """A completed job that trained with the method `fitted` on a price history. Tests must not change it."""
     channels = {"prices": {"prices.csv": history()}, "rules": {"rules.json": RULES}}
     return once(shared / "own", trainer, images.QUICK, **channels)
 

@@ -320,7 +320,10 @@ def test_serving_computes_the_signals_that_training_used(
     account = {"holdings": {"A": 3, "B": 0}, "cash": 500.0, "prices": prices, "step": 2, "mask": "all"}
     with served(job.base, server_python) as server:
         assert server.order(account | {"history": last})["valid"] is True
-        assert server.order(account)["reason"] == "history must have prices for each of A, B"
+        assert (
+            server.order(account)["reason"]
+            == "history must be an object with the prices of A, B, and nothing else"
+        )
         short = last | {"B": last["B"][1:]}
         assert server.order(account | {"history": short})["reason"] == "history.B must be a list of 21 prices"
         # and an account whose history does not end with the current prices gets no order

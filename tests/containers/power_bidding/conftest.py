@@ -9,24 +9,24 @@ import pytest
 
 from tests.support.power_bidding import images, prices
 
-collect_ignore = ["inside"]  # run by test_inside.py, with the packages of the image
+collect_ignore = ["inside"]  # test_inside.py runs these tests, with the packages of the image
 
 
 @pytest.fixture(scope="session")
 def trainer() -> Path:
-    """The Python of the training image."""
+    """Path of the training image's Python interpreter."""
     return images.python(images.TRAIN)
 
 
 @pytest.fixture(scope="session")
 def server_python() -> Path:
-    """The Python of the serving image."""
+    """Path of the serving image's Python interpreter."""
     return images.python(images.SERVE)
 
 
 @pytest.fixture(scope="session")
 def trained(trainer: Path, tmp_path_factory: pytest.TempPathFactory) -> images.Job:
-    """A training job on a location."""
+    """A completed training job for one location."""
     base = tmp_path_factory.mktemp("power") / "job"
     job = images.train(base, trainer, images.QUICK, HUB=prices.csv(prices.rows()))
     assert job.code == 0, job.log[-3000:]

@@ -15,7 +15,7 @@ FOLDER, IMAGE = Path(__file__).parent / "inside", CONTAINERS / "power_bidding" /
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The Python of the image."""
+    """Path of the training image's Python interpreter."""
     return build(CONTAINERS, IMAGE / "Dockerfile").folder / "env" / "bin" / "python"
 
 

@@ -16,9 +16,9 @@ from tests.support.power_bidding.images import Job, Server
 
 ROWS = prices.rows()
 LAST = prices.DAYS - 1
-"""Days whose prices a request has. The model's history has one more"""
+"""Number of days whose prices a request has. The history of the model's training has one day more."""
 DAY = ROWS[prices.begin(LAST) :][:24]
-"""Hours of the requested day"""
+"""Rows of the requested day"""
 
 
 def asked(server: Server, **change: Any) -> Any:
@@ -76,7 +76,7 @@ def test_day_ahead_offers_of_curve_modes_are_the_schedule(server: Server) -> Non
     found = [asked(server, mode=mode)["day_ahead"] for mode in ("curves", "self_schedule")]
     assert found[0] == found[1]
     assert all(len(offer["segments"]) == 1 for offer in found[0])
-    # and they sell at most the energy of a full battery plus the energy bought before
+    # and these offers sell at most the energy of a full battery plus the energy bought before
     charge = 32.0
     for offer in found[0]:
         mw = offer["segments"][0][0]

@@ -98,7 +98,7 @@ def test_worse_candidate_is_not_accepted(
     worse = changed(trained, tmp_path / "worse", card)
     # when the candidate is compared with the unchanged model
     job = compared(tmp_path / "job", server_python, worse, trained, "--floor", "0.5")
-    # then the candidate is rejected because of its loss
+    # then the candidate is rejected, because its loss is above the champion's
     found = job.json("processing/output/evaluation.json")
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]
@@ -106,7 +106,7 @@ def test_worse_candidate_is_not_accepted(
     # and both fits are reported as naive
     assert found["naive_only"] == ["HUB/served", "HUB/judged"]
     assert "the fit HUB/judged has weights on naive forecasts only" in job.log
-    # and it is rejected because of its capture alone, if the minimum capture is higher
+    # and with a higher minimum capture, the candidate is rejected for its capture alone
     job = compared(tmp_path / "alone", server_python, worse, None, "--floor", "0.99")
     found = job.json("processing/output/evaluation.json")
     assert (found["accepted"], found["floor"]) == (False, 0.99)

@@ -1,4 +1,4 @@
-"""The image's package in its own environment, with a Snowflake and a Secrets Manager on this machine."""
+"""The package of the image in its own environment, with a local Snowflake and a local Secrets Manager."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tooling.containers import CONTAINERS
 
 @pytest.fixture(scope="session")
 def image_python() -> Path:
-    """The Python of the image, built as by `cdk deploy`."""
+    """Path of the image's Python interpreter, built as by `cdk deploy`."""
     return build(CONTAINERS, IMAGE / "Dockerfile").folder / "env" / "bin" / "python"
 
 
@@ -59,5 +59,5 @@ def image(image_python: Path, aws: dict[str, str], tmp_path: Path) -> Iterator[I
 
 @pytest.fixture(scope="session")
 def secret(aws: dict[str, str], warehouse: Warehouse) -> str:
-    """The name of a secret with a key pair."""
+    """The name of a secret with Snowflake credentials that have a private key and no password."""
     return keep(aws, "snowflake_credentials", {**warehouse.credentials, "password": ""})

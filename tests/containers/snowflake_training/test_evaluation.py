@@ -69,7 +69,7 @@ def test_models_of_different_preprocessing_are_scored_on_their_common_holdout(
     for job in (one, other):
         job.succeeded()
     found = scores(judge(one, other).succeeded())
-    # KIND is blank in a third of the rows
+    # one model drops the third of the rows in which KIND is blank
     assert found["rows"] == pytest.approx(3000 * 0.3 * 0.3 * 2 / 3, rel=0.25)
     assert set(found) == {"candidate", "champion", "rows"}
 
@@ -82,20 +82,20 @@ def test_incomparable_models_fail_the_job_with_the_reason(
     for job in (model, other):
         job.succeeded()
     assert judge(model, other).reason() == "the champion predicts A, not Y"
-    # a column that is missing from the table
+    # a table that lacks a column of the model
     warehouse.run(f"CREATE OR REPLACE TABLE LESS AS SELECT A, B, Y FROM {table}")
     reason = judge(model, model, table="LESS").reason()
     assert reason == "the candidate needs column KIND (text), which LESS does not have"
-    # a table whose rows are all training rows of the model
+    # a table with only rows on which the model was trained
     split = Split.of(survey(warehouse.session, table, "Y"), 42, 0.2)
     warehouse.run(f"CREATE OR REPLACE TABLE SEEN AS SELECT * FROM {table} WHERE NOT ({split.held_out_sql})")
     reason = judge(model, model, table="SEEN").reason()
     assert reason == "no row of table SEEN was held out from both models"
-    # an archive without a model
+    # an archive that lacks a file of the model
     strange = image.train(given).succeeded()
     (strange.first.base / "model/preparation.json").unlink()
     assert "holds no preparation.json" in judge(model, strange).reason()
-    # no champion
+    # a channel `champion` without a model
     base = tmp_path / "alone"
     packed(model, base / "input/data/candidate")
     shutil.copytree(base / "input/data/candidate", base / "input/data/unused")

@@ -55,7 +55,7 @@ for batch in pull(connection, table, model.preparation.kinds, model.preparation.
     found.update(zip(map(int, batch.columns["ID"].to_pylist()), predictions.tolist()))
 print(json.dumps(found))
 """
-"""Return the predictions of the training's code for each row of the table."""
+"""Program that prints the predictions of the training's own code for each row of the table."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def trained(
     secret: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Image, Path]]:
-    """A model of a table with every value that serving could parse differently."""
+    """A model of a table with every kind of value that serving could parse differently from training."""
     warehouse.run(
         "CREATE OR REPLACE TABLE OWN_ROWS (ID NUMBER(38, 0), KIND TEXT, AMOUNT FLOAT, WHOLE NUMBER(38, 0), "
         "MONEY NUMBER(20, 4), FLAG BOOLEAN, SINCE DATE, Y FLOAT)"
@@ -107,7 +107,7 @@ def test_own_rows_get_the_predictions_of_the_training(trained: tuple[Image, Path
         check=True,
     )
     expected = {int(number): value for number, value in json.loads(done.stdout).items()}
-    # and given that the text column affects the model, in all ten spellings
+    # and given that the text column affects the model, with each of its spellings as a category
     preparation = json.loads((base / "model/preparation.json").read_text())
     assert len(preparation["categories"]["KIND"]) == len(KINDS)
     assert json.loads((base / "model/metrics.json").read_text())["importance"]["KIND"] > 0.3

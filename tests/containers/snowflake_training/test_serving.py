@@ -104,7 +104,7 @@ def test_every_way_to_send_rows_gives_the_same_predictions(endpoint: Endpoint):
     assert endpoint.json(ROWS) == pytest.approx(expected)
     assert endpoint.json(named) == pytest.approx(expected)
     assert endpoint.json([dict(reversed(row.items())) for row in named]) == pytest.approx(expected)
-    # one row at a time, or all in one request
+    # a request for one row gets the same prediction as a request for all rows
     assert [endpoint.csv(lines([row]))[0] for row in ROWS] == expected
 
 
@@ -150,14 +150,14 @@ def test_predictions_have_the_accepted_content_type(endpoint: Endpoint):
     for accept, kind in {
         "application/json": "application/json",
         "text/csv": "text/csv",
-        "*/*": "text/csv",  # in the order of the rows
+        "*/*": "text/csv",  # the content type of the request
         "text/*;q=0.5, application/json": "application/json",
     }.items():
         status, found, _ = endpoint.ask(rows, content_type="text/csv", accept=accept)
         assert (status, found) == (200, kind), accept
     body = json.dumps({"instances": ROWS})
     assert endpoint.ask(body, content_type="application/json", accept="text/csv")[1] == "text/csv"
-    assert endpoint.ask(rows)[:2] == (200, "text/csv")  # no content type
+    assert endpoint.ask(rows)[:2] == (200, "text/csv")  # the request has no content type
     assert endpoint.ask(rows, content_type="text/csv; charset=utf-8")[0] == 200
     assert "image/png" in endpoint.refusal(rows, 406, accept="image/png")
 

@@ -1,4 +1,5 @@
-"""The pull: every row goes to one host, the holdout does not depend on the hosts, and names are quoted."""
+"""The pull from Snowflake: every row goes to one host, the holdout does not depend on the hosts, and names
+are quoted."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class Part:
 
 
 def everything(warehouse: Warehouse, table: Table, split: Split, hosts: int) -> list[Part]:
-    """Return the parts of all hosts. Check that none is empty."""
+    """Pull the part of each host. Check that no part is empty."""
     parts = []
     for host in range(hosts):
         batches = list(pull(warehouse.session, table, table.kinds, split, host, hosts))
@@ -51,7 +52,7 @@ def awkward(warehouse: Warehouse) -> Table:
         "CASE WHEN SEQ4() % 11 = 0 THEN NULL ELSE SEQ4() / 3 END AS Y "
         "FROM TABLE(GENERATOR(ROWCOUNT => 30000))"
     )
-    warehouse.run("INSERT INTO AWKWARD SELECT * FROM AWKWARD WHERE ID < 100")  # copies
+    warehouse.run("INSERT INTO AWKWARD SELECT * FROM AWKWARD WHERE ID < 100")  # copies of 100 rows
     return survey(warehouse.session, "AWKWARD", "Y")
 
 

@@ -35,7 +35,7 @@ from toolkit.sagemaker import Cluster
 from toolkit.watch import PORT, SHUTDOWN, Watch
 
 LOSS_GRACE = 2
-"""Shorter wait after the loss of a host in seconds, for tests that wait until its end"""
+"""Seconds to wait after the loss of a host: shorter than the default, for tests that wait until the end"""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_any_number_of_hosts_trains_one_model_on_all_rows(image: Image, given: d
         # then the hosts have each row of the table once
         parts = [host.rows for host in job.hosts]
         assert np.array_equal(np.sort(np.concatenate(parts)), whole)
-        # the hosts together hold out the same rows
+        # and the hosts together hold out the same number of rows
         summaries = [host.output("summary") for host in job.hosts]
         assert sum(summary["rows_validation"] for summary in summaries) == held_out
         assert sum(summary["rows_train"] for summary in summaries) == 4000 - held_out
@@ -315,7 +315,7 @@ def test_host_that_finished_early_is_not_reported_as_lost(image: Image, given: d
 
 @pytest.fixture
 def first() -> Watch:
-    """The first of three hosts."""
+    """The connection watcher on the first of three hosts."""
     hosts = tuple(addresses(3))
     watch = Watch(Cluster(hosts, hosts[0]))
     watch.start()
@@ -339,15 +339,15 @@ def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
             assert connection.recv(100) == b""  # the shutdown message of the host has arrived
     assert first.lost is None
     assert not first.alone
-    # when one host is lost without a shutdown message, then all hosts are notified, also those that connect
+    # when one host is lost without a shutdown message, then all hosts are notified, even a host that connects
     # later
     join(first, second).close()
     assert staying.recv(100) == f"{second}\n".encode()
     assert first.lost == second
     assert join(first, third).recv(100) == f"{second}\n".encode()
-    # and the first host knows when it is the last one
+    # and when all other hosts have disconnected, the first host knows that it is alone
     staying.close()
-    until(lambda: first.alone, "the end of the others")
+    until(lambda: first.alone, "the disconnection of all other hosts")
 
 
 def test_connections_between_hosts_use_tcp_keepalive(first: Watch):

@@ -28,11 +28,12 @@ from tests.support.data_centric.labelers import PASSWORD, Labeler
 
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for the deployment too
 PREDICTED, UNSURE, ITEMS, GOLD = 20, 12, 16, 4
-"""Pictures with a prediction, those of a low confidence, those that are labeled, and gold questions"""
+"""Numbers of pictures: with a prediction, with a prediction of low confidence, to be labeled, and gold
+questions"""
 WRONG = 7
 """Number of the picture with a wrong label"""
 PATIENCE = 600
-"""Seconds until labelers give up."""
+"""Seconds after which the simulated labelers stop"""
 
 
 def truth(entry: Entry) -> int:
@@ -61,17 +62,17 @@ def predicted_line(source: str, number: int) -> dict[str, Any]:
 
 @dataclass
 class Raced:
-    """A run with the predictions of low confidence and a sample of the others, completed by concurrent
-    labelers."""
+    """A labeling run that concurrent labelers have completed: pictures with predictions of low confidence,
+    and a sample of the other pictures."""
 
     execution: str
     output: dict[str, Any]
     whole: str
-    """Address of the manifest that the run corrects: all pictures as cats"""
+    """Address of the manifest that the run corrects. It labels all pictures as cats"""
     items: list[Entry]
     labelers: list[Labeler]
     rows: list[dict[str, Any]]
-    """The table's rows of the run"""
+    """The run's rows in the tasks table"""
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +243,8 @@ def test_same_input_again_writes_the_same_results(deployed: Deployed, raced: Rac
 
 @pytest.fixture(scope="module")
 def open_runs(deployed: Deployed) -> dict[str, str]:
-    """Runs that are open, `review` and, for experts only, `secret` and `shown`; their executions."""
+    """Names of three open labeling runs, with the ARNs of their executions: `review`, and for experts only,
+    `secret` and `shown`."""
     given, (hidden,) = deployed.pictures("review", 2), deployed.pictures("secret", 1)
     review = {
         "given": "cat",
@@ -288,7 +290,7 @@ def test_reviewer_sees_both_labels_and_neighbours(deployed: Deployed, open_runs:
     assert fetched(neighbour["url"]) == (200, b"picture 0")
     status, picture = fetched(task["source"]["url"])
     assert (status, picture[:8]) == (200, b"picture ")
-    # the same task during the lease
+    # another request during the lease gets the same task
     status, again = deployed.ask("POST", "/api/runs/review/task", ann)
     assert (status, again["item"], again["until"]) == (200, task["item"], task["until"])
 
@@ -303,7 +305,7 @@ def fetched(url: str) -> tuple[int, bytes]:
 
 def test_labeler_cannot_access_tasks_of_other_labelers(deployed: Deployed, open_runs: dict[str, str]) -> None:
     ann, expert = deployed.tokens["ann"], deployed.tokens["expert"]
-    # a run for another group does not exist
+    # a labeler can neither see a run for another group nor get its tasks
     _, told = deployed.ask("GET", "/api/runs", ann)
     assert [run["name"] for run in told["runs"]] == ["review"]
     assert deployed.ask("POST", "/api/runs/secret/task", ann)[0] == 404
@@ -311,13 +313,13 @@ def test_labeler_cannot_access_tasks_of_other_labelers(deployed: Deployed, open_
     assert status == 200
     body = {"item": task["item"], "choice": 0}
     assert deployed.ask("POST", "/api/runs/secret/answers", ann, body)[0] == 404
-    # an item of another run, and an item that another labeler has leased
+    # an answer is refused for an item of another run, and for an item that another labeler has leased
     status, told = deployed.ask("POST", "/api/runs/review/answers", ann, body)
     assert (status, told["error"]["code"]) == (409, "no_lease")
     _, held = deployed.ask("POST", "/api/runs/review/task", ann)
     body = {"item": held["item"], "choice": 0}
     assert deployed.ask("POST", "/api/runs/review/answers", deployed.tokens["bob"], body)[0] == 409
-    # without a token, and with an invalid one
+    # a request without a token, or with an invalid one, is refused
     for token in ("", "token"):
         assert deployed.ask("GET", "/api/runs", token)[0] == 401
 

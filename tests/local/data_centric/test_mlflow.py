@@ -49,14 +49,14 @@ def app(aws: Callable, cloud: LocalCloud) -> Iterator[str]:
     def created() -> bool:
         return sagemaker.describe_mlflow_app(Arn=made["Arn"])["Status"] == "Created"
 
-    until(created, "the app", 400)
+    until(created, "the creation of the app", 400)
     yield made["Arn"]
     sagemaker.delete_mlflow_app(Arn=made["Arn"])
 
 
 @pytest.fixture
 def connect(cloud: LocalCloud, app: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MlflowApp]:
-    """Return a client of the app with these credentials, by default the cloud's own key."""
+    """`connect(arn, **credentials)` returns a client of the app, by default with the cloud's own key."""
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
 

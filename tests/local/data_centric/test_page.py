@@ -285,7 +285,7 @@ def test_late_answer_is_refused_when_another_has_the_task(visit, service):
 
 
 def test_end_of_a_lease_is_announced(visit, service):
-    # given a task with ten minutes
+    # given a task that is leased to the labeler for ten minutes
     shapes(service)
     page = visit()
     page.clock.install()
@@ -294,13 +294,13 @@ def test_end_of_a_lease_is_announced(visit, service):
     lease = page.locator(".lease")
     expect(lease).to_be_empty()
 
-    # when the time runs out
+    # when the lease ends, then the page announces its last minute and its end
     page.clock.fast_forward("09:30")
     expect(lease).to_have_text("Less than a minute is left for this task.")
     page.clock.fast_forward("00:31")
     expect(lease).to_contain_text("The time for this task is over.")
 
-    # then an answer still counts if no other labeler has the task
+    # when the labeler answers afterwards, then the answer counts, because no other labeler has the task
     page.keyboard.press("1")
     expect_answers(page, 1)
 
@@ -436,9 +436,9 @@ def test_picture_zooms_and_moves(visit, service):
     assert box()[2] == pytest.approx(2.25 * fitted[2])
     page.mouse.move(x, y)
     page.mouse.wheel(0, -5000)
-    until(lambda: abs(box()[2] - 8 * fitted[2]) < 1, "the largest size")
+    until(lambda: abs(box()[2] - 8 * fitted[2]) < 1, "zooming to the largest size")
 
-    # when arrow keys and the pointer move it, then it moves, and stays in the stage
+    # when arrow keys and the pointer move the picture, then it moves, but not out of its frame
     before = box()
     page.keyboard.press("ArrowLeft")
     assert box()[0] == pytest.approx(before[0] + 60)
@@ -496,7 +496,7 @@ def test_review_shows_labels_reason_and_neighbours(visit, service):
     neighbours = about.get_by_role("listitem")
     expect(neighbours).to_have_count(3)
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 0)"
-    until(lambda: neighbours.locator("img").evaluate_all(loaded), "the neighbours' pictures")
+    until(lambda: neighbours.locator("img").evaluate_all(loaded), "loading of the neighbours' pictures")
 
     # when a label is chosen, then it is sent as the answer
     page.keyboard.press(str(SHAPES.index(suggested) + 1))
@@ -505,7 +505,7 @@ def test_review_shows_labels_reason_and_neighbours(visit, service):
 
 
 def test_one_of_many_classes_can_be_found(visit, service):
-    # given more classes than keys
+    # given more classes than shortcut keys
     classes = tuple(f"kind {number}" for number in range(50))
     shapes(service, count=1, classes=classes)
     page = visit()
@@ -574,7 +574,7 @@ def test_page_asks_for_no_task_of_a_closed_view(visit, service):
 
 
 def test_no_view_has_accessibility_errors(service, browser, address):
-    """By axe's rules for WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
+    """axe checks the rules of WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
     example(service)
     seen = Visit(browser.new_context(locale="en-GB").new_page())
     page = seen.page

@@ -1,4 +1,4 @@
-"""A sweep on the running cloud under enforced IAM, with the project's own image."""
+"""A sweep on the running local cloud with enforced IAM and the project's own training image."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_runs_of_a_sweep_are_logged_with_mlflow(
 def test_results_of_an_experiment_are_one_table(
     swept: Execution, cloud: LocalCloud, deployed: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a sweep of the experiment
+    # given a sweep of the experiment `default`
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
     # when the results of the experiment are read
@@ -154,7 +154,7 @@ def test_results_of_an_experiment_are_one_table(
     best = runs["best_validation_accuracy"].to_pylist()
     assert best == sorted(best, reverse=True)
     assert set(ours["labels"].to_pylist()) == {swept["output"]["labels"]}
-    # and each epoch of these runs, with losses and seconds
+    # and the results contain each epoch of these runs, with losses and seconds
     assert {"train_loss", "validation_accuracy", "training_seconds", "selection_seconds"} <= set(
         epochs.column_names
     )
@@ -237,7 +237,7 @@ def test_estimate_starts_no_job(run: Callable[..., Execution], aws: Callable) ->
 def test_deleted_stack_leaves_no_jobs_and_no_logs(
     searched: Execution, cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
-    # given a long tuning job of the stack
+    # given a running tuning job of the stack
     sagemaker = aws("sagemaker")
     (earlier,) = sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]
     job = sagemaker.describe_hyper_parameter_tuning_job(
@@ -253,13 +253,13 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
         HyperParameterTuningJobConfig=job["HyperParameterTuningJobConfig"],
         TrainingJobDefinition=definition,
     )
-    until(lambda: streams(aws, name), "a training job's log")
-    # and a job of an examination
+    until(lambda: streams(aws, name), "the first log line of a training job")
+    # and a running processing job that examines labels
     examined = examination(aws, deployed["ExamineArn"])
-    until(lambda: streams(aws, examined, "Processing"), "a processing job's log")
+    until(lambda: streams(aws, examined, "Processing"), "the first log line of the processing job")
     # when the stack is deleted
     cloud.destroy(STACK, context=ONLY)
-    # then both jobs and all training jobs have ended, and their logs are deleted
+    # then the tuning job, its training jobs and the processing job have ended, and their logs are deleted
     for each in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
         assert each["HyperParameterTuningJobStatus"] in ("Completed", "Stopped")
     running = sagemaker.list_training_jobs(StatusEquals="InProgress", NameContains=name)

@@ -1,4 +1,4 @@
-"""The labeling workflow on a running cloud's table."""
+"""The labeling workflow on a DynamoDB table of a running local cloud."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def gold_answers(desk: Desk, name: str) -> int:
 
 
 def test_run_goes_from_manifest_to_answers(client) -> None:
-    # given more items than fit into one write, and gold questions
+    # given gold questions, and more items than one batch write accepts
     desk = desk_of(client, name="whole", labels=2, extra_labels=3, gold_every=4, gold_least=10)
     items, gold = entries(30), entries(5, "gold")
     known = {each.item: 1 for each in gold}
@@ -97,7 +97,7 @@ def test_ended_lease_goes_to_another_labeler(client) -> None:
 
 
 def test_concurrent_labelers_lose_and_duplicate_no_answers(client) -> None:
-    # given five labelers at once, who submit twice
+    # given five concurrent labelers who submit each answer twice
     desk = desk_of(client, name="race", labels=3)
     workflow.load(desk, entries(12))
     failed: list[BaseException] = []
@@ -115,7 +115,7 @@ def test_concurrent_labelers_lose_and_duplicate_no_answers(client) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    # when labelers who found no free task ask again
+    # when labelers who were without a free task request one again
     for number in range(5):
         all_done(desk, f"labeler-{number}", 0)
     # then

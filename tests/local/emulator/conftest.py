@@ -25,7 +25,7 @@ def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFac
         'COPY program.py /opt/program.py\nENTRYPOINT ["python", "/opt/program.py"]\n'
     )
     ecr = aws("ecr")
-    with contextlib.suppress(ecr.exceptions.RepositoryAlreadyExistsException):  # by another file of tests
+    with contextlib.suppress(ecr.exceptions.RepositoryAlreadyExistsException):  # by another test file
         ecr.create_repository(repositoryName="hooks")
     docker, address = cloud.env()["CDK_DOCKER"], f"{ECR}/hooks:1"
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home())} | cloud.env()
@@ -39,7 +39,8 @@ def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module", autouse=True)
 def unhurried(cloud: LocalCloud) -> Iterator[None]:
-    """Set quotas, rates and durations that do not slow a test down."""
+    """Allow a burst of training jobs and shorten the grace period of a stop, so that tests are not slowed
+    down."""
     cloud.configure(create_training_job_burst=100, training_stop_grace=2.0)
     yield
     cloud.configure(create_training_job_burst=None, training_stop_grace=None)
@@ -49,14 +50,14 @@ def unhurried(cloud: LocalCloud) -> Iterator[None]:
 def bucket(aws: Callable) -> str:
     where = {"LocationConstraint": REGION}
     s3 = aws("s3")
-    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):  # by another file of tests
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):  # another test file has created it
         s3.create_bucket(Bucket="hooks-bucket", CreateBucketConfiguration=where)
     return "hooks-bucket"
 
 
 @pytest.fixture(scope="module")
 def execution_role(aws: Callable) -> str:
-    """Grants of the role of training jobs and endpoints in these tests."""
+    """Return the ARN of the role of training jobs and endpoints in these tests."""
     return role(
         aws,
         "sagemaker.amazonaws.com",

@@ -82,12 +82,12 @@ def test_processes_of_a_function_share_one_unpacked_layer(aws: Callable) -> None
 
 
 def test_function_fails_by_its_own_exception(aws: Callable, function: str) -> None:
-    # given a machine that catches the function's own exception
+    # given a state machine that catches the function's own exception
     arguments = {"FunctionName": function, "Payload": {"fail": True}}
     catch = [{"ErrorEquals": ["TableIsLocked"], "Next": "Caught"}]
     state = task("lambda:invoke", arguments, Catch=catch)
     caught = {"Type": "Pass", "Output": "caught", "End": True}
     machine = Machine(aws, state, States={"Only": {"End": True} | state, "Caught": caught})
-    # then the machine catches the exception
+    # then the state machine catches the exception
     ended = machine.run()
     assert (ended["status"], ended["output"]) == ("SUCCEEDED", '"caught"'), ended

@@ -29,7 +29,8 @@ def grants(noun: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def request_of(aws: Callable, image: str, bucket: str, execution_role: str) -> Callable[..., dict[str, Any]]:
-    """Return a request for a job of a kind that completes, fails or does not end, by `end`."""
+    """`request_of(noun, end)` returns a request for a processing or transform job that completes, fails, or
+    does not end."""
 
     def processing(end: str) -> dict[str, Any]:
         program = {"complete": "pass", "fail": "raise SystemExit(3)", "go on": "import time; time.sleep(300)"}
@@ -73,7 +74,7 @@ def test_task_waits_for_its_job_with_the_documented_grants(
 ) -> None:
     ended = Machine(aws, task(sync(noun), request_of(noun)), *grants(noun)).run()
     assert ended["status"] == "SUCCEEDED", ended
-    # then its result is the description of the completed job, with times as AWS gives them
+    # then the execution's output is the description of the completed job, with times as AWS gives them
     result = json.loads(ended["output"])
     assert result[f"{noun}JobStatus"] == "Completed"
     assert abs(result[f"{noun}EndTime"] / 1000 - time.time()) < 3600

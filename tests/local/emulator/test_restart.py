@@ -37,7 +37,7 @@ def test_execution_continues_after_a_crash(tmp_path: Path) -> None:
             found = states.get_execution_history(executionArn=execution)["events"]
             return [each for each in found if each["type"] == kind]
 
-        until(lambda: events("WaitStateEntered"), "the wait")
+        until(lambda: events("WaitStateEntered"), "the start of the Wait state")
         # when the cloud crashes and starts again
         cloud.crash()
         cloud.start()

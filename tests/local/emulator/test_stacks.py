@@ -20,7 +20,8 @@ def test_stack_creates_updates_and_deletes_an_endpoint(
     aws: Callable, image: str, execution_role: str
 ) -> None:
     sagemaker, stack = aws("sagemaker"), Stack(aws)
-    # when a stack with an endpoint is created, then it serves, Ref is the ARN, and it has the stack's tags
+    # when a stack with an endpoint is created, then the endpoint serves, its Ref is its ARN, and it has the
+    # stack's tags
     assert stack.create(hosting(image, execution_role, ANSWER="one"), HOSTED) == "CREATE_COMPLETE", (
         stack.reasons
     )
@@ -30,8 +31,8 @@ def test_stack_creates_updates_and_deletes_an_endpoint(
     assert asked(aws, first["Endpoint"]) == "one"
     tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=first["Ref"])["Tags"]}
     assert (tags["team"], tags["aws:cloudformation:stack-name"]) == ("ours", stack.name)
-    # when the model changes, then model and configuration are replaced, the endpoint is the same and serves
-    # the new model, and the old ones are deleted
+    # when the model changes, then model and configuration are replaced, the same endpoint serves the new
+    # model, and the replaced resources are deleted
     assert stack.update(hosting(image, execution_role, ANSWER="two"), HOSTED) == "UPDATE_COMPLETE", (
         stack.reasons
     )
@@ -150,7 +151,7 @@ def test_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> N
                 aws("secretsmanager", **stranger).get_secret_value(SecretId=reference)
     finally:
         cloud.enforce_iam(False)
-    # and the stack updates it and deletes it
+    # and the stack can update and delete the secret
     assert stack.update(resources("two"), {"Arn": {"Ref": "Secret"}}) == "UPDATE_COMPLETE", stack.reasons
     assert stack.outputs["Arn"] == arn
     assert aws("secretsmanager").describe_secret(SecretId=arn)["Description"] == "two"

@@ -23,9 +23,9 @@ def test_task_waits_for_its_training_job(
     # given enforced IAM and a state machine with the grants that AWS documents
     request = training(image, bucket, execution_role, seconds="0.2")
     machine = Machine(aws, task("sagemaker:createTrainingJob.sync", request), *SYNC)
-    # when it runs
+    # when the state machine runs
     ended = machine.run()
-    # then its result is the description of the completed job, with times as AWS gives them
+    # then the execution's output is the description of the completed job, with times as AWS gives them
     assert ended["status"] == "SUCCEEDED", ended
     result = json.loads(ended["output"])
     assert result["TrainingJobStatus"] == "Completed"
@@ -159,7 +159,7 @@ def test_execution_times_out(aws: Callable) -> None:
 
 
 def test_alarm_on_failed_executions_fires_for_its_state_machine_only(aws: Callable) -> None:
-    # given two machines that fail, and an alarm on one of them that notifies a queue
+    # given two state machines that fail, and an alarm on one of them that notifies a queue
     failing = {"Type": "Fail", "Error": "Wrong", "Cause": "as it should"}
     watched, other = (Machine(aws, failing, QueryLanguage="JSONata") for _ in range(2))
     topic = aws("sns").create_topic(Name=next(names))["TopicArn"]
@@ -183,13 +183,15 @@ def test_alarm_on_failed_executions_fires_for_its_state_machine_only(aws: Callab
     def state() -> str:
         return aws("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"]
 
-    # when the other machine fails, then the alarm does not fire; when the alarm's machine fails, then it
-    # fires
+    # when the other state machine fails, then the alarm does not fire; when the alarm's own state machine
+    # fails, then it does
     other.run()
     assert state() != "ALARM"
     watched.run()
-    until(lambda: state() == "ALARM", "the alarm")
-    told = until(lambda: aws("sqs").receive_message(QueueUrl=queue).get("Messages"), "the message")
+    until(lambda: state() == "ALARM", "the change to ALARM")
+    told = until(
+        lambda: aws("sqs").receive_message(QueueUrl=queue).get("Messages"), "the alarm's notification"
+    )
     assert alarm in told[0]["Body"]
 
 
@@ -230,7 +232,7 @@ def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, en
         assign={"found": "{% $states.result %}"},
     )
     flow.report("Report", {"sides": "{% $sides %}", "found": "{% $found %}"})
-    # when it runs
+    # when the state machine runs
     ended = Blocks(aws, flow, ("sagemaker:ListEndpoints", "*")).run()
     # then the outputs of the branches and of the iterations are in order
     assert ended["status"] == "SUCCEEDED", ended
@@ -253,11 +255,11 @@ def test_each_branch_has_its_history_and_its_own_variables(aws: Callable, enforc
     )
     flow.report("Report", "{% $sides %}")
     blocks = Blocks(aws, flow, ("sagemaker:ListEndpoints", "*"))
-    # when it runs
+    # when the state machine runs
     ended = blocks.run()
-    # then each branch read its own variable
+    # then each branch has read its own variable
     assert json.loads(ended["output"]) == ["Left", "Right"]
-    # and the history has every state of both, entered before it is exited, with ids in order
+    # and the history has every state of both branches, entered before it is exited, with ids in order
     history = aws("stepfunctions").get_execution_history(executionArn=ended["executionArn"], maxResults=1000)
     assert [event["id"] for event in history["events"]] == [*range(1, len(history["events"]) + 1)]
     seen: dict[str, list[str]] = {}
@@ -328,13 +330,14 @@ def test_distributed_map_fails_above_its_tolerance(aws: Callable, bucket: str) -
 
 def test_result_writer_is_refused_by_name(aws: Callable, bucket: str) -> None:
     writer = {"Resource": "arn:aws:states:::s3:putObject", "Arguments": {"Bucket": bucket, "Prefix": "out"}}
-    with pytest.raises(ClientError, match="Many: ResultWriter is not built in the local cloud"):
+    with pytest.raises(ClientError, match="Many: ResultWriter is not implemented in the local cloud"):
         Blocks(aws, many(dataset(aws, bucket, []), "{% $row.n %}", results=writer))
 
 
 @pytest.fixture
 def callback(aws: Callable) -> tuple[Blocks, Callable[[], str]]:
-    """A machine that sends a message and waits for its callback; the token of its next message."""
+    """A state machine that sends a message and waits for its callback, and a function that returns the token
+    of the next message."""
     sqs = aws("sqs")
     queue = sqs.create_queue(QueueName=next(names))["QueueUrl"]
     flow = Flow()
@@ -347,7 +350,9 @@ def callback(aws: Callable) -> tuple[Blocks, Callable[[], str]]:
     flow.report("Report", "{% $answer %}")
 
     def token() -> str:
-        asked = until(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), "the question")
+        asked = until(
+            lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), "the message with the task token"
+        )
         return json.loads(asked[0]["Body"])["token"]
 
     return Blocks(aws, flow, ("sqs:SendMessage", "*")), token
@@ -357,12 +362,12 @@ def test_task_waits_for_a_callback_that_sends_heartbeats(aws: Callable, callback
     machine, token = callback
     states, execution = aws("stepfunctions"), machine.start()
     asked = token()
-    # when the worker takes longer than the heartbeat, and sends heartbeats
+    # when the worker takes longer than the heartbeat timeout, and sends heartbeats
     for _ in range(6):
         states.send_task_heartbeat(taskToken=asked)
         time.sleep(0.5)
     states.send_task_success(taskToken=asked, output=json.dumps({"bids": 24}))
-    # then its answer is the result
+    # then the worker's answer is the result of the task
     ended = until(lambda: machine.ended(execution), "the execution's end")
     assert ended["status"] == "SUCCEEDED", ended
     assert json.loads(ended["output"]) == {"bids": 24}

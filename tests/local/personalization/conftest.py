@@ -63,7 +63,8 @@ def personalization_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def make_world(
     personalization_cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., World]]:
-    """Creates worlds, each with its own tables; jobs that still run at the end are stopped."""
+    """Return a function that makes a `World`: the Lambda functions with tables of their own. At the end,
+    running jobs are stopped."""
     made: list[World] = []
     settings = {"DATA_BUCKET": BUCKET, "ENDPOINT_NAME": "endpoint", "TOPIC_ARN": TOPIC_ARN}
     for name, value in (personalization_cloud.env() | settings).items():
@@ -75,7 +76,7 @@ def make_world(
         "LIMITS",
         *(f"{name.upper()}_TABLE" for name in TABLES),
     ):
-        monkeypatch.setenv(name, "")  # the world's variables, restored at the end
+        monkeypatch.setenv(name, "")  # `World` sets these variables
 
     @functools.cache
     def killing_client(service: str) -> Any:

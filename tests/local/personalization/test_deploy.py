@@ -147,7 +147,10 @@ def test_new_model_gets_upload_addresses_and_is_purged_when_deleted(
     assert ask("DELETE", f"/api/models/{made['model']}", token)[0] == 202
     # The stream's function removes the row that the API marked
     table = deployed.out["ModelsTable"]
-    until(lambda: not deployed.client("dynamodb").scan(TableName=table)["Items"], "the purge")
+    until(
+        lambda: not deployed.client("dynamodb").scan(TableName=table)["Items"],
+        "the deletion of the model's data",
+    )
 
 
 def test_every_function_runs_under_its_role_in_the_template(deployed: SimpleNamespace):
@@ -236,7 +239,7 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
         found = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
         return not rows and not [each["Key"] for each in found if not each["Key"].startswith("jobs/")]
 
-    until(gone, "the purge")
+    until(gone, "the deletion of the model's data")
 
 
 def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
@@ -255,7 +258,7 @@ def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
 
 
 def test_destroyed_stack_leaves_no_resources(deployed: SimpleNamespace):
-    """Must run last. It adds an object of a job, which must be deleted too."""
+    """This test must run last. It adds an object of a job, which the deletion must include."""
     s3, bucket = deployed.client("s3"), deployed.out["DataBucket"]
     s3.put_object(Bucket=bucket, Key=f"jobs/{STACK}-0/tasks.json", Body=b"{}")
     deployed.cloud.enforce_iam(False)  # this test does not cover the CDK's publishing roles

@@ -1,4 +1,4 @@
-"""The benchmark of requests to the deployed stack with injected faults, with a few requests."""
+"""The benchmark of requests with injected faults, on the deployed stack, with few requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUESTS = 16
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Figures of a short run."""
+    """Figures of a short benchmark run."""
     file = tmp_path_factory.mktemp("faults") / "figures.json"
     command = [sys.executable, "-m", "benchmarks.personalization.faults", "--json", str(file)]
     done = subprocess.run(

@@ -39,7 +39,8 @@ def address(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def visit(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
-    """`visit()` returns the page in a separate browser profile. At the end the console has no errors."""
+    """`visit()` returns the page in a separate browser profile. Its console must have no errors at the
+    end."""
     visits: list[Visit] = []
 
     def opened() -> Page:
@@ -61,17 +62,18 @@ def signed_in(visit: Callable[[], Page], service: Service, user: str = ADA) -> P
 
 
 def test_user_creates_a_model_makes_pictures_and_deletes_it(visit, service, pictures, tmp_path):
-    # GIVEN a signed-in user with a first model that has no pictures yet
+    # GIVEN a signed-in user who has just created a first model
     page = signed_in(visit, service)
     created(page, pictures)
 
-    # THEN every picture is uploaded, and the camera's was scaled down and is otherwise the same
+    # THEN every picture is uploaded; the picture that is as large as a camera's is scaled down, and others
+    # are unchanged
     (model,) = service.models.values()
     sizes = [Image.open(io.BytesIO(service.objects[key])).size for key in model["images"]]
     assert sizes == [(1600, 1200), (700, 700), (640, 480), (480, 640), (500, 500)]
     assert service.objects[model["images"][1]] == pictures[1].read_bytes()
 
-    # WHEN the page is left open THEN it shows the progress by itself
+    # WHEN the page is left open THEN it shows the progress without a reload
     status = page.get_by_role("region", name="Status")
     expect(status.get_by_text(re.compile(r"Learning your cat: step \d+ of 300"))).to_be_visible()
     assert 0 < float(page.get_by_role("progressbar").get_attribute("value") or 0) <= 1
@@ -89,7 +91,7 @@ def test_user_creates_a_model_makes_pictures_and_deletes_it(visit, service, pict
     )
     expect(works.first.get_by_text("Seed 7")).to_be_visible()
 
-    # and can be downloaded
+    # and a picture can be downloaded
     with page.expect_download() as kept:
         works.first.get_by_role("button", name="Download picture 1").click()
     kept.value.save_as(tmp_path / "kept.png")
@@ -141,13 +143,13 @@ def test_only_failed_uploads_are_sent_again(visit, service, pictures):
     service.uploads_lost = 2
     page.get_by_role("button", name="Upload and start").click()
 
-    # WHEN the user retries, picture by picture
+    # WHEN the user retries the two failed uploads, one after the other
     expect(page.get_by_text("2 of 5 pictures did not arrive")).to_be_visible()
     assert not [call for call in service.calls if call.endswith("/start")]
     for _ in range(2):
         page.get_by_role("listitem").get_by_role("button", name="Try again").first.click()
 
-    # THEN the same model starts, once
+    # THEN the training of this model is started, once
     expect(page.get_by_role("region", name="Status")).to_be_visible()
     assert len(service.models) == 1
     assert len([call for call in service.calls if call.endswith("/start")]) == 1
@@ -276,7 +278,7 @@ def test_session_is_renewed_until_it_is_revoked(visit, service):
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_text("You are signed out.")).to_be_visible()
     assert page.evaluate("sessionStorage.length + localStorage.length") == 0
-    until(lambda: not service.refreshes, "the revocation")
+    until(lambda: not service.refreshes, "the revocation of the tokens")
 
 
 def test_text_of_users_is_escaped_in_every_view(visit, service, pictures):
@@ -295,7 +297,7 @@ def test_text_of_users_is_escaped_in_every_view(visit, service, pictures):
 
 
 def test_no_view_has_accessibility_errors(visit, service, pictures, browser, address):
-    """By axe's rules for WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
+    """axe checks the rules of WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
     seen = Visit(hasty(browser))
     page = seen.page
     page.goto(address)

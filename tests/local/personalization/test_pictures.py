@@ -36,7 +36,7 @@ async (address) => {
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Any]:
-    """Return each of the pictures as the browser draws it on white."""
+    """Return each test picture as the browser draws it on a white background."""
     found = {}
     with chromium() as browser:
         page = browser.new_page()

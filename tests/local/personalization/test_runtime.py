@@ -1,5 +1,5 @@
 """The Lambda functions of `personalization` on a running cloud: killed after each write, called twice, called
-too late, and never called. Each world has separate tables and jobs, and is checked after the sweeper has
+too late, and never called. Each test makes separate tables and jobs, and checks them after the sweeper has
 run."""
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from tests.support.personalization.world import (
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 LAPSE = 5
-"""Speed of the functions' clock: they wait for seconds, but a job takes only a fraction of a second."""
+"""Speed of the functions' clock: the functions wait for seconds, but a job takes only a fraction of a
+second."""
 
 
 def pause(seconds: float) -> None:
@@ -58,13 +59,13 @@ def test_model_becomes_an_archive_that_the_endpoint_loads(make_world):
     assert world.shown(model)["status"] == "QUEUED"
     world.dispatch()
     assert world.shown(model)["status"] == "LAUNCHED"
-    until(world.ended, "the training")
+    until(world.ended, "the end of the training")
     world.collect()
     shown = world.shown(model)
     assert (shown["status"], shown["progress"]["done"], len(shown["previews"])) == ("READY", 1, 1)
     check_ready(world)
     measured = next(row for row in world.rows("jobs") if row["job"] == "#durations")
-    assert measured["seconds_per_step"] == pytest.approx(0.1), "40 s for 400 steps, remembered for estimates"
+    assert measured["seconds_per_step"] == pytest.approx(0.1), "seconds_per_step must be 40 s / 400 steps"
 
 
 def test_loss_of_a_training_reaches_cloudwatch(make_world):
@@ -82,7 +83,7 @@ def test_loss_of_a_training_reaches_cloudwatch(make_world):
         "Dimensions": [{"Name": "TrainingJobName", "Value": job}],
     }
     cloudwatch = environment.client("cloudwatch")
-    until(lambda: len(cloudwatch.list_metrics(**asked)["Metrics"]) == 2, "the metrics")
+    until(lambda: len(cloudwatch.list_metrics(**asked)["Metrics"]) == 2, "the arrival of the metrics")
 
 
 @pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
@@ -98,19 +99,25 @@ def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypa
     assert world.shown(kept)["status"] == "READY"
     # when the clock is right again
     offset[0] = 0.0
-    # then the sweeper deletes the data of the deleted model, and sends the notification of the other one
+    # then the sweeper deletes the data of the deleted model, and sends the notification about the other model
     # unless its times seem too old
 
     def row(model: str) -> dict[str, Any]:
         return next((row for row in world.rows("requests") if row["request"] == model), {})
 
-    until(lambda: "purged" in row(gone) or not row(gone), "the removal", meanwhile=world.sweep)
+    until(
+        lambda: "purged" in row(gone) or not row(gone),
+        "the deletion of the model's data",
+        meanwhile=world.sweep,
+    )
     assert [key for key in world.objects() if gone in key] == []
     if jump > 0:
-        until(lambda: "notified" in row(kept), "the notice", meanwhile=world.sweep)
-    # and the next request completes
+        until(lambda: "notified" in row(kept), "the notification", meanwhile=world.sweep)
+    # and the next request is completed
     again = world.start()
-    until(lambda: world.shown(again)["status"] == "READY", "the next model", meanwhile=world.sweep)
+    until(
+        lambda: world.shown(again)["status"] == "READY", "completion of the next model", meanwhile=world.sweep
+    )
 
 
 def test_model_shows_its_progress_while_it_trains(make_world):
@@ -137,9 +144,10 @@ def test_requests_that_wait_together_are_trained_together(make_world):
 # Killed after each write
 
 PREPARED = ["TransactWriteItems", "PutObject", "CopyObject", "TransactWriteItems", "UpdateItem"]
-"""Writes: PREPARING, the archive, the first picture, READY, the seconds of a step"""
+"""Writes of the preparation: the status PREPARING, the archive, the first picture, the status READY, and the
+measured seconds of a training step"""
 STEPS: dict[str, tuple[str, list[Callable[[World], None]], Callable[[World], None], list[str]]] = {
-    # name: end of the training, earlier steps, killed step, its writes
+    # name: (end of the training, steps before, the step that is killed, the writes of this step)
     "dispatcher": (
         "done",
         [],
@@ -207,7 +215,9 @@ def test_start_killed_after_any_write_can_be_repeated(make_world):
         assert start(world) == (202, {"model": model}) == start(world)
         if alive:
             break
-    assert len(worlds) == 3, "the user's pace, then the request with its model and its count"
+    assert len(worlds) == 3, (
+        "start must write twice: the rate limit, and then the request with its model and the user's count"
+    )
     finish(worlds)
     for world in worlds:
         check_ready(world)
@@ -221,7 +231,7 @@ def test_repeated_late_and_reordered_events_change_nothing(make_world):
     world.dispatch()
     world.dispatch()
     world.prepare()
-    until(world.ended, "the training")
+    until(world.ended, "the end of the training")
     for _ in range(2):
         world.prepare()
         world.collect()
@@ -238,7 +248,9 @@ def test_sweeper_completes_requests_without_any_event(make_world):
     finish([world])
     assert set(world.statuses()) == {"READY"}
     until(
-        lambda: all("notified" in row for row in world.rows("requests")), "the notices", meanwhile=world.sweep
+        lambda: all("notified" in row for row in world.rows("requests")),
+        "the notifications",
+        meanwhile=world.sweep,
     )
 
 
@@ -263,13 +275,13 @@ def test_failed_request_advises_a_restart_after_the_last_attempt(make_world):
     assert shown["status"] == "FAILED"
     assert "start the model again" in shown["reason"]
     assert len(world.jobs()) == 2
-    # Training works again
+    # in this mode, a job fails unless it resumes from a checkpoint
     world.mode = "interrupted"
     world.enter()
     assert world.ask("POST /api/models/{model}/start", model=model)[0] == 202
     assert world.shown(model)["reason"] == ""
     finish([world])
-    assert world.statuses() == ["READY"], "it went on from where the last job had been"
+    assert world.statuses() == ["READY"], "the job must resume from the checkpoint of the previous job"
     assert len(world.jobs()) == 3
     assert world.rows("users")[0]["active"] == 0
 
@@ -345,7 +357,7 @@ def test_deleted_model_disappears_at_once_and_its_data_after_purge(make_world, s
         until(lambda: any("progress.json" in key for key in world.objects("jobs/")), "a first checkpoint")
         world.collect()
     if state in ("READY", "FAILED"):
-        until(world.ended, "the training")
+        until(world.ended, "the end of the training")
         world.collect()
     assert world.shown(model)["status"] == state
     assert world.ask("DELETE /api/models/{model}", model=model) == (
@@ -359,7 +371,7 @@ def test_deleted_model_disappears_at_once_and_its_data_after_purge(make_world, s
     world.purge()
     if state in ("TRAINING", "READY", "FAILED", "LAUNCHED"):
         until(world.ended, "the job's end", meanwhile=world.collect)
-    until(lambda: not world.rows("requests"), "the last trace's removal", meanwhile=world.sweep)
+    until(lambda: not world.rows("requests"), "the removal of all data", meanwhile=world.sweep)
     assert world.rows("models") == []
     assert [key for key in world.objects() if not key.startswith("jobs/")] == []
     assert [key for key in world.objects("jobs/") if "/checkpoints/" in key] == []
@@ -381,7 +393,7 @@ def test_deletion_killed_after_any_write_still_removes_everything(make_world):
         assert KILLER.seen == writes[:after]
     for world in worlds:
         world.enter()
-        until(lambda world=world: not world.rows("requests"), "the end", meanwhile=world.sweep)
+        until(lambda world=world: not world.rows("requests"), "the removal of the row", meanwhile=world.sweep)
         assert world.rows("models") == []
         assert [key for key in world.objects() if model_data(key)] == []
 
@@ -396,13 +408,13 @@ def test_deletion_in_a_shared_job_does_not_affect_other_models(make_world):
     world.dispatch()
     world.ask("DELETE /api/models/{model}", model=gone)
     world.purge()
-    until(world.ended, "the training")
+    until(world.ended, "the end of the training")
     assert world.objects(f"uploads/{USER}/{gone}/")
     # when the job's end is collected, then the data is deleted, before any sweep
     world.collect()
     assert [key for key in world.objects() if gone in key and model_data(key)] == []
     assert world.shown(kept)["status"] == "READY"
-    until(lambda: len(world.rows("requests")) == 1, "the row's removal", meanwhile=world.sweep)
+    until(lambda: len(world.rows("requests")) == 1, "the removal of the row", meanwhile=world.sweep)
     [job] = world.jobs()
     described = environment.client("sagemaker").describe_training_job(TrainingJobName=job)
     assert described["TrainingJobStatus"] == "Completed"
@@ -415,7 +427,7 @@ def test_upload_after_the_deletion_is_removed(make_world):
     world.purge()
     late = f"uploads/{USER}/{model}/00"
     environment.client("s3").put_object(Bucket=BUCKET, Key=late, Body=png(), ContentType="image/png")
-    until(lambda: not world.rows("requests"), "the last pass", meanwhile=world.sweep)
+    until(lambda: not world.rows("requests"), "the sweeper's last pass", meanwhile=world.sweep)
     assert world.objects("uploads/") == []
 
 

@@ -138,7 +138,7 @@ def test_generation_killed_after_any_write_is_completed_by_its_key(make_world, m
             answer = send(world)
             assert (answer["statusCode"], len(json.loads(answer["body"])["images"])) == (201, 2)
         made = [row for row in world.rows("generations") if "made" not in row]
-        assert len(made) == after, "no key made two"
+        assert len(made) == after, "each key must make one generation"
         assert {row["status"] for row in made} == {"DONE"}
 
 
@@ -188,7 +188,7 @@ def test_resource_of_another_user_is_not_found(make_world):
     model = ready(world)
     made = world.ask(GENERATE, {"prompt": "a"}, model=model)[1]["generation"]
     world.ask("POST /api/models", {"name": "x", "subject": "dog", "images": IMAGES}, user=thief)
-    until(world.ended, "the training: it writes too")
+    until(world.ended, "the end of the training")
     before = [world.rows(table) for table in ("models", "requests", "generations")], world.objects()
     never, attempts = "0" * 26, 0
     forged = [
@@ -215,7 +215,7 @@ def test_resource_of_another_user_is_not_found(make_world):
         assert USER not in body
         assert model not in body
     assert attempts == 6 * 9
-    assert ENDPOINT.asked[1:] == [], "nobody else's model was asked for"
+    assert ENDPOINT.asked[1:] == [], "no model of another user must be invoked"
     assert before == ([world.rows(table) for table in ("models", "requests", "generations")], world.objects())
     [own] = world.ask("GET /api/models", user=thief)[1]["models"]
     assert own["model"] != model
@@ -254,8 +254,8 @@ def test_model_that_is_not_ready_makes_no_pictures(make_world, state):
     [
         (None, "image/png", "has not been uploaded"),
         (b"x" * 900, "image/png", "is not a picture of the type image/png"),
-        (b"x" * 901, "image/png", "is 901 bytes of image/png, announced were 900 bytes of image/png"),
-        (b"x" * 900, "image/jpeg", "announced were 900 bytes of image/png"),
+        (b"x" * 901, "image/png", "is 901 bytes of image/png, must be the announced 900 bytes of image/png"),
+        (b"x" * 900, "image/jpeg", "must be the announced 900 bytes of image/png"),
     ],
 )
 def test_start_with_missing_pictures_names_them_and_trains_nothing(make_world, content, content_type, told):
@@ -324,7 +324,9 @@ def test_number_of_models_is_limited_for_concurrent_creations(make_world):
     assert sorted(statuses) == [201] * 3 + [429] * 5
     [first, *_] = world.ask("GET /api/models")[1]["models"]
     world.ask("DELETE /api/models/{model}", model=first["model"])
-    assert world.ask("POST /api/models", body)[0] == 201, "who deletes one may make one"
+    assert world.ask("POST /api/models", body)[0] == 201, (
+        "a user who has deleted a model must be allowed to create one"
+    )
     refused = world.send("POST /api/models", body)
     assert json.loads(refused["body"])["error"]["field"] == "models"
     assert int(refused["headers"]["Retry-After"]) >= 1
@@ -335,7 +337,9 @@ def test_number_of_active_trainings_is_limited_until_one_ends(make_world):
     first, second = world.start(), world.upload()
     status, answer = world.ask("POST /api/models/{model}/start", model=second)
     assert (status, answer["error"]["field"]) == (429, "active")
-    assert world.ask("POST /api/models/{model}/start", model=first)[0] == 202, "the same start is no second"
+    assert world.ask("POST /api/models/{model}/start", model=first)[0] == 202, (
+        "a repeated start of the same model must not count twice"
+    )
     assert world.shown(second)["status"] == "CREATED"
     finish([world])
     assert world.ask("POST /api/models/{model}/start", model=second)[0] == 202

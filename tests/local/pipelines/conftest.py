@@ -37,7 +37,7 @@ def runs(running: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Pipel
 
 @pytest.fixture(autouse=True)
 def unhurried(running: LocalCloud) -> Iterator[None]:
-    """The cloud with fast paces. Afterwards IAM is off and the settings are reset."""
+    """Shorten the cloud's waits during a test. Afterwards, turn IAM off and reset the settings."""
     running.configure(**PACES | {"pipeline_poll": 0.05})
     yield
     running.enforce_iam(False)

@@ -100,7 +100,7 @@ def test_model_is_trained_judged_and_registered(running: LocalCloud, runs: Pipel
         events.extend(runs.received(heard))
         return len(events) >= 11
 
-    until(all_came, "the events")
+    until(all_came, "the arrival of all events")
     assert {tuple(each["resources"]) for each in events} == {(arn.partition("/execution")[0], arn)}
     changes = [
         (each["detail"]["stepName"], each["detail"]["currentStepStatus"])
@@ -186,7 +186,7 @@ def test_condition_reads_json_that_the_role_may_read(
 
 
 def test_function_and_callback_hand_on_their_outputs(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given a function that counts, and a queue that gets its result
+    # given a function that adds one to a number, and a queue that gets the result as a callback message
     arn = runs.function(QUICK)
     url, queue = runs.queue()
     text = defined(
@@ -199,7 +199,7 @@ def test_function_and_callback_hand_on_their_outputs(running: LocalCloud, runs: 
     running.enforce_iam(True)
     # when
     execution = runs.start(text, acting, PipelineParameters=[{"Name": "N", "Value": "4"}])
-    (message,) = until(lambda: runs.received(url), "the message")
+    (message,) = until(lambda: runs.received(url), "the arrival of the callback message")
     assert (message["arguments"], message["status"]) == ({"n": 5}, "Executing")
     runs.sagemaker.send_pipeline_execution_step_success(
         CallbackToken=message["token"], OutputParameters=[{"Name": "by", "Value": "hand"}]
@@ -220,7 +220,7 @@ def test_function_that_times_out_fails_its_step(running: LocalCloud, runs: Pipel
 
 
 def test_job_without_capacity_is_retried(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given two jobs without capacity, and a request that is throttled
+    # given a fault that leaves two jobs without capacity, and a fault that throttles one request
     running.configure(fault_no_capacity=2, fault_throttle_training_jobs=1)
     policy = {"ExceptionType": ["SageMaker.CAPACITY_ERROR", "Step.THROTTLING"], "IntervalSeconds": 0}
     # when
@@ -228,14 +228,14 @@ def test_job_without_capacity_is_retried(running: LocalCloud, runs: PipelineRuns
     # then
     assert runs.ended(execution) == "Succeeded"
     assert runs.steps(execution)["Train"]["AttemptCount"] == 4
-    # and without a policy it fails
+    # and without a retry policy the execution fails
     running.configure(fault_no_capacity=1)
     execution = runs.start(defined(runs.training(TRAIN)), runs.pipeline_role())
     assert runs.ended(execution) == "Failed"
     reason = runs.steps(execution)["Train"]["FailureReason"]
     assert reason.startswith("ClientError: CapacityError")
     assert reason.endswith("for the exception type SAGEMAKER_CAPACITY_ERROR.")
-    # and the execution is then retried
+    # and the failed execution succeeds when it is retried
     runs.sagemaker.retry_pipeline_execution(PipelineExecutionArn=execution)
     assert runs.ended(execution) == "Succeeded"
 
@@ -260,7 +260,7 @@ def test_stop_stops_the_job(runs: PipelineRuns) -> None:
         step = runs.steps(execution).get("Train", {})
         return step.get("StepStatus") == "Executing" and runs.job(step)["SecondaryStatus"] == "Training"
 
-    until(trains, "the training")
+    until(trains, "the start of training")
     # when
     runs.sagemaker.stop_pipeline_execution(PipelineExecutionArn=execution)
     # then
@@ -335,7 +335,7 @@ def test_state_machine_starts_a_pipeline(runs: PipelineRuns) -> None:
 
 
 def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
-    # given the function and the queue in the definition
+    # given the Lambda function and the queue that the definition names
     text = (Path(__file__).parent / "rendered" / "definition.json").read_text()
     judge = "def handler(event, context): return {'rmse': 0.25, 'verdict': 'good', 'seen': event}"
     runs.function(judge, FunctionName="pipelines-rendered")
@@ -343,7 +343,7 @@ def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
     # when
     script = [{"Name": "Script", "Value": TRAIN}]
     execution = runs.start(text, runs.pipeline_role(), PipelineParameters=script)
-    (message,) = until(lambda: runs.received(url), "the message")
+    (message,) = until(lambda: runs.received(url), "the arrival of the callback message")
     assert message["arguments"]["rmse"] == 0.25
     runs.sagemaker.send_pipeline_execution_step_success(
         CallbackToken=message["token"], OutputParameters=[{"Name": "by", "Value": "hand"}]
@@ -360,7 +360,8 @@ def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
 
 
 def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given an execution with two jobs and a callback, when the server crashes
+    # given a crash of the server during two executions: one with a job, the other with a callback and a
+    # job that has a retry policy
     url, _ = runs.queue()
     again = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 0}
     retried = defined(
@@ -370,25 +371,25 @@ def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: Pip
     lost = runs.start(defined(runs.training(FOREVER)), runs.pipeline_role())
     execution = runs.start(retried, runs.pipeline_role())
     both = {"Train": "Executing", "Ask": "Executing"}
-    until(lambda: runs.statuses(execution) == both, "both steps")
-    until(lambda: runs.statuses(lost) == {"Train": "Executing"}, "the other job")
-    (message,) = until(lambda: runs.received(url), "the message")
+    until(lambda: runs.statuses(execution) == both, "the start of both steps")
+    until(lambda: runs.statuses(lost) == {"Train": "Executing"}, "the start of the other job")
+    (message,) = until(lambda: runs.received(url), "the arrival of the callback message")
     first = runs.job(runs.steps(execution)["Train"])["TrainingJobName"]
     running.crash()
     # when another server starts
     running.start()
     running.configure(pipeline_poll=0.05)
-    # then the job without a policy has failed with its step
+    # then the job without a retry policy has failed, and so has its step
     assert runs.ended(lost) == "Failed"
     assert "The local cloud ended" in runs.steps(lost)["Train"]["FailureReason"]
-    # and the other job is retried, and the callback is still accepted
+    # and the job with a retry policy is started again, and the callback is still accepted
 
     def second() -> bool:
         step = runs.steps(execution)["Train"]
         return "TrainingJob" in step.get("Metadata", {}) and runs.job(step)["TrainingJobName"] != first
 
-    until(second, "another job")
+    until(second, "the start of another job")
     runs.sagemaker.send_pipeline_execution_step_success(CallbackToken=message["token"])
-    until(lambda: runs.statuses(execution)["Ask"] == "Succeeded", "the callback")
+    until(lambda: runs.statuses(execution)["Ask"] == "Succeeded", "the success of the callback step")
     runs.sagemaker.stop_pipeline_execution(PipelineExecutionArn=execution)
     assert runs.ended(execution) == "Stopped"

@@ -78,7 +78,7 @@ def test_stop_stops_the_processing_job(running: LocalCloud, runs: PipelineRuns) 
     arguments["AppSpecification"] |= {"ContainerEntrypoint": ["python", "-c", "import time; time.sleep(600)"]}
     grants = ((f"sagemaker:{verb}ProcessingJob", "*") for verb in ("Create", "Describe", "Stop"))
     execution = runs.start(defined(step), runs.pipeline_role(*grants))
-    until(lambda: runs.statuses(execution) == {"Process": "Executing"}, "the job")
+    until(lambda: runs.statuses(execution) == {"Process": "Executing"}, "the start of the job")
     # when
     runs.sagemaker.stop_pipeline_execution(PipelineExecutionArn=execution)
     # then

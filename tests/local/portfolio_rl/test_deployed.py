@@ -74,7 +74,7 @@ def service(deployed: Outputs, first: dict[str, Any]) -> OrderService:
     return OrderService(deployed["EndpointName"])
 
 
-# In this order: each test depends on the state after the previous one
+# The tests must run in this order: each one depends on the state that the previous one leaves
 
 
 def test_first_policy_serves_and_its_orders_keep_the_rules(
@@ -104,7 +104,7 @@ def test_refused_account_raises_the_alarm(aws: Callable, job: PolicyJob, service
     (order,) = service.ask([account | {"mask": {name: [False] * 11 for name in account["prices"]}}])
     # then the account gets no trade, and the alarm fires
     assert (order["valid"], set(order["units"].values())) == (False, {0})
-    until(in_alarm, "the alarm")
+    until(in_alarm, "the alarm for refused orders")
 
 
 def test_stop_switch_stops_all_trades(
@@ -122,7 +122,7 @@ def test_stop_switch_stops_all_trades(
 def test_worse_policy_is_not_deployed_but_an_earlier_version_is(
     run: Callable, first: dict[str, Any], service: OrderService
 ) -> None:
-    # given a deployed policy; when another policy is trained for too short a time
+    # given a deployed policy; when another policy is trained for too few episodes
     before = service.serves()
     worse = run(hyperparameters=QUICK | {"method": "ppo", "episodes": "1200"})
     # then the new policy is registered and not deployed
@@ -220,7 +220,7 @@ def test_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, deployed
         "2 x ml.m5.xlarge for at most 30 minutes: $0.26 at $0.257 an hour (list price, eu-west-1)"
     )
     assert found["best"] > 3 * found["hold"]
-    # the order is within the mask
+    # the orders obey the notebook's mask
     assert found["orders"] > 50
     assert found["orders"] + found["refused"] == 500
     allowed = {"1": {8}, "2": {5}, "3": {1, 2}}

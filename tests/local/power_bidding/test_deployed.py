@@ -92,7 +92,7 @@ def market(
         yield feeds
 
 
-# In this order: each test depends on the state after the previous one
+# The tests must run in this order: each one depends on the state that the previous one leaves
 
 
 def test_every_replayed_hour_has_one_offer_in_time(lived: dict[str, float]) -> None:
@@ -136,7 +136,7 @@ def test_api_answers_signed_requests_only(
 
 
 def run_of(desk: Desk, hour: str) -> dict[str, Any]:
-    """Run `bid` for an hour; return the resulting real-time offer."""
+    """Run the state machine `bid` for an hour; return the resulting real-time offer."""
     states = scenario_aws.client("stepfunctions")
     execution = states.start_execution(
         stateMachineArn=desk.outputs["BidArn"], input=json.dumps({"hour": hour, "version": 0, "rate": 60})

@@ -1,4 +1,5 @@
-"""Fetch and consolidate from a replay's server, with a running cloud's tables, bucket, secret and bus."""
+"""Fetching and consolidating feeds from a local server that replays recorded responses. Tables, bucket,
+secret and event bus are those of a running local cloud."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def keyed(*names: str) -> dict:
 
 @pytest.fixture(scope="module")
 def server(cloud, aws):
-    """The server of a replay, with the environment of the functions set to resources of the cloud."""
+    """A local server that replays recorded responses. The environment of the functions names resources of the
+    cloud."""
     aws("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region})
     aws("dynamodb").create_table(TableName=HOURS, **keyed("hour"))
     aws("dynamodb").create_table(TableName=HISTORY, **keyed("location", "day"))
@@ -70,7 +72,7 @@ def run(hour: int) -> dict:
 
 def test_hours_become_versioned_datasets_and_history(server, aws):
     now = hours.parse(NOW)
-    # when: two runs are made, the second one twice
+    # when two hours are fetched and consolidated, the second hour twice
     first = run(now)
     server.world.clock.set(step=1)
     second = run(now + 1)

@@ -28,7 +28,7 @@ from tests.support.waiting import until
 def test_job_reads_input_and_leaves_output_message_logs_and_events(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # given data in S3, a script that prints its environment, and a listener on the bus
+    # given data in S3, a script that prints its environment, and a listener on the event bus
     heard = listen(cloud, "Processing")
     s3.put_object(Bucket=BUCKET, Key="data/a/one.csv", Body=b"1,2,3")
     script = """
@@ -59,7 +59,7 @@ print("to standard error", file=sys.stderr)
     assert job["ExitMessage"] == "three rows"
     assert "FailureReason" not in job
     assert job["CreationTime"] <= job["ProcessingStartTime"] < job["ProcessingEndTime"]
-    # and its configuration was as SageMaker documents it
+    # and the container got the configuration file that SageMaker documents
     config = json.loads(objects(s3, f"{name}/")["deep/config.json"])
     assert (config["ProcessingJobName"], config["ProcessingJobArn"]) == (name, job["ProcessingJobArn"])
     assert config["AppSpecification"] == application
@@ -82,12 +82,15 @@ print("to standard error", file=sys.stderr)
         "VolumeSizeInGB": 1,
         "VolumeKmsKeyId": None,
     }
-    # and the lines are in one stream for the instance
+    # and the script's lines are in one log stream, that of the instance
     ((stream, lines),) = logged(cloud, name, "Processing").items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue ['--rows', '3']", "to standard error"]
     # and the event bus got an event of each status of the job
-    until(lambda: "Completed" in [each["detail"]["ProcessingJobStatus"] for each in heard()], "the end")
+    until(
+        lambda: "Completed" in [each["detail"]["ProcessingJobStatus"] for each in heard()],
+        "the event of the job's end",
+    )
     first, last = [each["detail"] for each in heard()]
     assert first["ProcessingJobStatus"] == "InProgress"
     assert last["ProcessingEndTime"] == round(job["ProcessingEndTime"].timestamp() * 1000)
@@ -123,7 +126,7 @@ assert len(hosts) == 2 and socket.gethostbyname(hosts[1 - hosts.index(host)])
     assert (first["shard"], second["shard"]) == (["part-0", "part-2", "part-4"], ["part-1", "part-3"])
     assert first["whole"] == second["whole"] == [f"part-{number}" for number in range(5)]
     assert first["listed"] == second["listed"] == ["part-1", "part-3"]
-    # and their messages are concatenated
+    # and the messages of both instances are concatenated
     assert job["ExitMessage"] == "[0][1]"
 
 
@@ -184,7 +187,7 @@ while True:
     # when the job runs, then the first file is in S3 before the job ends
     until(lambda: object_text(s3, f"{name}/now/sub/first", BUCKET) == "1", "the first upload")
     assert sagemaker.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == "InProgress"
-    # when it is stopped
+    # when the job is stopped
     sagemaker.stop_processing_job(ProcessingJobName=name)
     job = ended(sagemaker, name)
     # then the last file is uploaded too, links are not followed, and the EndOfJob output is not uploaded
@@ -193,7 +196,7 @@ while True:
 
 
 def test_stopped_job_that_ignores_sigterm_is_killed(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # given a job that ignores SIGTERM, as its child does
+    # given a job that ignores SIGTERM, like its child process
     script = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 import subprocess
@@ -206,14 +209,14 @@ while True:
     params = request(s3, script)
     name = params["ProcessingJobName"]
     sagemaker.create_processing_job(**params)
-    until(lambda: len(processes("TEST_JOB", name)) == 2, "the start of both")
+    until(lambda: len(processes("TEST_JOB", name)) == 2, "the start of both processes")
     # when the job is stopped, then its status is Stopping, and after the grace period Stopped
     sagemaker.stop_processing_job(ProcessingJobName=name)
     assert sagemaker.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
     assert (job["ProcessingJobStatus"], job["ExitMessage"]) == ("Stopped", "I stay")
     assert not processes("TEST_JOB", name)
-    # and it cannot be stopped again
+    # and the stopped job cannot be stopped again
     with pytest.raises(ClientError, match=r"ValidationException.*processing job is in status Stopped"):
         sagemaker.stop_processing_job(ProcessingJobName=name)
 
@@ -262,12 +265,12 @@ def test_application_manages_its_own_input_and_output(sagemaker: Any, s3: Any) -
 
 
 def test_job_that_ends_can_be_deleted_and_its_name_reused(sagemaker: Any, s3: Any) -> None:
-    # given a job that runs, with a tag
+    # given a running job with a tag
     params = request(s3, "time.sleep(300)", Tags=[{"Key": "team", "Value": "a"}])
     name = params["ProcessingJobName"]
     arn = sagemaker.create_processing_job(**params)["ProcessingJobArn"]
     assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "a"}]
-    # when the job is deleted, or created again under its name, while it runs, then both calls are refused
+    # when the running job is deleted, or its name is used for another job, then the call is refused
     for call in (
         lambda: sagemaker.delete_processing_job(ProcessingJobName=name),
         lambda: sagemaker.create_processing_job(**params),
@@ -276,7 +279,7 @@ def test_job_that_ends_can_be_deleted_and_its_name_reused(sagemaker: Any, s3: An
             call()
     sagemaker.stop_processing_job(ProcessingJobName=name)
     ended(sagemaker, name)
-    # and after its end it can be deleted and its name reused
+    # and after its end, the job can be deleted, and its name can be reused
     sagemaker.delete_processing_job(ProcessingJobName=name)
     for operation in ("describe", "stop", "delete"):
         with pytest.raises(ClientError, match=r"ValidationException.*Could not find requested job"):
@@ -289,11 +292,11 @@ def test_job_that_ends_can_be_deleted_and_its_name_reused(sagemaker: Any, s3: An
 def test_killed_server_leaves_its_jobs_failed_and_no_processes(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # given a job of two instances that runs
+    # given a running job with two instances
     params = request(s3, "time.sleep(300)", 2)
     name = params["ProcessingJobName"]
     sagemaker.create_processing_job(**params)
-    until(lambda: len(processes("TEST_JOB", name)) == 2, "the start")
+    until(lambda: len(processes("TEST_JOB", name)) == 2, "the start of the job")
     # when the server is killed, then the processes of the job end
     cloud.kill()
     until(lambda: not processes("TEST_JOB", name), "the end of the job's processes")

@@ -1,4 +1,4 @@
-"""The benchmark from the command line, with a Snowflake that it starts itself, at a small size."""
+"""The benchmark, run from the command line with few rows and seeds. It starts its own Snowflake."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """Figures and output of a short run."""
+    """Figures and output of a short benchmark run."""
     figures = tmp_path_factory.mktemp("benchmark") / "new" / "figures.json"
     sizes = ["--seeds", "2", "--rounds", "60", "--rows-memory", "120000", "--collective-rounds", "5"]
     sizes += ["--memory-repeats", "1"]
@@ -102,8 +102,8 @@ def test_missed_bound_is_printed(done: tuple) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--hosts", "1"], "--hosts takes numbers from 2"),
-        (["--seeds", "1"], "--seeds takes a number from 2"),
+        (["--hosts", "1"], "--hosts must be whole numbers from 2"),
+        (["--seeds", "1"], "--seeds must be a whole number from 2"),
         (["--connection", "nowhere.json"], "there is no connection file nowhere.json"),
     ],
 )

@@ -26,7 +26,7 @@ ROUNDS = 20
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A separate cloud with the project's stack and the connection in its secret."""
+    """A separate cloud with the project's stack and the Snowflake connection in its secret."""
     if not os.environ.get("GROUNDPLAN_DATA"):
         try:
             data.reach(data.ORIGIN)

@@ -22,7 +22,7 @@ from tooling import envs
 STACK = "groundplan-dev-snowflake-training"
 APP = shlex.join([str(envs.environment("app")), str(Path(__file__).parent / "workflow" / "app.py")])
 CONTEXT = {"snowflake_training.endpoint_name": "workflow", "snowflake_training.secret_name": "workflow"}
-"""Separate names, so that it can be deployed next to another deployment of the same stack."""
+"""Names with which this stack can be deployed next to another deployment of it"""
 
 Outputs = dict[str, str]
 Execution = dict[str, Any]
@@ -90,7 +90,7 @@ def last_package(aws: Callable, deployed: Outputs) -> dict[str, Any]:
     return aws("sagemaker").list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"][0]
 
 
-# In this order: each test depends on the state after the previous one
+# The tests must run in this order: each one depends on the state that the previous one leaves
 
 
 def test_first_failure_leaves_no_endpoint(run: Callable, aws: Callable, deployed: Outputs) -> None:
@@ -143,7 +143,7 @@ def test_execution_fails_with_the_tables_name_when_it_is_missing(run: Callable, 
 def test_a_wrong_input_is_refused_before_anything_starts(run: Callable, aws: Callable) -> None:
     before = len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"])
     done = run(host=2)
-    assert done["cause"].startswith("Accept: unknown field host, allowed are table, target, hosts")
+    assert done["cause"].startswith("Accept: unknown field host, must be one of table, target, hosts")
     assert len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"]) == before
 
 
@@ -160,7 +160,7 @@ def test_model_that_cannot_be_served_leaves_the_old_one(
 def test_throttled_calls_are_retried(
     start: Callable, end: Callable, aws: Callable, cloud: LocalCloud
 ) -> None:
-    # given a service that throttles all jobs
+    # given a SageMaker that throttles every request for a job
     cloud.configure(create_training_job_burst=0)
     states = aws("stepfunctions")
 
@@ -171,7 +171,7 @@ def test_throttled_calls_are_retried(
     try:
         # when the workflow starts a job
         execution = start(hyperparameters={"eta": 0.9})
-        until(lambda: "BackOff" in entered(), "the refusal")
+        until(lambda: "BackOff" in entered(), "throttling of the job")
     finally:
         cloud.configure(create_training_job_burst=100, create_training_job_per_second=100.0)
     # then the call is retried later, and succeeds
@@ -186,7 +186,7 @@ def test_failed_run_raises_the_alarm(aws: Callable) -> None:
         if "ALARM" in [alarm["StateValue"] for alarm in alarms if "RunFailed" in alarm["AlarmName"]]:
             return
         time.sleep(0.5)
-    pytest.fail("the alarm did not go off")
+    pytest.fail("the alarm for failed executions must fire within 120 seconds")
 
 
 def test_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, deployed: Outputs) -> None:
@@ -212,7 +212,7 @@ def test_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, d
 
 def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
     """Return the resources whose name contains the stack's name or `names`, by kind. Ended jobs are left out,
-    because they remain."""
+    because SageMaker keeps them."""
     sagemaker = aws("sagemaker")
     found = {
         "endpoints": [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]],

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 def test_job_reads_a_channel_and_writes_results_and_logs(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # Given data in S3, a script that declares a metric, and a listener on the bus
+    # Given data in S3, a script that declares a metric, and a listener on the event bus
     heard = listen(cloud)
     s3.put_object(Bucket=BUCKET, Key="data/a/one.csv", Body=b"1,2,3")
     script = """
@@ -58,7 +58,7 @@ print("to standard error", file=sys.stderr)
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"weights": "w"}
     seen = json.loads(archive(s3, f"s3://{BUCKET}/out/{name}/output/output.tar.gz")["summary"])
     assert {"TRAINING_JOB_NAME", "TRAINING_JOB_ARN", "AWS_REGION", "AWS_ENDPOINT_URL"} <= set(seen)
-    # and the lines are in one stream for the instance
+    # and the script's lines are in one log stream, that of the instance
     ((stream, lines),) = logged(cloud, name).items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue", "validation:rmse=0.5", "validation:rmse=0.25", "to standard error"]
@@ -105,7 +105,7 @@ else:
 (base / "model" / "both").write_text(host)
 (base / "output" / "data" / "resources").write_text(json.dumps(resources))
 """
-    # When two train
+    # When two instances run the script
     job = run(sagemaker, script, instances=2)
     # Then the first host received the name of the second one, and the model archive has the files of both
     # hosts
@@ -173,7 +173,7 @@ while count == 0:
     params = request(script, CheckpointConfig=checkpoints)
     sagemaker.create_training_job(**params)
     # When the job runs, then its checkpoint is in S3 before the job ends
-    until(lambda: object_text(s3, key) == "10", "the checkpoint's copy")
+    until(lambda: object_text(s3, key) == "10", "the upload of the checkpoint")
     assert in_training(sagemaker, params["TrainingJobName"])
     sagemaker.stop_training_job(TrainingJobName=params["TrainingJobName"])
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
@@ -201,7 +201,7 @@ while True:
 def test_stopped_job_that_ignores_sigterm_is_killed_with_children(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given a job that ignores SIGTERM, as its child does
+    # Given a job that ignores SIGTERM, like its child process
     script = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 import subprocess
@@ -212,10 +212,10 @@ while True:
     params = request(script)
     name = params["TrainingJobName"]
     sagemaker.create_training_job(**params)
-    until(lambda: len(processes("TRAINING_JOB_NAME", name)) == 2, "the start of both")
-    # When it is stopped
+    until(lambda: len(processes("TRAINING_JOB_NAME", name)) == 2, "the start of both processes")
+    # When the job is stopped
     sagemaker.stop_training_job(TrainingJobName=name)
-    # Then its status is Stopping, and after the grace period Stopped, and no process is left
+    # Then the job's status is Stopping, and after the grace period Stopped, and no process is left
     assert sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -223,7 +223,7 @@ while True:
         "Stopping", "Uploading", "Stopped"
     ]  # fmt: skip
     assert not processes("TRAINING_JOB_NAME", name)
-    # and it cannot be stopped again
+    # and the stopped job cannot be stopped again
     with pytest.raises(ClientError, match=r"ValidationException.*is in status Stopped"):
         sagemaker.stop_training_job(TrainingJobName=name)
 
@@ -287,7 +287,7 @@ def test_lines_are_in_the_log_while_the_job_runs(cloud: LocalCloud, sagemaker: A
         except ClientError:  # no group yet
             return False
 
-    until(first_line, "the first line")
+    until(first_line, "the first line in the log")
     assert in_training(sagemaker, name)
 
 
@@ -329,7 +329,7 @@ seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir(
         OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"},
         ResourceConfig={"InstanceGroups": groups, "VolumeSizeInGB": 1},
     )
-    # Then each group got its channels
+    # Then the instances of each group got the channels of this group
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     place = job["ModelArtifacts"]["S3ModelArtifacts"]
     assert place == f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/model/"
@@ -362,7 +362,7 @@ time.sleep(300)
     key = checkpoints["S3Uri"].removeprefix(f"s3://{BUCKET}/") + "/count"
     params = request(script, CheckpointConfig=checkpoints)
     sagemaker.create_training_job(**params)
-    until(lambda: object_text(s3, key) == "10", "the checkpoint's copy")
+    until(lambda: object_text(s3, key) == "10", "the upload of the checkpoint")
     name = params["TrainingJobName"]
     assert len(processes("TRAINING_JOB_NAME", name)) == 2
     # When the server is killed
@@ -388,7 +388,7 @@ def test_running_job_fails_with_the_reason_when_the_cloud_stops(
 ) -> None:
     params = request("time.sleep(300)")
     sagemaker.create_training_job(**params)
-    until(lambda: in_training(sagemaker, params["TrainingJobName"]), "the start")
+    until(lambda: in_training(sagemaker, params["TrainingJobName"]), "the start of the job")
     cloud.stop()
     assert list((cloud.home / "instances").glob("training/*")) == []
     cloud.start()

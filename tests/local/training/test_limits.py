@@ -71,8 +71,8 @@ def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sage
     # given a quota of 0 for warm pools, then the job runs and leaves no pool
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
-    # given such a quota, then the pool uses the only on-demand instance, and only matching jobs can use the
-    # pool
+    # given a quota of 1 for warm pools, then the pool uses the only on-demand instance, and only matching
+    # jobs can use the pool
     cloud.configure(warm_pool_instances=1)
     first = run(sagemaker, "", **kept)
     assert pool(first) == "Available"
@@ -150,7 +150,7 @@ def test_unsupported_and_invalid_requests_are_refused_with_the_reason(
     for members, said in cases:
         with pytest.raises(ClientError, match=said):
             sagemaker.create_training_job(**request("", **members))
-    with pytest.raises(ClientError, match="sagemaker:ListAutoMLJobs is not built"):
+    with pytest.raises(ClientError, match="sagemaker:ListAutoMLJobs is not implemented"):
         client(cloud, "sagemaker", attempts=1).list_auto_ml_jobs()
     assert sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"] == []
 
@@ -158,7 +158,7 @@ def test_unsupported_and_invalid_requests_are_refused_with_the_reason(
 def test_job_without_a_needed_permission_in_its_role_fails(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given policies that are enforced, and data
+    # Given enforced IAM policies, and training data in S3
     s3.put_object(Bucket=BUCKET, Key="granted/one", Body=b"1")
     data: dict[str, Any] = {"InputDataConfig": [channel("train", f"s3://{BUCKET}/granted")]}
     roles = {without: role(cloud, without) for without in ("", *GRANTS)}
@@ -387,7 +387,7 @@ time.sleep(1)
             )
         return len(keys) >= 4
 
-    until(receive, "the notifications")
+    until(receive, "the arrival of all notifications")
     expected = ["z/weights", "previews", "adapter", "result.json"]
     assert keys == [f"{name}/request/{path}" for path in expected]
     s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})

@@ -20,7 +20,7 @@ SEE = "See job logs for more information"
 
 def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) -> None:
     # given lines of which the first three are answered only when all three requests are in progress, and a
-    # listener
+    # listener on the event bus
     heard = listen(bench.cloud, "Transform")
     uri = bench.input(one_csv="meet 3 a\nmeet 3 b\nmeet 3 c\nd\ne", sub__two_csv="f\n")
     # when a job may send three requests at a time
@@ -61,7 +61,10 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
     }
     assert bench.data_log(job) == ["MaxConcurrentTransforms=3, MaxPayloadInMB=2, BatchStrategy=SINGLE_RECORD"]
     # and the event bus got an event of each status of the job
-    until(lambda: "Completed" in [each["detail"]["TransformJobStatus"] for each in heard()], "the end")
+    until(
+        lambda: "Completed" in [each["detail"]["TransformJobStatus"] for each in heard()],
+        "the event of the job's end",
+    )
     details = [each["detail"] for each in heard()]
     assert [each["TransformJobStatus"] for each in details] == ["InProgress", "Completed"]
     assert details[1]["TransformEndTime"] == round(job["TransformEndTime"].timestamp() * 1000)
@@ -194,7 +197,7 @@ def test_execution_parameters_apply_unless_the_request_overrides(bench: Transfor
 
 
 def busy(name: str) -> list[int]:
-    """Return the processes of a job whose container has its name in COLOUR."""
+    """Return the processes of a job by the value of COLOUR in their environment."""
     return processes("COLOUR", name)
 
 
@@ -203,7 +206,7 @@ def started(bench: Transforms, **members: Any) -> str:
     name = f"{bench.name}-waits"
     uri = bench.input(a_csv="1\n", b_csv="wait\n")
     job = bench.start(uri, Environment={"COLOUR": name}, **members)
-    until(lambda: "TransformStartTime" in bench.job(job) and busy(name), "the start")
+    until(lambda: "TransformStartTime" in bench.job(job) and busy(name), "the start of the job")
     return job
 
 
@@ -215,7 +218,7 @@ def test_stopped_job_stores_nothing_and_leaves_no_process(bench: Transforms) -> 
     job = bench.ended(name)
     assert (job["TransformJobStatus"], bench.outputs(job)) == ("Stopped", {})
     assert not busy(f"{bench.name}-waits")
-    # and it cannot be stopped again
+    # and the stopped job cannot be stopped again
     with pytest.raises(ClientError, match=r"ValidationException.*transform job is in status Stopped"):
         bench.sagemaker.stop_transform_job(TransformJobName=name)
 

@@ -38,7 +38,7 @@ def test_job_has_the_grants_of_its_models_role(bench: Transforms) -> None:
     models = {}
     for without in missing:
         role = bench.new_role("transforms", *bench.grants(*filter(None, [without])))
-        # Model data would also need s3:GetObject
+        # the model has no data, because fetching data would also need s3:GetObject
         models[without] = bench.model(role=role, ModelDataUrl=None)
     models["sts:"] = bench.model(role="arn:aws:iam::000000000000:role/nobodys", ModelDataUrl=None)
     uri = bench.input(a_csv="1\n")

@@ -18,11 +18,11 @@ def values(jobs: list[dict[str, Any]]) -> list[float]:
 
 
 def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: Any) -> None:
-    # given a listener on the bus
+    # given a listener on the event bus
     heard = listen(cloud, "HyperParameter Tuning")
     asked: dict[str, Any] = tuning() | {"Tags": [{"Key": "team", "Value": "a"}]}
     name = asked["HyperParameterTuningJobName"]
-    # when x is tuned
+    # when the hyperparameter x is tuned
     found = tuned(sagemaker, asked)
     # then all training jobs have ended, each with a different x
     assert found["HyperParameterTuningJobStatus"] == "Completed", found
@@ -56,7 +56,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     # and the event bus got an event of the tuning job's end
     kinds = until(
         lambda: [event["detail"]["HyperParameterTuningJobStatus"] for event in heard()][1:],
-        "the end on the bus",
+        "the event of the end of the tuning job",
     )
     assert kinds == ["Completed"]
     # and the tuning job is listed
@@ -133,7 +133,7 @@ def test_stopped_tuning_job_stops_its_training_jobs(sagemaker: Any) -> None:
     asked = tuning(SCRIPT + "time.sleep(300)")
     name = asked["HyperParameterTuningJobName"]
     sagemaker.create_hyper_parameter_tuning_job(**asked)
-    until(lambda: len(jobs_of(sagemaker, name)) == 2, "two training jobs")
+    until(lambda: len(jobs_of(sagemaker, name)) == 2, "the start of two training jobs")
     # when the tuning job is stopped, twice
     for _ in range(2):
         sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
@@ -178,7 +178,7 @@ def test_restarted_cloud_fails_its_tuning_job(running: LocalCloud) -> None:
     sagemaker = client(running, "sagemaker")
     sagemaker.create_hyper_parameter_tuning_job(**asked)
     name = asked["HyperParameterTuningJobName"]
-    until(lambda: jobs_of(sagemaker, name), "a training job")
+    until(lambda: jobs_of(sagemaker, name), "the start of a training job")
     # when the cloud crashes and starts again
     running.kill()
     running.start()

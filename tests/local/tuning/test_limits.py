@@ -33,7 +33,7 @@ CONFIG, DEFINITION = "HyperParameterTuningJobConfig", "TrainingJobDefinition"
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [
-        (f"{CONFIG}.Strategy", "Hyperband", "with Strategy Hyperband is not built"),
+        (f"{CONFIG}.Strategy", "Hyperband", "with Strategy Hyperband is not implemented"),
         (f"{CONFIG}.Strategy", "Grid", "Grid takes categorical ranges only, got x"),
         (f"{CONFIG}.ParameterRanges", {}, "ParameterRanges needs at least one range"),
         (f"{CONFIG}.ParameterRanges.ContinuousParameterRanges", [X, X], "one range each, got several of x"),
@@ -44,9 +44,9 @@ CONFIG, DEFINITION = "HyperParameterTuningJobConfig", "TrainingJobDefinition"
         (f"{CONFIG}.ResourceLimits.MaxNumberOfTrainingJobs", None, "MaxNumberOfTrainingJobs is required"),
         (f"{CONFIG}.ResourceLimits.MaxParallelTrainingJobs", 5, "must be at most 4, got 5"),
         (f"{DEFINITION}.StaticHyperParameters.x", "1", "either static or have a range, got both: x"),
-        (f"{DEFINITION}.CheckpointConfig", {"S3Uri": "s3://b/c"}, "with CheckpointConfig is not built"),
-        (f"{DEFINITION}.RetryStrategy", {"MaximumRetryAttempts": 1}, "with RetryStrategy is not built"),
-        ("Autotune", {"Mode": "Enabled"}, "with Autotune is not built"),
+        (f"{DEFINITION}.CheckpointConfig", {"S3Uri": "s3://b/c"}, "with CheckpointConfig is not implemented"),
+        (f"{DEFINITION}.RetryStrategy", {"MaximumRetryAttempts": 1}, "with RetryStrategy is not implemented"),
+        ("Autotune", {"Mode": "Enabled"}, "with Autotune is not implemented"),
         (DEFINITION, None, "TrainingJobDefinition is required"),
         (f"{DEFINITION}.AlgorithmSpecification.TrainingImage", "none:1", "Cannot pull the training image"),
         (f"{DEFINITION}.ResourceConfig.InstanceCount", 0, "needs at least one instance"),

@@ -1,4 +1,4 @@
-"""Pictures that are learned in an epoch or two: noise with a bright column, whose position is the class."""
+"""Pictures that a model learns in two epochs: noise with a bright column, whose position is the class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLASSES = ("left", "middle", "right")
 
 
 def arrays(count: int, seed: int) -> bytes:
-    """Return an .npz file of `count` pictures of 8 by 8 pixels; the classes take turns."""
+    """Return an .npz file of `count` pictures of 8 by 8 pixels; their classes alternate."""
     labels = np.arange(count) % len(CLASSES)
     images = np.random.default_rng(seed).integers(0, 120, (count, 8, 8), np.uint8)
     for image, label in zip(images, labels, strict=True):

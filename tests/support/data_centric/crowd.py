@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from data_centric.core.answers import Answer
 
 Labeler = Callable[[int], int]
-"""Returns an answer to an item of the given true class."""
+"""Function from an item's true class to the labeler's answer."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A deployed stack of data_centric with users, and what tests do with it."""
+"""A deployed stack of data_centric with users, and operations on it for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STACK = "groundplan-dev-data-centric"
 CLASSES = ["cat", "dog", "owl"]
 PEOPLE = ("ann", "bob", "cat", "dan", "eve")
 PATIENCE = 600
-"""Seconds until a run must be open, or have ended."""
+"""Timeout in seconds for a run to open or to end."""
 
 
 @dataclass

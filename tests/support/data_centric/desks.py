@@ -47,7 +47,7 @@ class Rows:
     stale: bool = False
     """Whether the index lags one write behind"""
     lies: random.Random | None = None
-    """If set, one write in ten succeeds but reports failure, as after a lost response"""
+    """If set, one write in ten succeeds but is reported as failed, as after a lost response"""
     rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
     before: dict[tuple[str, str, str], Row] = field(default_factory=dict)
 

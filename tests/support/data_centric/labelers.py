@@ -71,7 +71,7 @@ class Labeler:
     kept: list[str] = field(default_factory=list)
     """Items whose answers were acknowledged, once for each acknowledgement"""
     problems: list[str] = field(default_factory=list)
-    """Responses that the API must not give"""
+    """Responses that the API must not return"""
 
     def work(self, until: Callable[[], bool]) -> None:
         """Label until the run is over, or `until` returns true."""
@@ -91,7 +91,7 @@ class Labeler:
         if self.draw.random() < 0.2:  # the page was closed, and opened again
             status, again = self.ask("POST", f"/api/runs/{self.run}/task", self.token)
             if status == 200 and again["item"] != item:
-                self.problems.append("another task while the lease held")
+                self.problems.append("another task before the lease expired")
         body = {"item": item, "choice": self.choose(item)}
         for _ in range(2 if self.draw.random() < 0.3 else 1):
             status, told = self.ask("POST", f"/api/runs/{self.run}/answers", self.token, body)

@@ -25,7 +25,7 @@ class _Choices:
 
     def __iter__(self) -> Iterator[int]:
         while True:
-            # A worker's first turn only runs up to its first call, so its position does not matter
+            # A worker's first turn ends before its first call, so the order of first turns does not matter
             waiting = [place for place, worker in enumerate(self.alive) if worker not in self.begun]
             if waiting:
                 self.begun.add(self.alive[waiting[0]])

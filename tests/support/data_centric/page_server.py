@@ -37,12 +37,12 @@ KEY = b"of the pseudonyms"
 
 @dataclass
 class Service(Site):
-    """Runs in memory."""
+    """Labeling runs in memory."""
 
     table: Rows = field(default_factory=Rows)
     calls: list[str] = field(default_factory=list)
     ahead: float = 0.0
-    """Seconds of the service's clock before this machine's"""
+    """Seconds by which the service's clock is ahead of this machine's"""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def now(self) -> float:
@@ -56,7 +56,7 @@ class Service(Site):
         *,
         gold: Mapping[str, int] | None = None,
     ) -> None:
-        """Open a run on the lines of a manifest. It is a review if they have reviews.
+        """Open a run on the lines of a manifest. The run is a review if the lines have reviews.
 
         :param gold: class of each gold question, by its picture's address
         """
@@ -76,7 +76,7 @@ class Service(Site):
         workflow.open_run(desk, len(entries))
 
     def close(self, run: str) -> None:
-        """Close a run: labelers do not see it any more."""
+        """Close a run, so that labelers no longer see it."""
         row = self.table.run(run)
         assert row
         workflow.close_run(Desk(self.table, RunSettings.from_json(row.settings), self.now))
@@ -120,7 +120,7 @@ class Service(Site):
     def _answer(self, event: http.GatewayEvent) -> Answer:
         try:
             operation, call = http.parse(event)
-            # Each request gets a new container of the function, whose counters are empty
+            # Each request gets a new service with empty counters, like a new container of the function
             return api.answer(api.Service(self.table, self, KEY, self.now), operation.name, call)
         except HttpError as problem:
             return problem.answer()

@@ -50,7 +50,7 @@ class Steps:
     """Objects of the bucket by key"""
     time: float = 1_000_000.0
     left: list[int] = field(default_factory=list)
-    """Remaining milliseconds that `Load` reads, in order; after these, many"""
+    """Successive values of the remaining milliseconds for `Load`; after these, a large value"""
     pre: Callable[[Mapping[str, Any]], Any] = hooks.task_input
     places = Places("data")
 

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine with the requests that its client sends for a model's files."""
+"""A local Hugging Face Hub that answers the requests of the Hub's client for the files of a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Hub:
 
 @contextlib.contextmanager
 def serving(hub: Hub) -> Iterator[str]:
-    """Return the URL for `HF_ENDPOINT`."""
+    """Serve the hub; yield its URL for `HF_ENDPOINT`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:

@@ -20,7 +20,7 @@ class Shared:
         if self.rivals:
             self.rivals -= 1
             return False
-        assert self.state == before, "nobody else is here"
+        assert self.state == before, "the item must not have changed since it was read"
         self.state = after
         return True
 

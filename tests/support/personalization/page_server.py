@@ -71,9 +71,9 @@ class Service(Site):
 
     seconds: float = 8
     uploads_lost: int = 0
-    """Number of next uploads that are refused as if their form had expired"""
+    """Number of the following uploads that are refused as if their form had expired"""
     busy_seconds: int = 0
-    """If not 0, each generation is answered with status 429 and this retry time"""
+    """If not 0, each request for a generation gets status 429 and this retry time in seconds"""
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     generations: dict[str, dict[str, Any]] = field(default_factory=dict)
     promised: dict[str, dict[str, Any]] = field(default_factory=dict)

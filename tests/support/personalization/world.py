@@ -160,7 +160,7 @@ class World:
     limits: dict[str, Any] = field(default_factory=dict)
 
     def enter(self) -> World:
-        """Let the handlers of this process use this deployment."""
+        """Configure the handlers in this process for this deployment."""
         for table in TABLES:
             os.environ[f"{table.upper()}_TABLE"] = f"{self.name}-{table}"
         job = {
@@ -250,7 +250,7 @@ class World:
                 prepare.handler({"Records": [{"s3": {"object": {"key": key}}}]}, CONTEXT)
 
     def stream(self, handler: Callable[[dict[str, Any], Any], Any]) -> None:
-        """Deliver the last change of each request as the stream would. No record may fail."""
+        """Deliver the last change of each request as the stream would. Check that no record fails."""
         records = [changed(number, row) for number, row in enumerate(self.rows("requests"))]
         if records:  # Lambda sends no empty batch
             assert handler({"Records": records}, CONTEXT) == {"batchItemFailures": []}

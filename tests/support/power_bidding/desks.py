@@ -115,7 +115,7 @@ class Market:
         self.accepted: dict[tuple[str, str], Offer] = {}
         self.sent = 0
         self.down = 0
-        """Number of calls that fail before they reach the market; negative: after they reached it"""
+        """Number of calls that fail before they reach the market; if negative, after they reached it"""
         self.refuses: set[str] = set()
         """Sources of offers that are refused"""
         self.known = Telemetry(16.0, {})

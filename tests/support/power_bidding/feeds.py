@@ -58,7 +58,7 @@ def history(first: int, days: int, *, zone: str = TEXAS, real_time: bool = True,
 def replay(
     now: str, shape: str = "ercot", *, past: History | None = None, **options: Any
 ) -> Iterator[FeedServer]:
-    """Serve a replay of three weeks of history, whose clock is paused at `now`, in the middle."""
+    """Serve a replay of three weeks of history, whose clock is paused at `now`, in the third week."""
     zone = TEXAS if shape == "ercot" else CALIFORNIA
     hour = hours.parse(now)
     past = past or history(hour - 14 * 24, 21, zone=zone)

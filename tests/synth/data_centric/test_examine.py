@@ -49,7 +49,7 @@ def test_examination_waits_for_its_job_and_names_the_results(definition: dict[st
     ((_, asked), *_) = run.calls
     job = asked["ProcessingJobName"]
     assert re.fullmatch("groundplan-dev-data-centric-examine-[0-9a-f]{12}", job)
-    # given a job that SageMaker accepts
+    # then SageMaker accepts the request
     validate(
         service_model().operation_model("CreateProcessingJob").input_shape,
         asked | {"RoleArn": "arn:aws:iam::000000000000:role/job"},
@@ -57,7 +57,7 @@ def test_examination_waits_for_its_job_and_names_the_results(definition: dict[st
     assert asked["AppSpecification"]["ContainerArguments"] == ["--attribute", "animal", "--side", "8"]
     inputs = {each["InputName"]: each["S3Input"]["S3Uri"] for each in asked["ProcessingInputs"]}
     assert inputs == {"manifest": GIVEN["manifest"], "pictures": GIVEN["pictures"]}
-    # then the execution's output names the manifest for a labeling run that reviews the suspects
+    # and the execution's output names the manifest for a labeling run that reviews the probable label errors
     assert run.output["review_manifest"] == f"s3://BUCKET/labels/{job}/review.manifest"
     assert "manifest" not in run.output
     assert run.waited
@@ -126,8 +126,7 @@ def test_deleted_stack_stops_its_jobs_only(dev: Template, definition: dict[str, 
     ((_, asked), *_) = examined(definition, GIVEN, {}, DONE).calls
     job = asked["ProcessingJobName"]
     prefix = job[:-12]
-    # then the clean-up function distinguishes the job's name from names of another stack's and of a user's
-    # jobs
+    # then the clean-up function recognizes the job by its name, and no job of another stack or of a user
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     assert found.beginning("ProcessingJob") == prefix.removesuffix("-")
     assert found.owns(job)

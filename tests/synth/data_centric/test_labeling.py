@@ -167,7 +167,7 @@ def test_function_times_out_before_its_step(each: Template) -> None:
     for id in ("Check", "Load", "Watch", "Consolidate"):
         assert function(each, id)["Timeout"] < states[id]["TimeoutSeconds"]
     assert function(each, "ApiFunction")["Timeout"] == 29
-    # The machine waits until requests in progress have ended, before it reads the answers.
+    # Before it reads the answers of an incomplete run, the machine waits for requests in progress.
     assert "1 : 30" in states["Settle"]["Seconds"]
 
 

@@ -41,7 +41,7 @@ def seen(status: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template, validated by CloudFormation's schemas and the rule pack."""
+    """The template, validated with CloudFormation's schemas and the rules of cdk-nag."""
     folder = tmp_path_factory.mktemp("labeling")
     app = App(outdir=str(folder), context=CONTEXT)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
@@ -140,7 +140,7 @@ def test_failed_job_fails_the_execution_with_its_reason(definition: dict[str, An
 
 
 def test_job_that_takes_too_long_is_stopped(definition: dict[str, Any]) -> None:
-    # given a job that stops when requested
+    # given a job that runs until it is stopped
     class Slow(SageMaker):
         def __call__(self, action: str, arguments: dict[str, Any]) -> Any:
             if action.endswith("stopLabelingJob"):
@@ -183,7 +183,7 @@ def test_bucket_with_a_key_encrypts_the_output_of_jobs(assembly: Path) -> None:
 
 
 def test_template_and_classes_are_those_of_the_task(assembly: Path) -> None:
-    # given the assets of the stack
+    # given
     pages = [path.read_text() for path in assembly.glob("asset.*.html")]
     texts = [path.read_bytes() for path in assembly.glob("asset.*.json")]
     # then the assets contain the labelers' page and its classes

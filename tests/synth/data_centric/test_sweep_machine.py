@@ -58,7 +58,7 @@ class SageMaker:
 
 
 def trained(definition: dict[str, Any], *answers: Any) -> Run:
-    """Run the branch of one job with the variables of the machine."""
+    """Run the branch that trains one cell, with the variables of the state machine."""
     branch = definition["States"]["Train"]["ItemProcessor"]
     around = {"plan": {"labels": "v1", "channels": CHANNELS}, "run": "0123456789ab"}
     start = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
@@ -94,7 +94,7 @@ def test_job_without_capacity_is_started_under_another_name(definition: dict[str
     run = trained(definition, CAPACITY, THROTTLED)
     assert names(run) == ["0123456789ab-007-1", "0123456789ab-007-2", "0123456789ab-007-2"]
     assert run.output["billed_seconds"] == 7 + 61
-    # and the second job resumes from the checkpoints of the first job
+    # and the second job has the checkpoints of the first job
     assert len({given["CheckpointConfig"]["S3Uri"] for _, given in run.calls}) == 1
     assert run.output["job"].endswith("-2")
 
@@ -145,7 +145,7 @@ def test_invalid_job_is_refused_and_not_repeated(definition: dict[str, Any]) -> 
 
 
 def swept(definition: dict[str, Any], plan: Any, report: Any = None, **searched: str) -> Run:
-    """Run the machine with these answers of its functions and of a search; the Map state is left out."""
+    """Run the machine with these responses of its functions and of a search. The Map state is skipped."""
     states = definition["States"] | {
         "Train": {"Type": "Pass", "Assign": {"outcomes": []}, "Output": {}, "Next": "IsSearch"}
     }
@@ -166,11 +166,11 @@ def test_estimate_starts_no_job(definition: dict[str, Any]) -> None:
 
 
 def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any]) -> None:
-    # given the plan of a search
+    # given a sweep that searches the fraction of one strategy
     config = tuning_config(sweep(strategies=["glister"], fractions=[0.1, 0.5], search={"jobs": 2}))
     plan = PLANNED | {"folder": "sweeps/x/1", "labels": "v1", "channels": CHANNELS}
     plan["search"] = {"config": config, "hyperparameters": {"strategy": "glister", "seeds": "0,1"}}
-    # when the machine runs
+    # when
     run = swept(definition, plan, {"completed": 1, "failed": []}, HyperParameterTuningJobName="sweep-1")
     # then the tuning job is valid for SageMaker
     (asked,) = [given for action, given in run.calls if "HyperParameterTuningJob" in action]
@@ -215,7 +215,7 @@ def test_search_that_fails_loses_no_finished_job(
             raise answer
         return answer
 
-    # when the call that starts the search is repeated, the search fails, or an earlier call has started it
+    # when the start of the search is retried, the search fails, or an earlier call has already started it
     run = Run(definition | {"States": states}, {"dataset": "digits"}, service)
     # then the comparison still gets the completed jobs, and a failure of the search is reported
     assert run.calls[-1][1]["Payload"]["search"].startswith(compared)

@@ -76,7 +76,7 @@ def test_synthesis_without_the_layer_says_how_to_build_it(monkeypatch: pytest.Mo
     from settings.personalization import Personalization
 
     monkeypatch.setattr(sys.modules["stacks.shared"], "LAYER", tmp_path / "layer")
-    with pytest.raises(LayerMissingError, match=r"layer is not there: `make setup`"):
+    with pytest.raises(LayerMissingError, match=r"layer does not exist: run `make setup`"):
         PersonalizationStack(App(), "Stack", env_name="dev", settings=Personalization())
     assert LAYER.is_dir()
 
@@ -381,7 +381,7 @@ def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Templ
 
 @pytest.mark.parametrize("variant", ["prod", "chosen"])
 def test_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, request: pytest.FixtureRequest):
-    # given a stack whose jobs run on instances with local disks, and one without local disks
+    # given a stack whose training instances have local disks, or a stack whose instances have none
     made = request.getfixturevalue(variant)
     # then the output is encrypted with the stack's key, which the training role may use
     (key,) = of_type(made, "AWS::KMS::Key")
@@ -433,7 +433,7 @@ def test_variables_of_every_function_fit_the_limit_of_lambda(variant: str, reque
     template_ = request.getfixturevalue(variant)
     for id in FUNCTIONS:
         given = function(template_, id)["Environment"]["Variables"]
-        # a reference counts as 100 characters, about the length of an ARN
+        # each reference is replaced by 100 characters, about the length of an ARN
         size = sum(
             len(name) + len(re.sub(r"<[^>]*>", "x" * 100, flat(value))) for name, value in given.items()
         )

@@ -146,7 +146,7 @@ def test_domain_replaces_the_notebook_instance(chosen: Template, dev: Template):
     domain = only(chosen, "AWS::SageMaker::Domain")["Properties"]
     assert domain["VpcId"] == "vpc-0123abcd"
     assert not of_type(chosen, "AWS::SageMaker::NotebookInstance")
-    # the role of the domain has the grants that the role of the notebook instance has
+    # the domain's role has the grants of a notebook instance's role
     experiments = {"sagemaker:CreateTrainingJob", "sagemaker:CreateEndpoint", "states:StartExecution"}
     assert experiments <= set(allowed(chosen, "Domain"))
     assert experiments <= set(allowed(dev, "Notebook"))

@@ -126,7 +126,7 @@ def test_event_is_sent_for_an_hour_without_a_dataset(quiet: bool, dev: Template)
 
 
 def retried(state: dict[str, Any], error: str) -> int:
-    """Return how often a state is retried after an error."""
+    """Return the maximum number of retries of a state after an error."""
     for rule in state["Retry"]:
         if {error, "States.ALL"} & set(rule["ErrorEquals"]):
             return rule["MaxAttempts"]

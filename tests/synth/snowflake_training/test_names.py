@@ -14,7 +14,7 @@ from tests.synth.template import NAMED, Template, flat
 
 NAME = "snowflake_training"
 LONGEST = 41
-"""Maximum length of a stack's name: a training job has 63 characters, 22 of them after the stack's name."""
+"""Maximum length of a stack's name: a training job's name has up to 63 characters, of which 22 follow it."""
 
 
 def test_names_of_the_default_stack_are_unchanged(dev: Template) -> None:

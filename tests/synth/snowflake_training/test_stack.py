@@ -176,12 +176,12 @@ def test_deployed_workflow_is_sound(variant: str, request: pytest.FixtureRequest
         if state["Type"] == "Task":
             assert state["TimeoutSeconds"] > 0, name
             assert state["Catch"], name
-            assert "Retry" not in state, f"{name}: Retry cannot tell throttling from a wrong request"
+            assert "Retry" not in state, f"{name} must have no Retry, which cannot distinguish throttling"
 
 
 @pytest.mark.parametrize("serving", [None, "InService", "Failed"])
 def test_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
-    """Check the definition in the template, not the objects from which it was made."""
+    """Check the definition in the template, not the Python objects from which it was made."""
     sagemaker = SageMaker(serving)
     done = Run(workflow(dev), {}, sagemaker)
     assert (done.error, done.cause) == (None, None)

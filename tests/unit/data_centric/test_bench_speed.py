@@ -14,7 +14,7 @@ CONTENT = {name: f"# {name}\n".encode() for name in speed.FILES}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with the files of the commit."""
+    """A checkout of CORDS whose files have the expected hashes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(speed, "FILES", hashes)
     folder = tmp_path / "checkout" / speed.FOLDER
@@ -36,12 +36,12 @@ def test_module_of_another_commit_is_refused(checkout: Path) -> None:
 
 
 def test_folder_without_the_modules_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="--published must be a checkout of CORDS, there is no glister"):
+    with pytest.raises(SystemExit, match="--published must be a checkout of CORDS, but there is no glister"):
         speed.published(tmp_path)
 
 
 def test_modules_are_downloaded_once(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server with the files
+    # given a server with CORDS's files
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(speed, "URL", (checkout / speed.FOLDER).as_uri())
     # when the files are requested, and requested again after the server has ended

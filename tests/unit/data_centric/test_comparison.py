@@ -131,7 +131,7 @@ def test_smallest_fraction_as_accurate_as_full_is_recommended() -> None:
     )
     found = recommended(rows, 0.01)
     assert (found.strategy, found.fraction) == ("glister", 0.1)
-    assert "95 % interval over 3 seeds, with -1.00 points allowed" in found.reason
+    assert "95 % interval over 3 seeds; the lower limit must be at least -1.00 points" in found.reason
     assert "adaptive_random -2.00 points (-2.00 to -2.00)" in found.reason
     assert recommended(rows, 0.0).fraction == 0.5
 
@@ -150,7 +150,9 @@ def test_strategy_that_bills_more_than_full_is_not_recommended() -> None:
     rows = compared((FULL, runs(FULL, *same)), (TENTH, runs(TENTH, *same, billed=130)))
     found = recommended(rows, 0.01)
     assert (found.strategy, found.fraction) == ("full", 1.0)
-    assert found.reason.startswith("no strategy is cheaper than full and has a lower limit of at least")
+    assert found.reason.startswith(
+        "no strategy costs less than full and has a difference with a lower limit of"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_strategy_that_bills_more_than_full_is_not_recommended() -> None:
     [
         (compared((FULL, []), (HALF, runs(HALF, 0.9, 0.8))), "full did not complete: no memory"),
         (compared((FULL, runs(FULL, 0.9)), (HALF, runs(HALF, 0.9))), "an interval needs at least 2 seeds"),
-        (compared((HALF, runs(HALF, 0.9, 0.9))), "there is nothing to compare with"),
+        (compared((HALF, runs(HALF, 0.9, 0.9))), "there is no baseline"),
     ],
 )
 def test_nothing_is_recommended_without_an_interval(rows: list[Row], sentence: str) -> None:
@@ -181,7 +183,7 @@ def test_runs_of_a_job_share_its_billed_seconds() -> None:
 
 def test_results_of_another_cell_are_refused() -> None:
     outcome = Outcome("003", "job-2", "Completed", "", 70)
-    with pytest.raises(ValueError, match=r"must be of glister at 0\.1, got glister at 0\.5"):
+    with pytest.raises(ValueError, match=r"must be of strategy glister at 0\.1, got glister at 0\.5"):
         runs_of(TENTH, outcome, results(), "v1")
 
 

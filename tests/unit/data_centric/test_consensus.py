@@ -74,7 +74,7 @@ def test_no_answers_give_no_labels() -> None:
 
 
 def test_probabilities_follow_bayes_rule() -> None:
-    # given the estimate from some answers
+    # given an estimate of the Dawid-Skene model
     given = crowd(1, items=200, classes=3, size=6).answers(4)
     estimate = dawid_skene(given, 3)
     assert estimate.converged
@@ -94,7 +94,7 @@ def test_probabilities_follow_bayes_rule() -> None:
 
 
 def test_estimate_finds_confusion_matrices_and_class_shares() -> None:
-    # given many answers of known labelers
+    # given many answers of labelers whose accuracy is known
     given = crowd(2, items=900, classes=3, size=6, spammers=1)
     estimate = dawid_skene(given.answers(6), 3)
     # then every row of a matrix is a distribution, and the mean of its diagonal is the labeler's accuracy
@@ -107,8 +107,8 @@ def test_estimate_finds_confusion_matrices_and_class_shares() -> None:
 
 
 def test_good_labeler_outweighs_two_bad_ones() -> None:
-    # given a labeler who is always right, four labelers who guess, and an item about which two of the four
-    # disagree with the first
+    # given a labeler who is always right, four who guess, and an item on which two of the four contradict the
+    # first labeler
     draw = random.Random(5)
     given = [
         Answer(f"item-{number}", name, number % 2 if name == "good" else draw.randrange(2))
@@ -126,7 +126,7 @@ def test_gold_questions_keep_their_class() -> None:
     found = dawid_skene(given, 2, {"a": 1, "not answered": 0})
     assert (found.items["a"].choice, found.items["a"].confidence) == (1, 1.0)
     assert "not answered" not in found.items
-    with pytest.raises(ValueError, match="a known class must be from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="the known class of an item must be from 0 to 1, got 2"):
         dawid_skene(given, 2, {"a": 2})
 
 

@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 30, 4, 0, tzinfo=UTC)
 
 def line(number: int, choice: int, **more: Any) -> bytes:
     metadata = {"class-name": RUN.classes[choice], "confidence": 1, "by": "hand"}
-    # Lines in another form than this project writes: other spaces, another order of fields, and escapes
+    # Unlike the lines that this project writes: with other spaces, another order of fields, and escapes
     fields = {"animal": choice, "animal-metadata": metadata, "note": "ü", "source": f"text {number}", **more}
     return json.dumps(fields, indent=None, separators=(" ,", ": ")).encode()
 
@@ -27,7 +27,7 @@ FULL = [line(0, 0), line(1, 1), b"", line(2, 2), b'{"source": "no label"}', line
 
 
 def merged(body: bytes, run: list[int], answers: dict[int, int]) -> Corrected:
-    """Merge the answers to the numbered texts of a run."""
+    """Merge the answers of a run, by the number of their text, into the manifest `body`."""
     lines = b"\n".join(json.dumps({"source": f"text {number}", "review": {}}).encode() for number in run)
     labels = {
         item_of("source", f"text {number}"): Label(choice, RUN.classes[choice], 0.8, "animals", NOW)
@@ -81,7 +81,9 @@ def test_run_without_answers_changes_nothing() -> None:
 
 
 def test_items_absent_from_the_manifest_are_named() -> None:
-    with pytest.raises(ValueError, match=r"every item of manifest, lacks those in its lines 2, 3$"):
+    with pytest.raises(
+        ValueError, match=r"every item of the input's manifest, lacks the items of its lines 2, 3$"
+    ):
         merged(b"\n".join(FULL), [0, 8, 9], {})
     with pytest.raises(ValueError, match=r"lines 1, 2, .*, 10 and 2 more$"):
         merged(b"\n".join(FULL), [*range(10, 22)], {})
@@ -92,7 +94,7 @@ def test_items_absent_from_the_manifest_are_named() -> None:
     [
         (b'{"source": "text 9"}', "has no animal"),
         (line(9, 1, animal=3), "animal must be a whole number from 0 to 2, got 3"),
-        (line(9, 1, animal=0), "class-name must be 'cat', the class 0, got 'dog'"),
+        (line(9, 1, animal=0), "class-name must be 'cat', the name of class 0, got 'dog'"),
         (line(0, 1), "repeats the source of line 1"),
         (b"x", "is not JSON"),
     ],

@@ -81,7 +81,7 @@ def test_gold_questions_have_their_class() -> None:
         ({"manifest": "s3://other/a"}, "manifest must be in s3://data/inputs/ or s3://data/labels/, got"),
         ({"manifest": "s3://data/secret/a"}, "manifest must be in"),
         ({"manifest": "s3://data/inputs/../secret"}, "manifest must be in"),
-        ({"manifest": ""}, "manifest must be an address, got an empty text"),
+        ({"manifest": ""}, "manifest must be an S3 address, got an empty text"),
         ({"gold_manifest": "a.manifest"}, "gold_manifest must be in"),
         ({"settings": []}, "settings must be a JSON object"),
         ({"settings": {}}, "settings.classes must be a list of texts, got None"),
@@ -106,8 +106,8 @@ def test_gold_questions_have_their_class() -> None:
             {"predictions": PREDICTIONS | {"share": 1}},
             "predictions.share is an unknown field, must be one of",
         ),
-        ({"predictions": {"attribute": "p"}}, "predictions.at_most_confidence must be given"),
-        ({"predictions": {"at_most_confidence": 1}}, "predictions.attribute must be given"),
+        ({"predictions": {"attribute": "p"}}, "predictions must have the field at_most_confidence"),
+        ({"predictions": {"at_most_confidence": 1}}, "predictions must have the field attribute"),
         ({"predictions": PREDICTIONS | {"attribute": 3}}, "predictions.attribute must be a text, got 3"),
         ({"predictions": PREDICTIONS | {"attribute": "a_b"}}, "predictions.attribute must have 1 to 127"),
         (
@@ -129,7 +129,7 @@ def test_gold_questions_have_their_class() -> None:
         ({"predictions": PREDICTIONS | {"seed": 0.5}}, "predictions.seed must be a whole number from 0"),
         (
             {"predictions": PREDICTIONS, "kind": "review"},
-            "kind must be label with predictions, got 'review'",
+            "kind must be label if the input has predictions, got 'review'",
         ),
         ({"estimate_only": "yes"}, "estimate_only must be true or false, got 'yes'"),
         ({"wage": 3}, "wage is an unknown field, must be one of: name, manifest"),
@@ -150,7 +150,7 @@ def test_input_that_is_no_object_is_refused() -> None:
     [
         ([], {}, "manifest must have 1 to 4 items, got 0"),
         ([*LINES, *({"source": str(n)} for n in range(2))], {}, "manifest must have 1 to 4 items, got 5"),
-        ([*LINES, {}], {}, "manifest: invalid manifest: line 4: must have source-ref or source"),
+        ([*LINES, {}], {}, "manifest: invalid manifest: line 4: must have either source-ref or source"),
         ([{"source-ref": "s3://other/a.png"}], {}, "line 1: source-ref must be in s3://data/inputs/"),
         (LINES, {"kind": "review"}, "line 1: review must be a JSON object with given, suggested and reason"),
         (

@@ -36,7 +36,7 @@ def given(steps: Steps, **more: Any) -> dict[str, Any]:
 
 
 def completed(steps: Steps) -> dict[str, Any]:
-    """Run the steps to a closed run; return the input."""
+    """Run the steps until the run is closed; return its input."""
     asked = given(steps)
     steps.check(asked)
     steps.load(asked)
@@ -81,7 +81,7 @@ def test_every_step_may_be_repeated(steps: Steps) -> None:
     first = steps.consolidate(asked)
     written = {name: steps.stored[f"labels/texts/{name}"] for name in RESULTS}
     steps.time += 1000
-    # all steps again, as in another execution with the same input
+    # all steps run again, as in another execution with the same input
     assert steps.check(asked)["items"] == 5
     assert steps.load(asked)["loaded"]
     assert steps.watch("texts")["closed"]
@@ -132,7 +132,7 @@ def test_annotation_function_that_fails_is_named(steps: Steps) -> None:
 def test_manifest_changed_after_the_start_is_refused(steps: Steps) -> None:
     asked = completed(steps)
     steps.put("inputs/texts.manifest", LINES[1:])
-    problem = "there is another run texts, with other settings, items or gold questions"
+    problem = "another run texts exists, with other settings, items or gold questions"
     for step in (steps.check, steps.load, steps.consolidate):
         assert step(asked) == {"problem": problem}
 
@@ -141,7 +141,7 @@ def test_open_run_is_not_consolidated(steps: Steps) -> None:
     asked = given(steps)
     steps.check(asked)
     steps.load(asked)
-    with pytest.raises(NotClosedError, match="the run texts is open"):
+    with pytest.raises(NotClosedError, match="the run texts must be closed, got open"):
         steps.consolidate(asked)
 
 
@@ -164,7 +164,7 @@ PREDICTIONS = {"attribute": "model", "at_most_confidence": 0.25, "sample_share":
 
 
 def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
-    # given a run with the predictions of low confidence and a sample of the others
+    # given a run with the predictions of low confidence and a sample of the other predictions
     asked = given(steps, predictions=PREDICTIONS)
     steps.put("inputs/texts.manifest", PREDICTED)
     checked = steps.check(asked)
@@ -244,7 +244,7 @@ def test_closed_run_corrects_a_manifest_without_new_labels(steps: Steps) -> None
 @pytest.mark.parametrize("estimate_only", [False, True])
 def test_item_absent_from_corrected_manifest_is_a_problem(steps: Steps, estimate_only: bool) -> None:
     checked = steps.check(given(steps, corrects=whole(steps, 4), estimate_only=estimate_only))
-    problem = "corrects: must have every item of manifest, lacks those in its lines 5"
+    problem = "corrects: must have every item of the input's manifest, lacks the items of its lines 5"
     assert (checked, steps.table.rows) == ({"problem": problem}, {})
 
 
@@ -261,6 +261,6 @@ def test_absent_manifest_is_a_problem(steps: Steps) -> None:
 def test_settings_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABELING", json.dumps({"labels": 3, "other": 1}))
     with pytest.raises(
-        ValueError, match=r"LABELING must have answer_dollars, .*unknown: answer_dollars.*other"
+        ValueError, match=r"LABELING must have the fields answer_dollars, .*unknown: answer_dollars.*other"
     ):
         environment.defaults()

@@ -147,7 +147,7 @@ def test_run_of_a_group_exists_for_its_members_only() -> None:
 
 def test_refusals_have_their_codes() -> None:
     site = Site()
-    for name in ("none", "x" * 3000, "a b"):  # DynamoDB refuses longer keys
+    for name in ("none", "x" * 3000, "a b"):  # DynamoDB refuses a key of 3,000 bytes
         assert code(site("POST", f"/api/runs/{name}/task")) == (404, "not_found", "")
     body = {"item": site.world.item, "choice": 0}
     assert code(site("POST", "/api/runs/animals/answers", body=body)) == (409, "no_lease", "")
@@ -198,9 +198,9 @@ ITEM = "0" * 24
 @pytest.mark.parametrize(
     ("body", "status", "field", "message"),
     [
-        ({"choice": 1}, 400, "item", "item is missing; it must be the item of a task"),
+        ({"choice": 1}, 400, "item", "item is missing; it must be the value of `item`"),
         ({"item": ITEM}, 400, "choice", "choice is missing; it must be the index of a class, or null"),
-        ({"item": 3, "choice": 1}, 400, "item", "item must be the item of a task"),
+        ({"item": 3, "choice": 1}, 400, "item", "item must be the value of `item`"),
         ({"item": ITEM, "choice": -1}, 400, "choice", "choice must be the index of a class, or null"),
         ({"item": ITEM, "choice": True}, 400, "choice", "choice must be the index of a class"),
         ({"item": ITEM, "choice": 1.5}, 400, "choice", "choice must be the index of a class"),

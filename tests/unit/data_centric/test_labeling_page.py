@@ -1,4 +1,4 @@
-"""Figures of the labeling page in a report, when there is no browser, or when the browser fails."""
+"""Pictures of the labeling page in a report, also when there is no browser, or the browser fails."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_missing_browser_is_one_sentence_of_the_report(
     page.show("digits-review", ANN, "review")
     # then
     sentence = (
-        "A picture of the labeling page is missing because there is no browser on this machine: found none of"
-        " no-such-browser."
+        "A screenshot of the labeling page is missing because there is no browser on this machine: none of"
+        " no-such-browser is installed."
     )
     assert (page.figures, page.notes, told[-1]) == ([], [sentence], sentence)
 

@@ -23,7 +23,7 @@ METADATA = {
     "creation-date": "2018-10-18T22:18:13.527256",
 }
 LINE = {"source-ref": PICTURE, "sport": 1, "sport-metadata": METADATA}
-"""The example of AWS's documentation."""
+"""A line of an output manifest, from AWS's documentation."""
 LABEL = Label(1, "football", 0.8, "identify-sport", datetime(2018, 10, 18, 22, 18, 13, 527256, UTC))
 
 
@@ -74,8 +74,8 @@ def test_items_without_a_label_can_be_sent_back() -> None:
         ("[" * 100_000, "is not JSON"),
         ('{"source": NaN}', "NaN is not a JSON number"),
         ("[1]", "must be a JSON object, got list"),
-        ({"label": 1}, "must have source-ref or source, got neither"),
-        ({"source": "a", "source-ref": PICTURE}, "got source-ref and source"),
+        ({"label": 1}, "must have either source-ref or source, got neither"),
+        ({"source": "a", "source-ref": PICTURE}, "got both"),
         ({"source": " "}, "source must be a text that is not empty"),
         ({"source-ref": 7}, "source-ref must be a text"),
         ({"source-ref": "pictures/a.png"}, "source-ref must be s3://BUCKET/KEY"),
@@ -107,7 +107,7 @@ def test_every_invalid_line_is_counted() -> None:
         ({"sport": None}, "sport must be a whole number from 0 to 1, got None"),
         ({"sport": 2}, "from 0 to 1, got 2"),
         ({"sport": True}, "from 0 to 1, got True"),
-        ({"sport": 0}, "class-name must be 'baseball', the class 0, got 'football'"),
+        ({"sport": 0}, "class-name must be 'baseball', the name of class 0, got 'football'"),
         ({"sport-metadata": 1}, "sport-metadata must be a JSON object"),
         *(
             ({"sport-metadata": {key: METADATA[key] for key in METADATA if key != name}}, f"has no {name}")

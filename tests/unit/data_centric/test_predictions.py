@@ -59,7 +59,7 @@ def test_least_confident_are_selected_where_most_items_are_given() -> None:
 def test_sample_is_of_confident_predictions_and_seeded() -> None:
     # given 10 predictions of low confidence and 200 others
     lines = [line(number, 0.1 if number < 10 else 0.9) for number in range(210)]
-    # when a tenth of the others is sampled, in any order of the lines
+    # when a tenth of the others is sampled, also with the lines in another order or with another seed
     found = select(lines, sample_share=0.1)
     again = select(random.Random(1).sample(lines, len(lines)), sample_share=0.1)
     other = select(lines, sample_share=0.1, seed=1)
@@ -67,7 +67,7 @@ def test_sample_is_of_confident_predictions_and_seeded() -> None:
     assert (len(found.entries), len(found.sampled)) == (30, 20)
     assert found.sampled.isdisjoint(item_of("source", f"text {n}") for n in range(10))
     assert again.sampled == found.sampled != other.sampled
-    # and a larger share selects the same predictions and more
+    # and a larger share selects the same predictions and additional ones
     assert found.sampled < select(lines, sample_share=0.2).sampled
 
 
@@ -85,7 +85,7 @@ def test_small_sample_has_one_item_if_any() -> None:
         (line(1, -0.1), "confidence must be a number from 0 to 1, got -0.1"),
         (line(1, "0.5"), "confidence must be a number from 0 to 1, got '0.5'"),
         (line(1, 0.5) | {ATTRIBUTE: 3}, f"{ATTRIBUTE} must be a whole number from 0 to 2, got 3"),
-        (line(1, 0.5) | {ATTRIBUTE: 0}, "class-name must be 'cat', the class 0, got 'dog'"),
+        (line(1, 0.5) | {ATTRIBUTE: 0}, "class-name must be 'cat', the name of class 0, got 'dog'"),
         (line(0, 0.5), "repeats the source of line 1"),
     ],
 )
@@ -111,8 +111,7 @@ def test_errors_are_the_labels_that_differ_from_predictions() -> None:
 def test_report_counts_wrong_predictions_of_each_group() -> None:
     # given 4 predictions of low confidence, and 20 others of which 10 are in the sample
     found = select([line(number, 0.1 if number < 4 else 0.9) for number in range(24)], sample_share=0.5)
-    # when 3 of the 4 are labeled, 2 of them differently, and 1 prediction of the sample is labeled
-    # differently
+    # when labels contradict 2 of the 3 predictions of low confidence that are labeled, and 1 of the sample
     told = predictions.report(found, labels(found, 0, 0, 1, None, 2, *[1] * 9))
     # then
     low, sample = told.low_confidence, told.random

@@ -60,11 +60,11 @@ def test_hyperparameters_become_text() -> None:
         ({"seeds": [-1]}, "seeds must be whole numbers from 0 to 2147483647, got -1"),
         ({"seeds": [0, 1, 2, 3, 4, 5]}, "seeds must be at most 5 numbers, got 6"),
         ({"dataset": "../other"}, "dataset must be 1 to 40 letters, digits and hyphens"),
-        ({"hyperparameters": {"rate": 1}}, "unknown hyperparameter rate, allowed are epochs, augment"),
+        ({"hyperparameters": {"rate": 1}}, "unknown hyperparameter rate, must be one of epochs, augment"),
         ({"hyperparameters": {"epochs": None}}, "hyperparameter epochs must be a text, a number"),
         ({"tolerance": 2}, "tolerance must be a number from 0 to 1, got 2"),
         ({"estimate_only": "yes"}, "estimate_only must be true or false, got 'yes'"),
-        ({"fraction": 0.5}, "unknown field fraction, allowed are experiment, dataset"),
+        ({"fraction": 0.5}, "unknown field fraction, must be one of experiment, dataset"),
         ({"fractions": [n / 10 for n in range(1, 10)]}, "a sweep must have at most 20 jobs, got 29"),
     ],
 )
@@ -93,7 +93,7 @@ def test_estimate_is_known_before_the_first_job() -> None:
     jobs = cells(found, LIMITS)
     # when no earlier sweep has measured job durations
     first = estimate(found, jobs, Rates(3600, 0.5))
-    # then the estimate has the maximum
+    # then the estimate has only the maximum time and cost
     assert (first["jobs"], first["runs"], first["full_runs"]) == (5, 15, 6.6)
     assert (first["most_seconds"], first["most_dollars"]) == (18_000, 2.5)
     assert (first["expected_seconds"], first["expected_dollars"]) == (None, None)
@@ -104,7 +104,10 @@ def test_estimate_is_known_before_the_first_job() -> None:
 
 @pytest.mark.parametrize(
     ("hour", "sentence"),
-    [(0.5, "the sweep can cost 2.50 dollars, most_dollars is 2"), (None, "the price of the instance is")],
+    [
+        (0.5, "the sweep can cost 2.50 dollars, more than most_dollars, which is 2"),
+        (None, "the price of the instance is"),
+    ],
 )
 def test_sweep_above_its_limit_is_refused(hour: float | None, sentence: str) -> None:
     found = sweep(strategies=["full"], most_dollars=2)
@@ -145,15 +148,15 @@ def test_search_is_a_tuning_job_over_the_fraction() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"strategies": ["glister", "infobatch"]}, "strategies must name one strategy with a fraction"),
-        ({"strategies": ["infobatch"]}, "strategies must name one strategy with a fraction"),
-        ({"strategies": ["full"]}, "strategies must name one strategy with a fraction"),
-        ({"fractions": [0.5]}, "fractions must be the two ends of the range for a search, got 0.5"),
+        ({"strategies": ["glister", "infobatch"]}, "for a search, strategies must have exactly one"),
+        ({"strategies": ["infobatch"]}, "for a search, strategies must have exactly one"),
+        ({"strategies": ["full"]}, "for a search, strategies must have exactly one"),
+        ({"fractions": [0.5]}, "for a search, fractions must be the two ends of the range, got 0.5"),
         ({"search": {}}, "search: jobs must be a whole number from 1 to 20, got None"),
         ({"search": {"jobs": 2, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),
         ({"search": {"jobs": 8, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),
         ({"search": {"jobs": 2, "method": "Grid"}}, "search: method must be one of Bayesian, Random"),
-        ({"search": {"jobs": 2, "seed": 1}}, "search: unknown field seed, allowed are method, jobs"),
+        ({"search": {"jobs": 2, "seed": 1}}, "search: unknown field seed, must be one of method, jobs"),
         ({"search": 8}, "search must be an object, got 8"),
         ({"search": {"jobs": 16}}, "a sweep must have at most 20 jobs, got 21"),
     ],

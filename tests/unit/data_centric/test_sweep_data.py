@@ -116,7 +116,7 @@ def test_invalid_lines_of_the_manifest_are_named(body: bytes, sentence: str) -> 
 
 
 def test_manifest_of_other_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be those of channel train, 0, 1, got left, middle, right"):
+    with pytest.raises(ValueError, match=r"must be those of channel train \(0, 1\), got left, middle, right"):
         sweep_data.labels_version(manifest(6, 0), "column", {"0", "1"})
 
 
@@ -132,7 +132,7 @@ def test_labels_are_read_without_the_pictures() -> None:
 
     whole = arrays(3000, 0)
     stream = Counting(whole)
-    # when the labels are read
+    # when
     assert sweep_data.npz_labels(stream, "part.npz") == {"0", "1", "2"}
     # then the pictures were not read
     assert stream.count < len(whole) / 4

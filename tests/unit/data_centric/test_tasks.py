@@ -36,7 +36,7 @@ def test_each_item_goes_to_the_configured_number_of_labelers() -> None:
 
 
 def test_items_with_fewer_labels_come_first() -> None:
-    # when labelers do tasks while enough items without a label remain
+    # when 36 tasks are done, and there are 60 items
     world = World(60)
     for name in ("a", "b", "c"):
         for _ in range(12):
@@ -116,7 +116,7 @@ def test_task_of_others_cannot_be_answered() -> None:
 def test_choice_that_is_no_class_is_refused(choice: int) -> None:
     world = World(1)
     world.next("a")
-    with pytest.raises(ValueError, match="the choice must be from 0 to 2, or none"):
+    with pytest.raises(ValueError, match="the choice must be from 0 to 2, or None"):
         world.submit("a", world.item, choice)
 
 
@@ -170,7 +170,7 @@ def test_gold_questions_look_like_other_tasks() -> None:
 
 def test_labeler_who_fails_gold_questions_is_blocked() -> None:
     world = with_gold()
-    with pytest.raises(BlockedError, match="0 of 4 gold questions are right"):
+    with pytest.raises(BlockedError, match="0 of 4 answers are right"):
         all_done(world, ["a"], 0)
     assert workflow.progress(world.desk).blocked == 1
     all_done(world, ["b"], 1)
@@ -285,7 +285,7 @@ def test_closed_run_refuses_answers() -> None:
     for refused in (lambda: world.next("a"), lambda: world.submit("a", held, 1)):
         with pytest.raises(NoRunError):
             refused()
-    # the repetition of an answer that was stored before is acknowledged
+    # an answer that was stored before the run closed is acknowledged when it is repeated
     assert world.submit("a", done, 1) == "already"
     assert (workflow.progress(world.desk).answers, [*world.table.open_runs()]) == (1, [])
 
@@ -299,7 +299,7 @@ def test_run_keeps_its_settings() -> None:
 
 
 def test_answers_to_gold_questions_count_as_submitted() -> None:
-    # counted, because otherwise labelers would recognize gold questions by the count
+    # otherwise labelers would recognize gold questions, after which the count would not grow
     world = with_gold()
     for number in range(1, 30):
         item = world.next("a")
@@ -316,9 +316,9 @@ def test_wrong_gold_questions_are_named_by_their_line() -> None:
     world = World(0, with_settings(name="other"))
     gold = entries(2)
     known = {gold[0].item: 1, gold[1].item: 1}
-    with pytest.raises(ValueError, match="line 3 is a gold question too"):
+    with pytest.raises(ValueError, match="line 3 must not be a gold question too"):
         workflow.load(world.desk, [*entries(2, "more"), replace(gold[0], line=3)], gold, known)
-    with pytest.raises(ValueError, match="gold questions: line 2 has no class"):
+    with pytest.raises(ValueError, match="gold questions: line 2 must have one of the run's classes"):
         workflow.load(world.desk, [], gold, known | {gold[1].item: 3})
     with pytest.raises(ValueError, match="gold_every must be 0 without gold questions"):
         workflow.load(replace(world.desk, run=GOLD), entries(1))

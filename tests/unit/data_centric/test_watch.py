@@ -19,7 +19,7 @@ def test_run_is_closed_when_it_is_complete() -> None:
     finish(world, "ann", "bob")
     found = watch(world.desk, 1)
     assert (found.closed, found.complete, found.open, found.oldest, found.disputed) == (True, True, 0, 0, 0)
-    # and a repeated step has the same result
+    # and a repeated check has the same result
     assert watch(world.desk, 1) == found
 
 
@@ -61,5 +61,5 @@ def test_checks_stay_below_the_limit_of_an_execution() -> None:
         elapsed = checks = 0
         while elapsed < 3600 * hours:
             elapsed, checks = elapsed + pause(elapsed, hours), checks + 1
-        # 9 events for each check; with retries, the history must stay below 25,000 events
+        # each check adds 9 events to the execution's history, which may have 25,000, including retries
         assert checks <= MOST_CHECKS + 200

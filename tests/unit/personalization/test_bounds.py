@@ -65,7 +65,7 @@ def test_bound_of_a_setting_is_accepted(
 ) -> None:
     # given a setting at its bound
     settings = chosen(path, value, TOGETHER).of(Personalization)
-    # then the functions' parser accepts the stack's variables
+    # then the functions' parser accepts the stack's environment variables
     told = tell(settings)
     for name, text in told.items():
         monkeypatch.setenv(name, text)
@@ -87,7 +87,7 @@ def test_bound_of_a_setting_is_accepted(
 
 
 def tell(settings: Personalization) -> dict[str, str]:
-    """Return the functions' variables, with ARNs as long as on AWS."""
+    """Return the functions' environment variables, with ARNs as long as on AWS."""
     vpc = {"Subnets": list(settings.subnet_ids), "SecurityGroupIds": list(settings.security_group_ids)}
     job = variables.job_settings(
         settings,

@@ -42,7 +42,7 @@ def first_requests(on_demand: int, spots: int, warm: int = 0, spot: bool = True)
 def test_dispatch_uses_any_capacity_of_the_account(on_demand: int, spots: int, warm: int, spot: bool) -> None:
     day = first_requests(on_demand, spots, warm, spot)
     assert (day.ready, day.lost, day.duplicates) == (4, 0, 0)
-    # time for a few jobs in sequence, with their starts; no request waits for a postponed job
+    # the time of a few successive jobs and their starts: no request has waited for a postponed job
     assert day.waits[100] < 45 * 60
 
 
@@ -105,8 +105,7 @@ def test_dispatch_narrows_a_job_to_the_instances_that_are_free() -> None:
     names = desk.add(4)
     # when the requests are dispatched
     drain(desk)
-    # then the requests of one host are trained, and the others keep their place in the queue, each of them
-    # once
+    # then the requests of one host are trained, and the others are still queued, all at their first attempt
     [request] = account.jobs.values()
     assert request["ResourceConfig"]["InstanceCount"] == 1
     tasks = json.loads(desk.objects.get(keys.tasks(request["TrainingJobName"])) or b"")["tasks"]
@@ -123,8 +122,8 @@ def test_dispatch_keeps_the_place_of_requests_that_do_not_fit() -> None:
 
 
 def returned_after_an_interruption(desk: Desk, account: SmallAccount) -> tuple[str, str]:
-    """Two requests that are packed into one job while the quota is used up. The first was interrupted after
-    two hours of training. The second was queued ten minutes before the interruption."""
+    """Return two requests that are packed into one job while the quota is used up. The first was interrupted
+    after two hours of training. The second was queued ten minutes before the interruption."""
     [early] = desk.add(1, user="a")
     dispatch(desk.backend)
     job = desk.job()
@@ -143,7 +142,7 @@ def test_dispatch_requeues_an_interrupted_request_at_its_return_time() -> None:
     # interruption
     desk, account = desk_of(on_demand=0, spot=1)
     early, late = returned_after_an_interruption(desk, account)
-    # when the job with both finds no instance
+    # when the job with both requests gets no instance
     assert {desk.request(name).status for name in (early, late)} == {"QUEUED"}
     # then the request that was queued before stays first in the queue
     assert [request.request for request in desk.store.queue(10)] == [late, early]
@@ -221,7 +220,7 @@ def test_existing_job_is_not_narrowed() -> None:
     job = desk.job()
     claimed = desk.store.job(job.job)
     assert claimed
-    # SageMaker checks quotas before names
+    # SageMaker checks quotas before it checks whether the name is taken
     account.used[True] = 1
     request = account.jobs.pop(job.job)
     again = replace(claimed, status=JobStatus.CLAIMED)

@@ -43,7 +43,7 @@ def test_bucket_keeps_its_rate_after_a_clock_jumped(jump: float) -> None:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_bucket_of_a_user_admits_requests_after_a_clock_jump(jump: float) -> None:
-    # given a user's bucket as in `Accounts.wait`, which was emptied at the time of a wrong clock
+    # given a user's token bucket, emptied by a caller whose clock is wrong
     rate, burst = 60 / 60, 60
     bucket = Shared()
     while bucket.take(START + jump, rate, burst) == 0:
@@ -120,7 +120,7 @@ def test_instances_are_not_kept_because_a_clock_was_ahead(jump: float) -> None:
     desk.store.swap_bucket(None, Bucket(9.0, START + jump))
     desk.add(1)
     dispatch(desk.backend)
-    # then the next job does not count as following it, and its instances are not kept
+    # then the next job does not count as following soon after it, and its instances are not kept
     assert "KeepAlivePeriodInSeconds" not in desk.training.asked[-1]["ResourceConfig"]
 
 
@@ -137,7 +137,7 @@ def test_drain_ends_in_time_despite_clock_jumps(jump: float) -> None:
 
     drain(desk.backend, 20, sleep, lambda: monotonic[0])
     assert 18 <= monotonic[0] <= 20
-    # and the configured pace was kept, except for one additional burst
+    # and jobs were created at the configured pace, except for one additional burst
     assert 10 <= len(desk.training.jobs) <= 23
 
 
@@ -163,7 +163,7 @@ def running_since(moment: float) -> GenerationRow:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_queue_order_does_not_depend_on_a_wrong_clock(jump: float) -> None:
-    # given a request with the time of a wrong clock, and later requests
+    # given a request that was queued with the time of a wrong clock, and two later requests
     desk = Desk(tasks_per_host=1, hosts_max=1, burst=9)
     desk.clock.time = START + jump
     [early] = desk.add(1, user="a")

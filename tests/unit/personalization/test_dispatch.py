@@ -30,7 +30,7 @@ REFUSALS = (
 def test_dispatch_of_an_empty_queue_takes_no_token():
     desk = Desk()
     assert dispatch(desk.backend) is None
-    assert desk.store.bucket() is None, "no token was taken"
+    assert desk.store.bucket() is None, "no token must be taken"
 
 
 def test_waiting_requests_become_one_job_with_a_task_each():
@@ -130,7 +130,7 @@ def test_requests_back_off_while_the_quota_is_used_up():
         assert dispatch(desk.backend) == 0
         assert {desk.request(name).status for name in names} == {Status.QUEUED}
         assert [request.request for request in desk.store.queue(9)] == names, (
-            "in the order in which they came"
+            "the queue must keep the order of arrival"
         )
     assert waits == pytest.approx([2.0, 4.0, 8.0, 16.0], abs=0.01)
     desk.training.refuse = None
@@ -149,7 +149,7 @@ def test_requests_fail_with_advice_while_the_quota_is_used_up():
         desk.clock.time += dispatch(desk.backend) or 60.0
     request = desk.request(name)
     assert request.status == Status.FAILED
-    assert "no room" in request.reason
+    assert "No instance" in request.reason
     assert "start it again" in request.reason
 
 
@@ -171,7 +171,7 @@ def test_requests_of_refused_jobs_fail_after_their_last_attempt():
         dispatch(desk.backend)
     request = desk.request(name)
     assert (request.status, request.attempt, len(request.previous)) == (Status.FAILED, 3, 2)
-    assert "ValidationException" not in request.reason, "that is for the log"
+    assert "ValidationException" not in request.reason, "the error code must be in the log only"
 
 
 def test_request_deleted_after_its_claim_is_not_trained():
@@ -217,7 +217,7 @@ def test_training_request_names_all_s3_locations():
     assert request["CheckpointConfig"]["S3Uri"] == f"s3://data/jobs/{job}/checkpoints/"
     assert request["HyperParameters"] == {"steps": "400", "train_text_encoder": "false"}
     assert request["ResourceConfig"]["InstanceCount"] == 2
-    assert request["EnableNetworkIsolation"] is True, "pictures of people cannot leave it"
+    assert request["EnableNetworkIsolation"] is True, "the training container must have no network"
 
 
 @pytest.mark.parametrize(("key", "volume_key"), [("arn:key", "arn:key"), ("arn:key", ""), ("", "")])
@@ -272,7 +272,7 @@ def test_instances_are_kept_only_while_jobs_follow_each_other():
         dispatch(desk.backend)
         kept.append("KeepAlivePeriodInSeconds" in asked(desk)["ResourceConfig"])
         spot = "EnableManagedSpotTraining" in asked(desk)
-        assert spot != kept[-1], "SageMaker keeps no spot instances"
+        assert spot != kept[-1], "a job must either use spot or keep its instances"
     assert kept == [False, True, True, False, True]
 
 
@@ -390,7 +390,7 @@ def test_interrupted_request_resumes_from_its_last_checkpoint():
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"), [("CapacityError: no ml.g5.xlarge", "no room"), ("AlgorithmError", "again and again")]
+    ("reason", "told"), [("CapacityError: no ml.g5.xlarge", "No instance"), ("AlgorithmError", "too often")]
 )
 def test_last_failure_is_reported_with_its_reason(reason, told):
     desk = Desk()
@@ -439,7 +439,7 @@ def test_unreadable_result_does_not_block_other_requests():
     with pytest.raises(ExceptionGroup):
         collect(desk.backend, job)
     assert desk.request(good).status == Status.READY
-    assert desk.job().status == JobStatus.CREATED, "it is looked at again"
+    assert desk.job().status == JobStatus.CREATED, "the job must be collected again"
     desk.objects.get = get  # type: ignore[method-assign]
     collect(desk.backend, desk.job())
     assert (desk.request(broken).status, desk.job().status) == (Status.READY, JobStatus.ENDED)
@@ -474,7 +474,7 @@ def test_incomplete_result_is_not_published(how):
     assert desk.objects.list("adapters/") == []
     desk.end(desk.job().job)
     collect(desk.backend, desk.job())
-    assert desk.request(name).status == Status.QUEUED, "at the job's end it is trained again"
+    assert desk.request(name).status == Status.QUEUED, "an incomplete result must be trained again"
 
 
 def test_ready_request_is_measured_once():
@@ -551,7 +551,9 @@ def test_random_crashes_end_each_request_exactly_once(seed):
         assert all(name in members[job] for job in histories[name])
     for job in desk.training.jobs:
         tasks = json.loads(desk.objects.get(keys.tasks(job)) or b"")["tasks"]
-        assert all(job in histories[task["request"]] for task in tasks), "nobody is trained unasked"
+        assert all(job in histories[task["request"]] for task in tasks), (
+            "a job must train only its own requests"
+        )
     created = [request["TrainingJobName"] for request in desk.training.asked]
     assert len(created) == len(set(created))
     assert desk.moves.count((Status.PREPARING, Status.READY)) == statuses[Status.READY]

@@ -13,7 +13,7 @@ from tests.support.personalization.pace import Shared
 def test_bucket_admits_a_burst_then_refills_at_its_rate():
     bucket = Shared()
     assert [bucket.take(100.0) for _ in range(3)] == [0, 0, 0]
-    assert bucket.take(100.0) == pytest.approx(2.0), "at half a token a second"
+    assert bucket.take(100.0) == pytest.approx(2.0), "a token must take 2 s at half a token a second"
     assert bucket.take(101.0) == pytest.approx(1.0)
     assert bucket.take(102.0) == 0
     assert bucket.take(102.0) == pytest.approx(2.0)
@@ -36,7 +36,7 @@ def test_bucket_never_admits_more_than_burst_plus_refill(seed):
         for last in range(first, len(passed), 11):
             allowed = 2 + 0.8 * (passed[last] - passed[first]) + 1e-6
             assert last - first + 1 <= allowed
-    assert len(passed) == pytest.approx(0.8 * now, rel=0.05), "and not much slower than it"
+    assert len(passed) == pytest.approx(0.8 * now, rel=0.05), "the bucket must not be slower than its rate"
 
 
 def test_clock_behind_others_refills_no_token_twice():
@@ -44,7 +44,7 @@ def test_clock_behind_others_refills_no_token_twice():
     assert [bucket.take(100.0, burst=1) for _ in range(1)] == [0]
     assert bucket.take(40.0, burst=1) > 0
     assert bucket.take(102.0, burst=1) == 0
-    assert bucket.take(50.0, burst=1) > 0, "the late clock must not turn back the time of the last"
+    assert bucket.take(50.0, burst=1) > 0, "a clock that is behind must not set back the stored time"
     assert bucket.take(103.0, burst=1) > 0
 
 
@@ -64,9 +64,9 @@ def test_several_tokens_are_taken_atomically():
 
     # when, then
     assert several(4, 100.0) == 0
-    assert several(4, 100.0) == pytest.approx(4.0), "two are left, two come back in four seconds"
+    assert several(4, 100.0) == pytest.approx(4.0), "2 tokens must be left, 2 more must take 4 s"
     assert several(2, 100.0) == 0
-    assert several(-4, 100.0) == 0, "given back"
+    assert several(-4, 100.0) == 0, "returning tokens must never wait"
     assert several(4, 100.0) == 0
 
 

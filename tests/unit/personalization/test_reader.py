@@ -14,7 +14,7 @@ from tests.support import picture_files
 
 FILES = picture_files.files()
 NEAR = 10
-"""Allowed difference of 255, from JPEG and the rounding of colour profiles."""
+"""Allowed difference of a colour (0 to 255), caused by JPEG and the rounding of colour profiles."""
 
 
 def colours(picture: Image.Image) -> list[tuple[int, ...]]:

@@ -69,8 +69,7 @@ def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
         found["hit_rate_adapters"] / found["hit_rate_full_copies"], rel=1e-9
     )
     assert found["hit_rate_ratio"] >= 5
-    # and the resident base takes the memory of one full copy, so that memory for one copy leaves none for
-    # adapters
+    # and memory for one full copy holds only the resident base, and no adapters
     assert cache.places(1, 300) == 0
 
 
@@ -179,7 +178,7 @@ def test_warm_pool_serves_matching_jobs_and_is_billed_while_idle() -> None:
     assert seen.fleet.meter.warm_starts == 1
     assert seen.fleet.meter.warm == 2 * 100
     seen.clock.run()
-    # both pools were idle for their ten minutes at the end
+    # at the end, both pools are idle for ten minutes, and are billed for them
     assert seen.fleet.meter.warm == 2 * 100 + 2 * 600 + 600
     seen.create("d", [1], [1], [1], [1])
 
@@ -244,7 +243,7 @@ def test_jobs_are_never_created_faster_than_the_pace() -> None:
         day = one.launch_day()
         assert day.throttled == 0
         starts, rate = np.array(day.starts), one.rate * one.part
-        # in any period, at most the burst plus the refill
+        # in any period, at most the burst and the refilled tokens are used
         for many in (2, 10, 50):
             assert np.all(starts[many:] - starts[:-many] >= (many - PACE.burst) / rate - 1e-6)
     assert np.diff(starts).min() < 1 / rate  # and the whole burst is used
@@ -281,9 +280,9 @@ def test_benchmark_prints_tables_and_writes_figures_and_charts(
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--users", "5"], "--users takes a number from 100"),
-        (["--seeds", "0"], "--seeds takes a number from 1"),
-        (["--adapter-size-ratio", "0.5"], "--adapter-size-ratio takes a number from 1"),
+        (["--users", "5"], "--users must be a whole number from 100"),
+        (["--seeds", "0"], "--seeds must be a whole number from 1"),
+        (["--adapter-size-ratio", "0.5"], "--adapter-size-ratio must be a number from 1"),
     ],
 )
 def test_invalid_option_is_refused_with_one_sentence(

@@ -90,8 +90,8 @@ def test_serving_image_may_come_from_another_registry(registry: str):
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_rate_limit_of_one_user_cannot_scale_the_endpoint(env):
-    # Target tracking scales on the invocations of all users, so only the rate limit of a user bounds what one
-    # user causes
+    # Target tracking scales on the invocations of all users, so only the rate limit of a user limits how far
+    # one user can scale it
     chosen = load({"env": env}).of(Personalization)
     assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
 

@@ -166,13 +166,13 @@ def test_any_other_error_is_raised_at_once(count):
 
 def test_unknown_setting_is_named(monkeypatch):
     monkeypatch.setenv("LIMITS", '{"models": 3, "modles": 4}')
-    with pytest.raises(ValueError, match=r"LIMITS has the unknown modles, must have .*models"):
+    with pytest.raises(ValueError, match=r"LIMITS has unknown fields: modles; allowed: .*models"):
         read(Limits, "LIMITS")
 
 
 def test_read_names_the_fields_that_are_missing(monkeypatch):
     monkeypatch.setenv("PACE", '{"rate": 0.5, "burst": 2, "max_attempts": 3, "stale_seconds": 360}')
-    with pytest.raises(ValueError, match=r"^PACE must have max_launches, tombstone_seconds, which"):
+    with pytest.raises(ValueError, match=r"^PACE has missing fields: max_launches, tombstone_seconds$"):
         read(Pace, "PACE")
 
 
@@ -196,8 +196,8 @@ def test_full_job_is_claimed_in_one_transaction(monkeypatch):
     claimed = [replace(one, status=Status.LAUNCHED, job="job") for one in asked]
     # when a job claims all of them
     assert store.claim(job(asked), list(zip(asked, claimed, strict=True)))
-    # then the transaction has at most 100 items, DynamoDB's limit, although each request adds a row of its
-    # user
+    # then the transaction has at most 100 items, DynamoDB's limit, although each request also writes
+    # its user's row
     [call] = client.calls
     assert len(call["TransactItems"]) == 1 + 2 * REQUESTS_PER_JOB <= 100
     assert 1 + 3 * REQUESTS_PER_JOB <= 100

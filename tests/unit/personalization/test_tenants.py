@@ -39,7 +39,7 @@ def token() -> str:
 
 @pytest.fixture
 def tried() -> Iterator[Callable[[Api], list[Attempt]]]:
-    """Runs all attempts on a server that answers by `api`."""
+    """A function that runs all attempts on a server that answers with `api`."""
     servers = []
 
     def run(api: Api) -> list[Attempt]:

@@ -316,7 +316,7 @@ UNBUILT: dict[str, tuple[str, str]] = {
         defined(processing(), condition("c", compare("Equals", metric("a[*].b"), 1))),
         "the JsonPath a[*].b",
     ),
-    "a member of a job that is not built": (
+    "a member of a job that is not implemented": (
         defined(training(arguments={"ExperimentConfig": {"TrialComponentDisplayName": "a"}})),
         "a Training step whose arguments have ExperimentConfig",
     ),
@@ -336,7 +336,7 @@ def test_unsupported_step_type_is_refused_by_name(kind: str) -> None:
     error = refused(defined({"Name": "a", "Type": kind, "Arguments": {}}))
     assert (
         error.message
-        == f"sagemaker:CreatePipeline with a step of type {kind} is not built in the local cloud"
+        == f"sagemaker:CreatePipeline with a step of type {kind} is not implemented in the local cloud"
     )
 
 

@@ -179,7 +179,7 @@ def test_only_the_branch_of_the_outcome_runs(world: PipelineWorld) -> None:
     arn, status = world.run(text)
     assert (status, world.statuses(arn)) == ("Succeeded", {"Check": "Succeeded", "A": "Succeeded"})
     assert world.steps(arn)["Check"]["Metadata"] == {"Condition": {"Outcome": "True"}}
-    # and with the other value of the parameter the other steps run
+    # and with a value that does not meet the condition, the other branch and the dependent step run
     arn = world.start(PipelineParameters=[{"Name": "N", "Value": "1"}])
     world.ended(arn)
     assert list(world.statuses(arn)) == ["Check", "B", "Behind"]
@@ -367,7 +367,7 @@ def test_retried_execution_repeats_unsuccessful_steps(world: PipelineWorld) -> N
     steps = [asked["TrainingJobName"].split("-")[2] for asked in world.asked]
     assert steps == ["A", "B", "B", "C"]
     # and an execution that succeeded is not retried
-    with pytest.raises(ApiError, match="is Succeeded: only one that failed or stopped") as error:
+    with pytest.raises(ApiError, match="is Succeeded: only a failed or stopped one") as error:
         world.call("RetryPipelineExecution", PipelineExecutionArn=arn)
     assert error.value.code == "ConflictException"
 
@@ -442,12 +442,12 @@ def test_callback_waits_for_its_answer(world: PipelineWorld) -> None:
     token = message.pop("token")
     assert message == {"pipelineExecutionArn": arn, "arguments": {"a": ["p"]}, "status": "Executing"}
     assert re.fullmatch(r"[A-Za-z0-9]{10}", token)
-    # when the callback is answered with an undeclared output, then the answer is refused
+    # when the answer lacks the output, or has one of another type or name, then it is refused
     for outputs in ([], [{"Name": "n", "Value": "five"}], [{"Name": "m", "Value": "5"}]):
         with pytest.raises(ApiError) as error:
             world.call("SendPipelineExecutionStepSuccess", CallbackToken=token, OutputParameters=outputs)
         assert error.value.code == "ValidationException"
-    # and when the callback is answered, twice with the same token
+    # and when the callback is answered correctly, twice with the same token
     answer = {"CallbackToken": token, "OutputParameters": [{"Name": "n", "Value": "5"}]}
     for _ in range(2):
         world.call("SendPipelineExecutionStepSuccess", **answer, ClientRequestToken="r" * 32)
@@ -510,7 +510,7 @@ def test_stop_waits_for_a_callbacks_answer(world: PipelineWorld) -> None:
 
 
 def test_stop_waits_for_a_function(world: PipelineWorld) -> None:
-    # given a function and a job
+    # given a running Lambda step and a running training job
     opened, world.functions[ARN] = gate()
     world.plan = {"Train": ["InProgress"]}
     arn = world.start(defined(function(ARN), training(), training("Next", DependsOn=["Call"])))
@@ -624,7 +624,7 @@ def test_restarted_server_continues_with_a_callback(world: PipelineWorld) -> Non
 
 @pytest.mark.parametrize(("policy", "status"), [(True, "Succeeded"), (False, "Failed")])
 def test_another_server_retries_lost_jobs_by_policy(world: PipelineWorld, policy: bool, status: str) -> None:
-    # given a job that was lost with the server
+    # given a job that failed because the server ended
     world.plan = {"Train": ["InProgress", "Completed"]}
     members = retried("SageMaker.JOB_INTERNAL_ERROR") if policy else {}
     arn = world.start(defined(training(**members)))

@@ -321,7 +321,7 @@ def test_start_with_an_unsupported_parameter_is_refused(
     world.create(EMPTY)
     error = refused(world, "StartPipelineExecution", PipelineName="p", **{member: value})
     assert error.code == "NotImplementedByLocalCloud"
-    assert f"StartPipelineExecution with {member} is not built" in error.message
+    assert f"StartPipelineExecution with {member} is not implemented" in error.message
 
 
 def test_role_of_a_start_is_for_pipelines_of_aws(world: PipelineWorld) -> None:

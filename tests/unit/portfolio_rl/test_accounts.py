@@ -38,9 +38,9 @@ def test_order_within_the_rules_violates_none(order: dict[str, int]):
     ("rules", "units", "cash", "order", "says"),
     [
         (RULES, {"A": 10, "B": 0}, 0, {"A": -20, "B": 0}, "sells more of A than is held"),
-        (RULES, {"A": 0, "B": 0}, 1000, {"A": 15, "B": 0}, "15 of A is no order of up to 5 lots"),
-        (RULES, {"A": 0, "B": 0}, 9000, {"A": 60, "B": 0}, "60 of A is no order of up to 5 lots"),
-        (RULES, {"A": 0, "B": 0}, 100, {"A": 10, "B": 0}, "costs $1.00 more than there is"),
+        (RULES, {"A": 0, "B": 0}, 1000, {"A": 15, "B": 0}, "15 of A must be whole lots, at most 5"),
+        (RULES, {"A": 0, "B": 0}, 9000, {"A": 60, "B": 0}, "60 of A must be whole lots, at most 5"),
+        (RULES, {"A": 0, "B": 0}, 100, {"A": 10, "B": 0}, "costs $1.00 more than the account's cash"),
         (
             ruled({"kind": "cap", "assets": ["B"], "share": 0.5, "checked": "after"}),
             {"A": 0, "B": 0},

@@ -31,7 +31,7 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
         ("rate(7 days)", True),
         ("cron(0 6 ? * MON *)", True),
         ("cron(0 6 1 * ? *)", True),
-        # EventBridge refuses this expression
+        # EventBridge refuses each of the following expressions
         ("rate(1 days)", False),
         ("rate(7 day)", False),
         ("rate(0 days)", False),
@@ -47,7 +47,7 @@ def test_schedule_must_be_a_valid_eventbridge_expression(schedule: str, taken: b
 
 def test_domain_without_its_vpc_is_refused():
     said = error({"portfolio_rl.notebook": "domain"})
-    assert said.startswith("portfolio_rl.notebook must be instance or none without vpc_id")
+    assert said.startswith("portfolio_rl.notebook must be instance or none if vpc_id")
 
 
 @pytest.mark.parametrize("method", ["fitted", "rllib"])

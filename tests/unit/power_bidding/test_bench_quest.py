@@ -14,7 +14,7 @@ CONTENT = {name: f"# {name}\n".encode() for name in quest.FILES}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with the files of the commit."""
+    """A checkout of snl-quest whose files have the expected hashes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(quest, "FILES", hashes)
     for name, content in CONTENT.items():
@@ -43,13 +43,13 @@ def test_file_of_another_commit_is_refused(checkout: Path) -> None:
 
 def test_folder_without_the_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        SystemExit, match="--published must be a checkout of snl-quest, there is no valuation/"
+        SystemExit, match="--published must be a checkout of snl-quest, but there is no valuation/"
     ):
         quest.published(tmp_path)
 
 
 def test_files_are_downloaded_once(checkout: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server with the files
+    # given a server with snl-quest's files
     monkeypatch.setattr(quest, "URL", (checkout / quest.FOLDER).as_uri())
     # when the files are requested, and requested again after the server has ended
     root = quest.published(None)

@@ -141,7 +141,7 @@ def real_time(segments: list) -> dict[str, Any]:
         ({"plan": {"hours": ["a"], "mw": [8.1], "state_of_charge": [1.0]}}, "plan: mw"),
         ({"plan": {"hours": ["a"], "mw": [1.0], "state_of_charge": [32.1]}}, "plan: state_of_charge"),
         ({"plan": {"hours": ["a"], "mw": [1.0], "state_of_charge": [math.inf]}}, "finite"),
-        ({"plan": {"hours": ["a"], "mw": [], "state_of_charge": [1.0]}}, "one length"),
+        ({"plan": {"hours": ["a"], "mw": [], "state_of_charge": [1.0]}}, "the same length"),
         ({"model": ""}, "version"),
     ],
 )
@@ -164,7 +164,7 @@ def test_curve_that_the_state_of_charge_forbids_is_not_sent(level: float, segmen
             make_bids(world.desk, NIGHT, 1, ASSET)
             assert world.market.sent == 1
         else:
-            with pytest.raises(ModelAnswerError, match="MWh allow"):
+            with pytest.raises(ModelAnswerError, match="MWh allows"):
                 make_bids(world.desk, NIGHT, 1, ASSET)
             assert world.market.sent == 0
 
@@ -227,7 +227,7 @@ def test_own_awards_carry_the_state_of_charge() -> None:
         row(NIGHT - 3, ((-4.0, -150.0), (0.0, 30.0))),  # charges 4 MW
         row(NIGHT - 1, ((0.0, -150.0), (5.0, 45.0))),  # sells 5 MW
         row(NIGHT, ((3.0, -150.0),), "DA"),  # sells 3 MW
-        row(NIGHT + 1, ((1.0, -150.0),)),  # at any price
+        row(NIGHT + 1, ((1.0, -150.0),)),  # sells 1 MW at any price
         row(NIGHT + 4, ((2.0, -150.0),), "DA"),
     ]
     # when

@@ -108,7 +108,7 @@ def test_offer_that_the_market_already_has_is_accepted(server: Server) -> None:
     [
         ((409, {"error": "already offered"}), "already offered"),
         ((422, {"error": "late: it was due"}), "late: it was due"),
-        ((422, b"not json"), "answered 422"),
+        ((422, b"not json"), "returned status 422"),
         ((400, {"error": "a\nline"}), "a line"),
         ((422, {"error": "x" * 1000}), "x" * 300),
     ],
@@ -117,7 +117,7 @@ def test_refusal_is_final_and_has_its_reason(server: Server, answer: Answer, rea
     server.answers = [answer]
     with pytest.raises(MarketRefusedError) as raised:
         market(server).send(OFFER)
-    assert str(raised.value) == reason or (reason.startswith("answered") and reason in str(raised.value))
+    assert str(raised.value) == reason or (reason.startswith("returned") and reason in str(raised.value))
     assert len(server.asked) == 1
 
 
@@ -162,7 +162,7 @@ def test_rotated_key_is_read_again(server: Server) -> None:
 
 def test_refused_key_is_reported_without_the_key(server: Server) -> None:
     server.answers = [(403, {})]
-    with pytest.raises(MarketDownError, match="refuses the key: 403") as raised:
+    with pytest.raises(MarketDownError, match="rejects the key with status 403") as raised:
         market(server).send(OFFER)
     assert KEY not in str(raised.value)
     assert len(server.asked) == 2

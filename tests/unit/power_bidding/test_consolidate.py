@@ -260,7 +260,7 @@ def test_hour_run_again_with_a_repaired_feed_makes_a_version(place):
 def test_file_that_is_not_the_feeds_own_is_refused(place):
     feeds = place.answers(NOW)
     place.objects.all[feeds[0]["key"]] += b" "
-    with pytest.raises(ValueError, match="is not what the feed market_prices wrote"):
+    with pytest.raises(ValueError, match="is not the file that the feed market_prices wrote"):
         place.run(NOW, feeds)
 
 

@@ -176,17 +176,17 @@ def test_rollback_swaps_the_two_versions() -> None:
     assert roll_back(cloud.stage, None).version == "1"
     assert cloud.value.former
     assert cloud.value.former.version == "2"
-    # the name of the version in the request makes a rollback idempotent
+    # a repeated rollback has no effect, because the request names the version to return to
     assert roll_back(cloud.stage, "1").version == "1"
     assert roll_back(cloud.stage, "2").version == "2"
 
 
 def test_rollback_without_a_former_version_is_refused() -> None:
     cloud = Cloud()
-    with pytest.raises(ValueError, match="no former version"):
+    with pytest.raises(ValueError, match="no previous version"):
         roll_back(cloud.stage, None)
     deployed(cloud, 1, 2)
-    with pytest.raises(ValueError, match="version must be the former one, 1, got 9"):
+    with pytest.raises(ValueError, match="version must be the previous one, 1, got 9"):
         roll_back(cloud.stage, "9")
     cloud.made[name(1)] = "Failed"
     with pytest.raises(ValueError, match="is Failed"):

@@ -83,7 +83,7 @@ def test_failure_ends_in_the_latest_curve_or_no_offer(fail: Any, error: Any, awa
         assert (row.status, row.source, row.curve) == ("no_offer", "none", ())
         assert str(raised.value) in row.reason
         assert world.market.accepted == {}
-    # a repetition changes nothing
+    # a repeated fallback changes nothing
     sent = world.market.sent
     fall_back(world.desk, NIGHT, ASSET, "again")
     assert (world.row(TARGET), world.market.sent) == (row, sent)
@@ -158,7 +158,7 @@ def test_request_to_the_market_is_retried_until_the_deadline() -> None:
     row = world.row(TARGET)
     assert row
     assert row.status == "no_offer"
-    assert f"the market may have {before.digest}" in row.reason
+    assert f"the market may have the offer {before.digest}" in row.reason
 
 
 def test_lost_market_response_is_resolved_after_the_deadline() -> None:
@@ -185,11 +185,11 @@ def test_late_run_makes_no_offer() -> None:
 
 @pytest.mark.parametrize("run", [LAST - 1, LAST])
 def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None:
-    # given a run that begins after the day-ahead deadline, but before the deadline of its hour
+    # given a run after the day-ahead deadline, but before the deadline of its real-time offer
     world, ours = World("self_schedule", run), run + 18
     world.clock.time = run + 6
     desk = replace(world.desk, settings=replace(SETTINGS, lead_hours=18))
-    # when the run makes its offers
+    # when
     if run == LAST:
         with pytest.raises(MarketRefusedError, match="late: it was due"):
             make_bids(desk, run, 1, ASSET)
@@ -200,13 +200,13 @@ def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None
     (asked,) = world.model.asked
     assert asked["day_ahead"] is None
     assert [offer.slot for offer in world.market.accepted.values()] == [Slot(ours, "RT")]
-    # and the last run before the deadline records no-offers for the day ahead
+    # and only the run that should have sent the day-ahead offers records no-offers for that day
     rows = [world.row(hour, "DA") for hour in DAY]
     assert {row and row.status for row in rows} == {"no_offer" if run == LAST else None}
 
 
 def test_day_ahead_falls_back_to_the_run_before() -> None:
-    # given offers for the day from the previous run
+    # given day-ahead offers of the previous run
     world = World("self_schedule", LAST - 1)
     make_bids(world.desk, LAST - 1, 1, ASSET)
     world.clock.time = LAST + 0.25

@@ -159,7 +159,7 @@ def test_table_counts_each_struck_fault_of_an_hour():
     assert (none.hours, none.outcomes) == (1, {LOST: 1})
     assert rows["weather late"].hours == 0
     assert len(missing(rows.values(), 1)) == len(rows) - 2
-    assert missing([down], 2) == ["load down struck 1 hours of 2"]
+    assert missing([down], 2) == ["load down was effective in 1 hours, must be 2"]
 
 
 def test_no_offer_that_is_not_counted_has_no_alarm(monkeypatch: pytest.MonkeyPatch):

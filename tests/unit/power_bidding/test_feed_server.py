@@ -1,4 +1,4 @@
-"""The replay's server: publication times, access control, start and shutdown."""
+"""The local server that replays a history of feeds: publication times, access control, start, shutdown."""
 
 import json
 import signal
@@ -55,7 +55,7 @@ def test_values_are_published_at_their_time_and_not_before(server, name, now, la
 
 
 def test_future_of_the_history_changes_nothing_that_is_published():
-    # given: two histories that are equal in the values published so far
+    # given: two histories that differ only in values that are published later
     now, known = hours.parse(NOW), hours.parse("2022-02-01T06:00Z")
     one, other = history(now - 14 * 24, 21), history(now - 14 * 24, 21)
     for name, values in other.series.items():
@@ -156,7 +156,7 @@ def test_offer_and_results_over_http(server):
         ("/clock", {"step": "far"}, "must be numbers"),
         ("/faults", {"feed": "news", "kind": "down"}, "feed must be one of"),
         ("/faults", {"feed": "load", "kind": "odd"}, "kind must be one of"),
-        ("/faults", {"feed": "load", "kind": "corrected", "from": NOW}, "a correction needs"),
+        ("/faults", {"feed": "load", "kind": "corrected", "from": NOW}, "must have series"),
     ],
 )
 def test_invalid_control_call_is_refused_with_the_reason(server, path, body, text):

@@ -1,4 +1,4 @@
-"""The feed functions as Chalice calls them, against the replay's server."""
+"""The feed functions as Chalice calls them, with a local server that replays a history."""
 
 import json
 
@@ -134,7 +134,7 @@ def test_missing_field_of_a_secret_is_named():
 
 
 class Secret:
-    """Counts the reads; returns the server's current keys, or its initial keys."""
+    """Returns the keys that were read last; with `again`, reads the current keys and counts the read."""
 
     def __init__(self, server):
         self.server, self.reads, self.known = server, 0, server.secret()
@@ -148,7 +148,7 @@ class Secret:
 
 @pytest.fixture
 def deployed(monkeypatch):
-    """Give the app its environment, a bucket in memory and the replay's secret."""
+    """Give the app its environment, a bucket in memory and the secret of a local feed server."""
     store = MemoryObjects()
     for name, value in {
         "LOCATIONS": ",".join(HUBS),

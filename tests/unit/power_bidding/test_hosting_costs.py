@@ -57,7 +57,7 @@ def test_serverless_month_is_billed_by_second_provisioned_by_hour() -> None:
 )
 def test_break_even_is_the_first_count_that_costs_as_much(second: str, hour: str, seconds: float) -> None:
     prices = costs(second, hour)
-    # when every count is tried
+    # when each number of invocations is tried
     count = 1
     while prices.serverless(count, seconds) < prices.provisioned():
         count += 1
@@ -72,8 +72,8 @@ def test_cost_ratio_follows_assets_memory_and_instance() -> None:
     )
     # when
     found = hosting.costs(chosen, first=6, warm=1)
-    # then the cost is that of two requests an hour, one for each asset, at the prices of that memory and that
-    # instance
+    # then the cost is that of two requests an hour, one for each asset, at the prices of the chosen memory
+    # size and instance type
     assert found["invocations_a_month"] == 1460
     assert found["dollars_serverless"] == pytest.approx(1460 * 6 * 0.00008)
     assert found["dollars_provisioned"] == pytest.approx(730 * 0.204)
@@ -97,7 +97,7 @@ def test_every_memory_size_has_a_serverless_price() -> None:
 
 
 def test_request_has_the_hours_of_production(tmp_path: Path) -> None:
-    # given a history shorter than 392 days, and two days after the replay's first hour
+    # given a history that starts 100 days before the replay's first hour and ends two days after it
     start = later(FIRST, -2400)
     rows = [
         f"{later(start, number)},{number},{number + 0.5},{2 * number},{number / 100}"

@@ -54,7 +54,7 @@ def test_model_is_current_up_to_its_maximum_age(age: int, current: bool) -> None
     found = check_model(inspection(), Trainings(), Serving("e", "7", RUN - age), None, RUN)
     assert found["current"] is current
     assert found["endpoint"] == "e"
-    assert current or "ends 169 hours before, must be at most 168" in found["reason"]
+    assert current or "ends 169 hours before the run, must be at most 168" in found["reason"]
 
 
 @pytest.mark.parametrize(("error", "current"), [(9.9, True), (10.0, False), (25.0, False)])
@@ -109,7 +109,7 @@ def test_days_of_23_and_25_hours_are_judged(day: str) -> None:
     prices = dict.fromkeys(before, 30.0) | dict.fromkeys(whole, 40.0)
     forecast = Forecast(ASSET, day, whole[0], [45.0] * len(whole), "7", 0, "x")
     assert day_ratio(forecast, prices, ZONE) == 0.5
-    # an hour without a price has no loss
+    # a day that lacks the price of an hour has no ratio
     del prices[whole[3]]
     assert day_ratio(forecast, prices, ZONE) is None
 
@@ -124,7 +124,7 @@ def test_day_like_the_one_before_has_a_ratio_too(error: float, ratio: float) -> 
 def test_run_continues_while_a_retraining_executes() -> None:
     found = check_model(inspection(), Trainings(True), Serving("e", "7", RUN - 200), None, RUN)
     assert found["current"]
-    assert found["reason"].startswith("retraining already: trained on data that ends 200 hours before")
+    assert found["reason"].startswith("already retraining: the training data ends 200 hours before")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_no_offer_is_sent_when_the_switch_is_stop() -> None:
 
 
 def test_offer_marked_by_a_killed_run_survives_a_stop() -> None:
-    # given a run that was killed after it marked the offer as leaving, before the market got it
+    # given a run that was killed after it marked the offer as being sent, before the market got it
     world = World()
     world.turns.run([lambda: make_bids(world.desk, NIGHT, 1, ASSET)], [], [(0, 4)])
     row = world.row(TARGET)
@@ -269,7 +269,7 @@ def test_exactly_one_offer_is_sent_by_interleaved_and_killed_runs(
 
 
 TURNS = 16
-"""More turns than a run has."""
+"""More than the number of calls that a run makes."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Our Parquet files, read back by pyarrow."""
+"""Parquet files of the runtime's own writer, read back by pyarrow."""
 
 import io
 import math

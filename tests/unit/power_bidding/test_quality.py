@@ -122,5 +122,5 @@ def test_external_forecast_may_repeat_itself(series):
 
 
 def test_refused_feed_names_the_check(series):
-    with pytest.raises(FeedMalformedError, match=r"^flat: load has one value for 18 hours"):
+    with pytest.raises(FeedMalformedError, match=r"^flat: load has the same value for 18 hours"):
         quality.refuse({"load": dict.fromkeys(range(START, START + 24), 40_000.0)}, TEXAS)

@@ -11,7 +11,7 @@ from tests.support.settings import error
     ("given", "says"),
     [
         ({"battery.lowest": "32"}, "battery.lowest must be less than battery.energy (32), got 32"),
-        ({"assets": "a@X,a@Y"}, "assets must have each name once, got a, a"),
+        ({"assets": "a@X,a@Y"}, "assets must have different names, got a, a"),
         (
             {"mode": "self_schedule", "keep_awards": "false"},
             "keep_awards must be true with the mode self_schedule, got false",

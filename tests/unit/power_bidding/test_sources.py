@@ -1,4 +1,4 @@
-"""The clients of the feeds' sources, called against the replay's server and with unusual responses."""
+"""The clients of the feeds' sources, with a local server that replays a history, and unusual responses."""
 
 import io
 import json

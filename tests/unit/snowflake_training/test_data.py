@@ -27,7 +27,7 @@ SCIKIT_LEARN = [
 
 @pytest.fixture
 def nothing_fetched(monkeypatch):
-    """Make scikit-learn's origin unreachable."""
+    """Make the server unreachable from which scikit-learn downloads the table."""
     monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)
 
     def refuse(url):
@@ -58,7 +58,7 @@ def test_missing_data_file_is_an_error_and_not_another_table(tmp_path, monkeypat
 def test_file_that_lacks_columns_is_refused_by_their_names(tmp_path, monkeypatch):
     (tmp_path / "california_housing.csv").write_text("a,b\n1,2\n")
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
-    with pytest.raises(data.DataError, match=r"lacks households, .*median_house_value"):
+    with pytest.raises(data.DataError, match=r"lacks the columns households, .*median_house_value"):
         data.load()
 
 
@@ -70,7 +70,7 @@ def test_table_comes_from_a_package_when_the_loader_fails(nothing_fetched):
     assert table.name == "DIAMONDS"
     assert table.rows.num_rows >= 10_000
     assert table.rows[table.target].null_count == 0
-    assert any("cannot be had here: out of reach" in line for line in said)
+    assert any("is not available: out of reach" in line for line in said)
     assert table.licence
     assert "plotnine" in table.source
 

@@ -58,7 +58,7 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
         if field.name in ("secret", "table", "target", "mode", "tree_method"):
             continue
         assert container.name_of(field.name) in ours, f"the container also reads {field.name}"
-        # hyperparameters whose defaults are those of the demonstration, not of the container
+        # the default of `coordinates` is for the demonstration's table, so the container has another one
         if field.name != "coordinates":
             assert field.default is not MISSING
             assert getattr(theirs, field.name) == field.default, field.name

@@ -159,7 +159,9 @@ class Predictor:
         count = self.look_back + 1
         given = account.get("history")
         if not isinstance(given, dict) or set(given) != set(self.names):
-            raise RequestError(f"history must have prices for each of {', '.join(self.names)}")
+            raise RequestError(
+                f"history must be an object with the prices of {', '.join(self.names)}, and nothing else"
+            )
         columns = []
         for name in self.names:
             prices = given[name]

@@ -100,7 +100,7 @@ def best_orders(
     assets = lots.shape[1]
     orders = np.empty((size, assets), np.int8)
     lots_after, cash_after = np.empty(orders.shape, np.int32), np.empty(size)
-    # one row for each variable and monomial, one column for each order, so that the loops vectorize
+    # x has a row for each variable, rows a row for each monomial; both have a column for each order
     x, rows, found = np.empty((assets + 1, size)), np.empty((len(terms), size)), np.empty(size)
     rows[0] = 1.0
     for e in range(len(lots)):

@@ -27,7 +27,8 @@ def outputs(count: int, seed: int) -> Outputs:
 
 @pytest.fixture
 def make_state() -> MakeState:
-    """Returns the state of a small problem: 12 examples, 3 classes, 7 validation examples."""
+    """Return a function that makes the input of a selection strategy: by default 12 examples, 3 classes and 7
+    validation examples."""
 
     def make(count: int = 12, seed: int = 0, validation: int = 7, **changed: object) -> State:
         train, held_out = outputs(count, seed), outputs(validation, seed + 1000)

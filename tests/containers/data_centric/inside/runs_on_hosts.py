@@ -1,4 +1,7 @@
-"""Training runs of `test_hosts.py`. `python runs_on_hosts.py FOLDER HOST HOST RANK` runs one of two hosts."""
+"""Training runs whose results on two hosts `test_hosts.py` compares with one host.
+
+`python runs_on_hosts.py FOLDER HOST HOST RANK` is the program of the host with this rank.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ CPU = torch.device("cpu")
 COUNT = 57
 QUICK = Settings(strategy="glister", fraction=0.3, epochs=4, interval=2, batch_size=8)
 RUNS = {
-    # With 57 examples, or 17 of them, the last batch has one example, so that one host has none of it
+    # The last batch of 57 examples, or of 17 selected ones, has one example: one of the two hosts gets none
     "full": replace(QUICK, strategy="full", fraction=1.0),
     "adaptive_random": replace(QUICK, strategy="adaptive_random", augment=True),
     "glister": QUICK,
@@ -32,7 +35,7 @@ RUNS = {
     "gradmatch_pb": replace(QUICK, strategy="gradmatch_pb", match_batch=4),
     "infobatch": replace(QUICK, strategy="infobatch", fraction=1.0),
     "milo": replace(QUICK, strategy="milo"),
-    # with batch normalization, at a learning rate at which training does not amplify rounding errors
+    # a network with batch normalization; at this learning rate, training does not amplify rounding errors
     "fast": replace(
         QUICK,
         strategy="full",
@@ -60,7 +63,7 @@ DATA = Data(examples(COUNT, 0), examples(31, 1), None, ("left", "middle", "right
 
 
 class Recorded(Learner):
-    """A run that records its selections."""
+    """A training run that records the selection of each epoch."""
 
     def __init__(self, settings: Settings, hosts: Hosts):
         super().__init__(settings, DATA, 0, CPU, hosts)
@@ -72,7 +75,8 @@ class Recorded(Learner):
 
 
 def result(name: str, hosts: Hosts) -> dict[str, Any]:
-    """Train a run. Return its selections, rows, weights and records."""
+    """Train to the end. Return the selections, the rows of the result table, the model's weights and the
+    recorded losses."""
     learner = Recorded(RUNS[name], hosts)
     while not learner.done:
         learner.epoch()
@@ -85,8 +89,8 @@ def result(name: str, hosts: Hosts) -> dict[str, Any]:
 
 
 def normalized(hosts: Hosts, count: int) -> dict[str, Any]:
-    """Normalize a batch that is distributed over the hosts. Return outputs, gradients and running
-    statistics."""
+    """Apply batch normalization to a batch that is split between the hosts. Return outputs, gradients and
+    running statistics."""
     generator = torch.Generator().manual_seed(0)
     images, factors = torch.randn(2, count, 3, 4, 4, generator=generator) + 2
     layer = hosts.norm(3)

@@ -1,4 +1,4 @@
-"""Channels in every format, and refused ones."""
+"""Input channels of the training job: every allowed format, and content that is refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_split_takes_a_share_of_each_class(tmp_path: Path) -> None:
     assert torch.bincount(found.validation.labels).tolist() == [2, 1]
     assert torch.bincount(found.train.labels).tolist() == [4, 2]
     assert found.digest == again.digest
-    # no example is in both parts
+    # no example is in both the training set and the validation set
     every = torch.cat([found.train.images, found.validation.images]).flatten(1)
     assert len(every.unique(dim=0)) == 9
 

@@ -46,7 +46,8 @@ def test_pursuit_follows_its_definition_step_by_step(seed: int) -> None:
     generator = np.random.default_rng(seed)
     vectors = generator.normal(size=(8, 20)) + 1
     target, penalty = vectors.sum(0), 0.5
-    # when each step takes the vector with the greatest product with the residual, and fits all weights
+    # when each step takes the vector with the greatest product with the residual, and then fits the weights
+    # of all vectors taken so far
     taken: list[int] = []
     for k in range(1, 9):
         part = vectors[taken]
@@ -56,7 +57,7 @@ def test_pursuit_follows_its_definition_step_by_step(seed: int) -> None:
         part = vectors[taken]
         expected = np.linalg.solve(part @ part.T + penalty * np.eye(k), part @ target)
         assert (expected > 0).all()
-        # then the pursuit of k vectors has taken the same vectors, with the same weights
+        # then `matching_pursuit` takes the same k vectors, with the same weights
         found, weights = matching_pursuit(vectors @ vectors.T, vectors @ target, penalty, k, np.ones(8, int))
         assert found.tolist() == taken
         assert weights == pytest.approx(expected)
@@ -89,7 +90,8 @@ def test_gradmatch_is_nearer_to_the_full_gradient_than_random(
         every = gradient_sums(state, torch.arange(80), torch.ones(80))
         chosen, random = made.select(state, 24), torch.randperm(80)[:24]
 
-        # when GradMatch and random selection both use the best scale of their gradient
+        # when the gradient sums of GradMatch and of a random subset are each scaled to come closest to the
+        # full gradient
         def distance(indices: torch.Tensor, weights: torch.Tensor, every=every, state=state) -> float:
             found = gradient_sums(state, indices, weights)
             return float(

@@ -31,7 +31,7 @@ def addresses() -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Results of the runs on two hosts."""
+    """Results of the training runs on two hosts."""
     folder, names = tmp_path_factory.mktemp("hosts"), addresses()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "SAGEMAKER_BASE_DIR": str(folder)}
     started = [
@@ -64,7 +64,7 @@ def one_thread() -> Any:
 @pytest.mark.parametrize("name", RUNS)
 def test_two_hosts_train_the_same_model_as_one(name: str, two: dict[str, Any]) -> None:
     found, expected = two[name], runs_on_hosts.result(name, Hosts())
-    # the subset of every epoch, and its weights
+    # compare the selected examples of every epoch, and their weights
     for (indices, weights), (others, theirs) in zip(found["selections"], expected["selections"], strict=True):
         assert torch.equal(indices, others)
         torch.testing.assert_close(weights, theirs, rtol=1e-4, atol=1e-5)
@@ -79,7 +79,7 @@ def test_two_hosts_train_the_same_model_as_one(name: str, two: dict[str, Any]) -
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_batch_normalization_is_that_of_the_whole_batch(count: int, two: dict[str, Any]) -> None:
-    # with one example, the second host's share is empty
+    # a batch of one example leaves the second host without an example
     found, expected = two[f"normalized {count}"], runs_on_hosts.normalized(Hosts(), count)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -94,7 +94,7 @@ def test_host_that_does_not_join_is_named() -> None:
 
 
 class Different(Hosts):
-    """Exchange different values between two hosts; return the results."""
+    """A host that receives values other than its own from the second host."""
 
     def gather(self, values: Tensor) -> Tensor:
         return torch.cat([values, values + 1])

@@ -74,15 +74,15 @@ def told(learner: Learner) -> list[dict[str, Any]]:
     ],
 )
 def test_resumed_run_equals_one_that_was_never_stopped(changed: dict[str, Any], data: Data) -> None:
-    # given a run that is stopped in the middle of an interval
+    # given a run that is stopped between two selections
     settings = replace(QUICK, **changed)
     whole = run(settings, data, 6)
     first = run(settings, data, 4)
-    # when another process resumes it
+    # when a new learner resumes the run from its saved state
     resumed = Learner(settings, data, 0, CPU)
     resumed.load_state_dict(through_a_file(first.state_dict()))
     advanced(resumed, 2)
-    # then weights and rows are identical
+    # then its weights and its rows of results are those of the uninterrupted run
     assert resumed.done
     assert told(resumed) == told(whole)
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
@@ -106,8 +106,8 @@ def test_selection_passes_over_the_training_set_once_an_interval(
     assert [row["selection_forwards"] for row in fresh.rows] == [
         60 if epoch >= first and epoch % 2 == 0 else 0 for epoch in range(6)
     ]
-    # outputs are recorded in the training before the first selection, in that selection, and in the training
-    # after it: two epochs of 18 of 60 examples
+    # the first selection, in epoch 2, computes only the 24 outputs that two epochs with 18 of 60 examples did
+    # not record; later selections find all outputs recorded
     missing = [row["selection_forwards"] for row in recorded.rows]
     assert missing == ([0, 0, 24, 0, 0, 0] if first else [60, 0, 0, 0, 0, 0])
     assert [row["examples"] for row in fresh.rows] == [18] * 6
@@ -118,7 +118,7 @@ def test_selection_passes_over_the_training_set_once_an_interval(
 
 
 def test_recorded_outputs_are_those_of_the_last_training_step(data: Data) -> None:
-    # given one training step on all examples: the recorded outputs are those before the step
+    # given one training step on all examples, and the outputs of the model before this step
     settings = replace(QUICK, strategy="full", fraction=1.0, outputs="recorded", batch_size=60)
     learner = Learner(settings, data, 0, CPU)
     before = Learner(settings, data, 0, CPU)
@@ -239,12 +239,12 @@ def test_learning_rate_falls_along_a_cosine(data: Data) -> None:
     while not learner.done:
         learner.epoch()
         rates.append(learner.optimizer.param_groups[0]["lr"])
-    # one batch in each of six epochs
+    # the run has one batch in each of six epochs
     assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)])
 
 
 def test_evaluation_does_not_change_the_model(data: Data) -> None:
-    # given a network with running statistics of its batches
+    # given a network with batch normalization, and thus with running statistics
     learner = Learner(replace(QUICK, model="resnet18"), data, 0, CPU)
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
     # when the network is evaluated in batches of different sizes
@@ -257,7 +257,7 @@ def test_evaluation_does_not_change_the_model(data: Data) -> None:
 
 def test_resnet9_has_the_size_of_the_published_one() -> None:
     model = models.build("resnet9", (3, 32, 32), 10, 0)
-    # and a bias of the last layer, which the published network does not have
+    # the published network has 6,573,120 parameters, and no bias in its last layer
     assert sum(parameter.numel() for parameter in model.parameters()) == 6_573_120 + 10
     logits, features = model.both(torch.rand(2, 3, 16, 16))
     assert (logits.shape, features.shape) == ((2, 10), (2, 512))

@@ -25,7 +25,7 @@ def cut(similarity: Any, chosen: list[int], redundancy: float) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_graph_cut_equals_its_naive_greedy_at_every_budget(seed: int) -> None:
-    # given samples that contain all examples
+    # given samples of all examples, so that stochastic greedy equals naive greedy
     similarity = similarities(12, seed)
     for k in range(1, 13):
         taken: list[int] = []
@@ -45,7 +45,7 @@ def test_disparity_gains_equal_those_of_the_definition(seed: int) -> None:
 
     taken, expected = [0], {0: 0.0}
     while len(taken) < 10:
-        # among examples of equal gain, the example farthest from those taken
+        # among examples of equal gain, the one farthest from the examples already taken is expected
         left = [each for each in range(10) if each not in taken]
         example = max(left, key=lambda each: min(distance[each, other] for other in taken))
         assert disparity([*taken, example]) == max(disparity([*taken, each]) for each in left)

@@ -105,7 +105,7 @@ def test_strategy_keeps_its_budget_when_all_gradients_are_zero(
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_resumed_strategy_equals_an_uninterrupted_one(name: str, make_state: Callable[..., State]) -> None:
-    # given losses from the first epoch on
+    # given a state that has losses in every epoch
     state = make_state(count=30, losses=torch.arange(30.0))
     whole, first, second = (strategy(name, Choices(interval=3)) for _ in range(3))
     # when one run is stopped after 4 of 9 epochs

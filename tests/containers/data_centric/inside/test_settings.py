@@ -1,4 +1,4 @@
-"""Hyperparameters that are refused."""
+"""Invalid hyperparameters of the training job."""
 
 from __future__ import annotations
 

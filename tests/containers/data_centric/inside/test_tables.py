@@ -1,4 +1,4 @@
-"""Channels with tables of numbers."""
+"""Input channels that contain tables of numbers instead of pictures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read(folder: Path) -> Data:
 
 
 def test_table_becomes_examples_of_its_numbers(tmp_path: Path) -> None:
-    # given two files
+    # given a table in two files
     halves = [{name: values[part] for name, values in COLUMNS.items()} for part in (slice(20), slice(20, 60))]
     write(tmp_path / "train", halves[0], LABELS[:20], "a")
     write(tmp_path / "train", halves[1], LABELS[20:], "b")

@@ -16,7 +16,7 @@ MakeExamples = Callable[[Any, Sequence[int]], Examples]
 
 
 def line(number: int, choice: int) -> Line:
-    choice = int(choice)  # NumPy's integers are not JSON
+    choice = int(choice)  # json cannot encode NumPy's integers
     metadata = {"class-name": NAMES[choice], "confidence": 0.5, "human-annotated": "yes", "job-name": "zoo"}
     source = f"s3://zoo/{number}.png"
     fields = {"source-ref": source, "animal": choice, "animal-metadata": metadata, "other": number}
@@ -25,7 +25,7 @@ def line(number: int, choice: int) -> Line:
 
 @pytest.fixture
 def make_examples() -> MakeExamples:
-    """Makes examples with pictures of grey pixels [n, side, side] and labels."""
+    """Return a function that makes examples from labels and grayscale pictures [n, side, side]."""
 
     def make(pixels: Any, labels: Sequence[int]) -> Examples:
         pictures = np.asarray(pixels, np.uint8)[..., None]
@@ -43,7 +43,7 @@ def make_examples() -> MakeExamples:
 
 @pytest.fixture
 def clusters() -> tuple[Any, Any]:
-    """Points [90, 4] in three clusters, and the clusters' numbers [90]."""
+    """Points [90, 4] in three clusters, and the cluster number of each point [90]."""
     generator = np.random.default_rng(0)
     labels = np.arange(90) % 3
     return 4.0 * np.eye(4)[labels] + generator.normal(0, 0.5, (90, 4)), labels

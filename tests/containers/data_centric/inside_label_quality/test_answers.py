@@ -21,7 +21,8 @@ def item(source: str, **labels: Any) -> dict[str, Any]:
 
 
 def test_answers_of_all_files_count_once(tmp_path: Path) -> None:
-    # given an item that is in both files, as gold questions are, a text item, and an unsure answer
+    # given two files with answers: an item that is in both, as gold questions are; an item with text instead
+    # of a URI; and an answer of a labeler who is unsure
     text = {"dataObject": {"content": "a text"}, "annotations": item("", b="dog")["annotations"]}
     (tmp_path / "0.json").write_text(json.dumps([item("s3://a", a="cat", b=None), text]))
     (tmp_path / "1.json").write_text(json.dumps([item("s3://a", a="cat", c="dog")]))

@@ -92,7 +92,7 @@ def test_above_chance_equals_the_z_score_over_all_permutations() -> None:
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet([1, 1, 1], 6)
     choices = np.array([0, 2, 1, 1, 0, 2])
-    # when every order of the choices is tried
+    # when the probabilities are summed for every permutation of the choices
     agreed = [
         sum(probabilities[row, choice] for row, choice in enumerate(order))
         for order in itertools.permutations(choices)

@@ -1,4 +1,4 @@
-"""Valid and refused pictures and tables."""
+"""Pictures and tables that the label-quality job reads, and those that it refuses."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_unreadable_pictures_are_skipped_up_to_the_limit(tmp_path: Path) -> None
 
 
 def test_equal_pictures_have_one_digest(tmp_path: Path) -> None:
-    # given a copy of a picture, and a picture that is equal only after it is scaled
+    # given a copy of a picture, and another picture that equals it only after both are scaled
     pictures(tmp_path)
     (tmp_path / "pictures" / "1.png").write_bytes((tmp_path / "pictures" / "0.png").read_bytes())
     Image.fromarray(np.zeros((9, 6, 3), np.uint8)).save(tmp_path / "pictures" / "2.png")

@@ -1,4 +1,4 @@
-"""From examples to results, in one process."""
+"""The whole analysis of labels, from examples to results, in the test's process."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def read(folder: Path, *lines: Any, attribute: str = "animal") -> manifests.Mani
 
 
 def test_unlabeled_lines_are_counted_and_left_out(tmp_path: Path) -> None:
-    # given lines behind a byte order mark
+    # given a manifest that begins with a byte order mark
     first = "\ufeff" + json.dumps(line())
     # when
     found = read(tmp_path, first, "", {"source": "a text"}, line(1, "1", "dog"))

@@ -72,7 +72,7 @@ def test_calibration_recovers_temperature_and_random_labels() -> None:
 def test_calibration_error_is_that_of_its_definition() -> None:
     probabilities = np.array([[0.95, 0.05], [0.91, 0.09], [0.35, 0.65], [0.38, 0.62]])
     labels = np.array([0, 1, 1, 0])
-    # in one bin, 1 of 2 is right at a mean confidence of 0.93; in the other, 1 of 2 at 0.635
+    # one bin has a mean confidence of 0.93, the other 0.635; in each, 1 of 2 predictions is right
     assert calibration_error(probabilities, labels) == pytest.approx((0.43 + 0.135) / 2)
 
 

@@ -1,4 +1,4 @@
-"""The job's arguments."""
+"""The command-line arguments of the label-quality job."""
 
 from __future__ import annotations
 

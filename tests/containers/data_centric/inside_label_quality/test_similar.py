@@ -37,7 +37,7 @@ def test_more_copies_than_neighbours_are_one_group() -> None:
 
 
 def test_near_duplicates_depend_on_the_usual_distance() -> None:
-    # given two points whose distance is a tenth of the usual distance
+    # given two points at a tenth of the usual distance, the median distance to the nearest neighbour
     points = cloud()
     usual = np.median(compare(points, range(60), 0.0).distances[:, 0])
     points = np.concatenate([points, points[:1] + 0.1 * usual * np.eye(5)[:1]])

@@ -50,7 +50,8 @@ def rules(request: pytest.FixtureRequest) -> Rules:
 
 
 def states(rules: Rules, count: int, seed: int = 0) -> tuple[Any, Any, Any]:
-    """Return random accounts: lots [E, N], cash [E] and prices [E, N]. Some have no units, some no cash."""
+    """Return E random accounts with N assets: lots [E, N], cash [E] and prices [E, N]. Some accounts have no
+    units, some have no cash."""
     generator = np.random.default_rng(seed)
     assets = len(rules.assets)
     lots = generator.integers(0, 2 + rules.largest_order, (count, assets)).astype(np.int32)

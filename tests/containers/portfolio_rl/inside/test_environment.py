@@ -1,4 +1,4 @@
-"""The Gymnasium environments: they keep Gymnasium's contract, and agree with the accounts that they use."""
+"""The Gymnasium environments: they keep Gymnasium's contract, and execute orders by the project's rules."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def market(rules: Rules) -> Curves:
 
 
 def network(rules: Rules) -> ppo.Policy:
-    """Return a network with random logits, so that it chooses all kinds of orders."""
+    """Return a policy network with random logits, so that it chooses all kinds of orders."""
     torch.manual_seed(0)
     learner = ppo.Learner(rules, market(rules), ppo.Hyperparameters())
     learner.statistics.add(learner.market.draw(np.random.default_rng(0), 500).prices)
@@ -46,7 +46,7 @@ def network(rules: Rules) -> ppo.Policy:
 
 
 def maximiser(rules: Rules) -> values.Maximiser:
-    """Return random cubic value functions."""
+    """Return a policy that maximizes random cubic value functions."""
     assets = len(rules.assets)
     weights = np.random.default_rng(1).normal(size=(19, len(values.monomials(assets + 1, 3))))
     return values.Maximiser(values.Values(weights, 3), rules.compiled())
@@ -108,8 +108,8 @@ def test_file_gives_the_policys_orders(rules: Rules, policy: Any, session: Any) 
         at = steps == step
         empty = np.empty((at.sum(), 0), np.float32)
         expected[at] = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), empty)
-    # except for ties, for the single precision of a network, and for orders at a limit, where the file is
-    # stricter
+    # the file may choose another order in case of a tie, because of a network's single precision, and for
+    # orders at a limit, where the file is stricter
     compiled = rules.compiled()
     stricter = compiled._replace(turnover=compiled.turnover * (1 - 2e-9))
     inside = [e for e in range(300) if trade(expected[e], lots[e], cash[e], prices[e], stricter)[0]]
@@ -118,7 +118,7 @@ def test_file_gives_the_policys_orders(rules: Rules, policy: Any, session: Any) 
 
 
 def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> None:
-    # given random cubic values of holdings, cash and four signals
+    # given a policy with random cubic value functions of holdings, cash and four signals
     rules, assets, count = parse({"assets": [{"name": "A"}, {"name": "B"}], "largest_order": 4}), 2, 300
     generator = np.random.default_rng(1)
     weights = generator.normal(size=(19, len(values.monomials(assets + 1 + 2 * assets, 3))))
@@ -160,12 +160,12 @@ def test_file_gives_admissible_orders_for_any_mask(rules: Rules, session: Any) -
 
 
 def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any) -> None:
-    # given accounts at the limits, in double precision
+    # given accounts for which some orders are just within or just beyond a limit
     compiled, count = rules.compiled(), 3000
     lots, cash, prices = at_limits(rules, count)
     steps = np.random.default_rng(0).integers(0, 19, count)
     observation = observation_of(rules, lots, cash, prices, steps)
-    # when orders are requested in parts, which need less memory
+    # when orders are requested for 100 accounts at a time, to limit memory
     parts = [slice(at, at + 100) for at in range(0, count, 100)]
     mask = full(rules, 100)
     found = [session.run(["actions"], {"observation": observation[at], "mask": mask})[0] for at in parts]
@@ -179,7 +179,8 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
 def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     rules: Rules, policy: Any, session: Any
 ) -> None:
-    # given accounts whose masks forbid a random half of all choices; no trade can be forbidden too
+    # given accounts whose masks forbid a random half of the choices, which may include the choice not to
+    # trade
     assets, k, count = len(rules.assets), rules.largest_order, 500
     observation, lots, cash, prices, _ = observed(rules, count, seed=5)
     mask = np.random.default_rng(5).random(full(rules, count).shape) < 0.5
@@ -189,7 +190,8 @@ def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     possible &= mask[:, np.arange(assets), every + k].all(2)
     # when
     _, valid = session.run(None, {"observation": observation, "mask": mask})
-    # then an order is found wherever one is admissible; the network of several assets may miss some of them
+    # then an account gets an order whenever an admissible one exists; only a network for several assets may
+    # miss some
     missed = (~valid & possible.any(1)).mean()
     assert missed == 0 if assets == 1 or isinstance(policy, values.Maximiser) else missed < 0.05
     assert not (valid & ~possible.any(1)).any()

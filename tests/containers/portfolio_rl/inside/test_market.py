@@ -58,7 +58,7 @@ def test_price_file_is_read_by_its_heading(tmp_path: Path) -> None:
 
 
 def test_signals_do_not_depend_on_later_prices() -> None:
-    # given two histories that are equal up to one row
+    # given two histories that differ only from one row on
     generator = np.random.default_rng(0)
     prices = 50 * np.exp(np.cumsum(generator.normal(0, 0.02, (200, 2)), axis=0))
     changed = prices.copy()

@@ -88,7 +88,7 @@ def test_order_without_a_trade_is_never_refused(rules: Rules) -> None:
 
 
 def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> None:
-    # given one account
+    # given
     compiled, assets = rules.compiled(), len(rules.assets)
     options = rules.largest_order + 1
     for seed in range(6):
@@ -109,7 +109,7 @@ def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> N
         noise = np.random.default_rng(seed).random((2000, 2 * assets))
         drawn = chosen(compiled, np.zeros((2000, 2 * assets, options), np.float32), noise, lots, cash, prices)
 
-        # then exactly these orders result
+        # then all admissible orders were built, and every drawn order is admissible
         assert np.array_equal(asked, wanted)
         assert {tuple(order) for order in drawn.tolist()} <= admissible
 
@@ -157,7 +157,7 @@ def test_likelihood_of_a_drawn_order_is_the_masked_softmax() -> None:
         likelihood,
     )
 
-    # then frequencies match the likelihoods, which use the masks of the drawing
+    # then the frequency of each order matches its likelihood, computed with the masks of the draw
     masked = np.where(masks, scores, -np.inf)
     log_p = masked - np.log(np.exp(masked).sum(-1, keepdims=True))
     taken = np.take_along_axis(log_p, legs[:, :, None], -1)[:, :, 0].sum(-1)
@@ -188,7 +188,7 @@ def test_sales_of_one_order_pay_for_its_purchases() -> None:
     lots, cash = np.array([0, 0, 1], np.int32), 1.0
     prices = np.array([40, 35, 48], np.float32)
 
-    # when one order sells them and buys ten units of the first asset
+    # when one order sells these units and buys ten units of the first asset
     good, after, fees, traded = orders.trade(np.array([1, 0, -1], np.int8), lots, cash, prices, rules)
 
     # then the order pays the selling fee and the buying fee
@@ -273,7 +273,7 @@ def test_distinct_orders_reach_every_account_of_the_published_variant() -> None:
         return [(*after, round(money, 6)) for after, money in zip(found[1][:count], found[2], strict=False)]
 
     for e in range(60):
-        # when orders that the kernel reduces are left out
+        # when orders are left out that the kernel would execute only in part
         few, every = reached(e, True), reached(e, False)
 
         # then each resulting account is still reached, by exactly one order

@@ -69,7 +69,7 @@ def test_training_resumed_from_a_checkpoint_equals_an_uninterrupted_one() -> Non
     whole = ppo.Learner(VARIANT.rules, VARIANT.market, how)
     list(whole.train())
 
-    # when another run is interrupted after two batches, saved, and continued by a new process
+    # when another run is interrupted after two batches, and a new learner continues it from its saved state
     first = ppo.Learner(VARIANT.rules, VARIANT.market, how)
     list(itertools.islice(first.train(), 2))
     kept = io.BytesIO()

@@ -45,7 +45,7 @@ def test_drawn_orders_are_never_refused(problem: rllib.Problem) -> None:
 
 
 def test_training_applies_the_masks_of_sampling(problem: rllib.Problem) -> None:
-    # given drawn orders
+    # given orders that an untrained policy has drawn
     environment = rllib.Trading({"problem": problem, "num_envs": 500})
     module = module_of(problem, environment)
     observations, _ = environment.reset(seed=2)

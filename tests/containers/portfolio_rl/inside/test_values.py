@@ -15,7 +15,7 @@ SMALL = values.Fitting(states=2500, draws=4)
 
 @pytest.mark.parametrize("name", ["corrected", "strict"])
 def test_maximiser_gives_the_best_admissible_order(name: str) -> None:
-    # given a random quadratic and random accounts
+    # given a random quadratic value function and random accounts
     rules = VARIANTS[name].rules.compiled()
     terms = values.monomials(4, 2)
     weights = np.random.default_rng(0).normal(size=(1, len(terms)))
@@ -76,7 +76,7 @@ def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> No
     unseen = variant.market.draw(np.random.default_rng(2), 2000)
     means = observed.prices.mean(0, dtype=np.float64)
 
-    # when both policies trade on the same paths
+    # when the fitted policy and the greedy policy trade on the same price paths
     fitted = values.fitted(observed, rules, 1000, seed=0, how=SMALL)
     ours = values.run(values.Maximiser(fitted, rules), unseen, rules, 1000)
     greedy = values.run(values.Maximiser(values.greedy(means, rules), rules), unseen, rules, 1000)
@@ -112,7 +112,7 @@ def test_selection_prefers_the_hyperparameters_that_earn_more() -> None:
 
 @pytest.mark.parametrize("name", ["corrected", "strict"])
 def test_baselines_keep_the_rules(name: str) -> None:
-    # given every baseline
+    # given the baseline policies
     variant = VARIANTS[name]
     rules = variant.rules.compiled()
     unseen = variant.market.draw(np.random.default_rng(2), 300)

@@ -17,7 +17,8 @@ START = round(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
 
 
 def written(path: Path, first: int, days: int, capacity: str = "") -> Path:
-    """Prices whose daily peak is in the evening on even days and in the morning on odd days.
+    """Write a history of hourly prices. The daily peak is in the evening on even days and in the morning on
+    odd days.
 
     :param capacity: names of additional columns, each with the same price in all hours
     """

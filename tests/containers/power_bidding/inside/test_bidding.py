@@ -1,4 +1,4 @@
-"""Day-ahead schedules in the market's steps."""
+"""Day-ahead schedules, rounded to the market's steps of power."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def test_rounded_schedule_can_be_delivered_on_every_day(asset: Asset) -> None:
         net = program.solve(prices, level).net
         # when the schedule is rounded
         rounded = deliverable(asset, net, level, TERMS)
-        # then the battery can deliver every hour, and each value is a whole step, close to the schedule
+        # then the battery can deliver every hour, and each value is a multiple of 0.1 MW close to the
+        # schedule
         for mw in rounded:
             least, most = reach(asset, level)
             assert least - 1e-9 <= mw <= most + 1e-9

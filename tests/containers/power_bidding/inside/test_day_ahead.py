@@ -94,7 +94,7 @@ def test_external_forecast_is_used_when_available() -> None:
     found = {family.name: day_ahead.walk(panel, family, 60, DAYS).forecasts for family in quick(panel)}
     # when the forecasts are combined
     combined = day_ahead.combined(panel, found, DAYS - 2, DAYS)
-    # then the external forecast has most of the weight, and the others are used where it is missing
+    # then the external forecast has most of the weight, and other forecasts are used where it is missing
     shares = day_ahead.shares(panel, found, DAYS - 2, prior=0)
     assert shares[day_ahead.EXTERNAL] == pytest.approx(1, abs=1e-6)
     assert day_ahead.EXTERNAL not in day_ahead.shares(panel, found, DAYS - 1)
@@ -102,7 +102,7 @@ def test_external_forecast_is_used_when_available() -> None:
 
 
 def quick(panel: Panel) -> list[day_ahead.Family]:
-    """Return the families that need no training."""
+    """Return the model families that need no training."""
     slow = (day_ahead.BOOSTED, day_ahead.RECURRENT)
     return [family for family in day_ahead.families(0, panel) if family.name not in slow]
 

@@ -1,4 +1,4 @@
-"""The verdict on a candidate."""
+"""The decision to accept or reject a candidate model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals by blocks of days."""
+"""Confidence intervals by resampling blocks of days."""
 
 from __future__ import annotations
 

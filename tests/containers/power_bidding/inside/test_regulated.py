@@ -1,4 +1,4 @@
-"""Schedules that sell regulation by market days: settlement, known prices, and days that are left out."""
+"""Schedules that sell regulation, by market day: settlement, known prices, and days that are left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TERMS = Regulation()
 ZONE = "America/Chicago"
 START = round(datetime(2022, 3, 1, 6, tzinfo=UTC).timestamp()) // 3600
 DAYS, BEGIN = 20, 10
-"""Daylight saving begins on the thirteenth day."""
+"""Days in the history, and the first scheduled day. Daylight saving time begins on the thirteenth day."""
 
 
 def history() -> History:
@@ -65,13 +65,13 @@ def test_dollars_of_a_schedule_are_those_at_the_days_prices() -> None:
 
 
 def test_capacity_prices_of_the_day_and_later_are_not_used() -> None:
-    # given two histories that differ only in the capacity prices from the first day on
+    # given two histories that differ only in the capacity prices from the first scheduled day on
     found = history()
     later = found.days.hours(BEGIN).start
     changed = {name: np.r_[values[:later], values[later:] * 3 + 50] for name, values in found.feeds.items()}
     # when both histories are scheduled
     one, other = sold(found).schedules[BEGIN], sold(replace(found, feeds=changed)).schedules[BEGIN]
-    # then the offers of the first day are the same, and those of the next day differ
+    # then the offers of the first scheduled day are the same, and those of the next day differ
     np.testing.assert_array_equal(one.up, other.up)
     np.testing.assert_array_equal(one.net, other.net)
     assert (

@@ -53,7 +53,7 @@ def random_prices(generator: np.random.Generator, hours: int) -> Prices:
 
 
 def sums(asset: Asset, hours: int) -> tuple[Any, Any]:
-    """Return the share of energy that is left in hour `to` of energy stored in hour `from`, [to, from], and
+    """Return, for energy that is stored in hour `from`, the share that is left in hour `to`, [to, from]; and
     the remaining initial level [to]."""
     k = np.arange(hours)
     left = np.where(k[:, None] >= k, asset.retention ** np.maximum(k[:, None] - k, 0), 0.0)
@@ -61,15 +61,16 @@ def sums(asset: Asset, hours: int) -> tuple[Any, Any]:
 
 
 def independent(asset: Asset, terms: Regulation, prices: Prices, final: float) -> float | None:
-    """Return the optimum of a program without variables for levels and capacities, which are sums and
-    differences."""
+    """Return the optimum of an equivalent linear program that has no variables for levels and capacities:
+    they are sums and differences of other variables."""
     hours = len(prices.energy)
     one, none = np.eye(hours), np.zeros((hours, hours))
     shares = [1 - terms.called_up - terms.called_down, terms.called_up, terms.called_down]
     left, before = sums(asset, hours)
 
     def states(*blocks: Any) -> Any:
-        """Return a coefficient for each pair (charge, discharge) of the states base, up and down."""
+        """Return the coefficients of charge and discharge in each of three states: no call, call up and call
+        down."""
         return np.hstack(blocks)
 
     def output(*signs: float) -> Any:
@@ -167,7 +168,7 @@ def test_schedule_is_optimal_on_four_hundred_random_programs() -> None:
         program = RegulationScheduler(asset, terms, hours)
         for final in (0.0, generator.uniform(0, asset.energy)):
             prices = random_prices(generator, hours)
-            # when both programs are solved
+            # when the scheduler and the equivalent linear program are solved
             expected = independent(asset, terms, prices, final)
             try:
                 found = program.solve(prices, final=final)

@@ -27,7 +27,8 @@ def random_asset(generator: np.random.Generator) -> Asset:
 
 
 def independent(asset: Asset, prices: Any, level: float, final: float) -> float | None:
-    """Return the optimum of a program without variables for levels, which are sums over all earlier hours."""
+    """Return the optimum of an equivalent linear program without variables for levels, which are sums over
+    all earlier hours."""
     hours = len(prices)
     k = np.arange(hours)
     left = np.where(k[:, None] >= k, asset.retention ** np.maximum(k[:, None] - k, 0), 0.0)
@@ -52,7 +53,7 @@ def test_schedule_is_optimal_on_a_thousand_random_programs() -> None:
         level = generator.uniform(0, asset.energy)
         program = Scheduler(asset, hours)
         for final in (0.0, generator.uniform(0, asset.energy)):
-            # when both programs are solved
+            # when the scheduler and the equivalent linear program are solved
             expected = independent(asset, prices, level, final)
             try:
                 found = program.solve(prices, level, final)

@@ -26,7 +26,7 @@ def test_construct_labels_pictures_that_data_centric_reads(labeling: Labeling) -
     manifest = labeling.manifest([*lines, {"source-ref": other, "animal": 2}])
     # when the construct's state machine labels them
     done = labeling.executed({"manifest": manifest, "attribute": "animal"})
-    # then its output names the job and the labeled manifest
+    # then the execution's output names the job and the labeled manifest
     assert done["status"] == "SUCCEEDED", done
     output = json.loads(done["output"])
     assert (output["labeled"], output["failed"], output["unlabeled"]) == (12, 1, 0)
@@ -52,7 +52,7 @@ def test_construct_labels_pictures_that_data_centric_reads(labeling: Labeling) -
 
 
 def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Labeling) -> None:
-    # given texts, labelers that are never wrong, and a listener on the bus
+    # given texts, labelers who are never wrong, and a listener on the event bus
     labeling.cloud.configure(labeling_accuracy=1)
     heard = listen(labeling.cloud, "Ground Truth Labeling")
     texts = [{"source": f"text {n}", "true-class": CLASSES[n % 3], "kept": n} for n in range(4)]
@@ -67,7 +67,7 @@ def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Label
     assert [line["animal-metadata"]["class-name"] for line in lines] == ["cat", "dog", "owl", "cat"]
     assert [line["kept"] for line in lines] == [0, 1, 2, 3]
     assert lines[1]["animal-metadata"]["job-name"] == name
-    # and the requests and answers have the documented places and members
+    # and the requests and answers have the S3 keys and the JSON members that AWS documents
     folder = f"labels/{name}/annotations"
     requests = labeling.keys(f"{folder}/consolidated-annotation/consolidation-request/")
     assert [key.split("/")[-2] for key in requests] == ["iteration-1", "iteration-2"]
@@ -84,7 +84,10 @@ def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Label
     answers = json.loads(labeling.get(f"s3://{labeling.bucket}/{response}"))["answers"]
     assert [each["answerContent"] for each in answers] == [{"animal": {"label": "cat"}}] * 3
     # and the event bus got an event of the job's end
-    until(lambda: heard() and heard()[-1]["detail"]["LabelingJobStatus"] == "Completed", "the event")
+    until(
+        lambda: heard() and heard()[-1]["detail"]["LabelingJobStatus"] == "Completed",
+        "the event of the job's end",
+    )
     # and the job is listed
     sagemaker = labeling.client("sagemaker")
     (listed,) = sagemaker.list_labeling_jobs(NameContains=name)["LabelingJobSummaryList"]
@@ -223,7 +226,7 @@ def test_failed_job_keeps_the_labels_of_earlier_batches(labeling: Labeling) -> N
 
 
 def test_role_of_the_job_needs_each_of_its_grants(labeling: Labeling) -> None:
-    # given a role that may not write
+    # given a role that may not write to S3
     own = role(labeling.cloud, "write")
     asked = labeling.request(labeling.manifest([{"source": "x"}]), PreHumanTaskLambdaArn=None)
     job = labeling.labeled(asked | {"RoleArn": own})
@@ -250,12 +253,12 @@ def test_existing_or_unknown_name_is_refused(labeling: Labeling) -> None:
 
 
 def test_state_machine_waits_for_a_job_with_sync(labeling: Labeling) -> None:
-    # given a machine with the grants of the .sync integrations of other job kinds
+    # given a state machine whose grants on managed rules are those for other kinds of jobs with .sync
     asked = labeling.request(labeling.manifest([{"source": "x", "true-class": "owl"}]))
     rule = f"arn:aws:events:{labeling.cloud.region}:000000000000:rule/"
     grants = [("sagemaker:*", "*"), ("iam:PassRole", "*"), ("events:*", f"{rule}StepFunctionsGetEvents*")]
     state = task("sagemaker:createLabelingJob.sync", asked, Output="{% $states.result %}")
-    # when the machine runs
+    # when the state machine runs
     done = Machine(labeling.client, state, *grants).run()
     # then its result is the job's description
     assert done["status"] == "SUCCEEDED", done
@@ -268,7 +271,7 @@ def test_restarted_cloud_fails_its_labeling_job(labeling: Labeling) -> None:
     asked = labeling.request(labeling.manifest([{"source": f"text {n}"} for n in range(9)]))
     labeling.client("sagemaker").create_labeling_job(**asked)
     name = asked["LabelingJobName"]
-    until(lambda: labeling.described(name)["LabelingJobStatus"] == "InProgress", "the job at work")
+    until(lambda: labeling.described(name)["LabelingJobStatus"] == "InProgress", "the start of the job")
     # when the cloud crashes and starts again
     labeling.cloud.kill()
     labeling.cloud.start()

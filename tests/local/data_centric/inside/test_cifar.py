@@ -59,7 +59,7 @@ def test_table_has_runs_with_epochs_and_published_figures(
         *([name, "small", part, "4"] for name in ("adaptive_random", "glister") for part in ("0.5", "0.1")),
     ]
     assert ["fast", "recipe,", "full", "small", "1", "2"] in [line[:6] for line in lines]
-    # and the published figures
+    # and rows with the published figures
     assert ["source,", "V100", "resnet18", "0.5", "100", "91.42", "-1.30", "0.480"] in lines
     report = json.loads((tmp_path / "out.json").read_text())
     metrics = report["metrics"]

@@ -1,4 +1,4 @@
-"""Intervals, paired differences, and stored results."""
+"""The benchmark's table: intervals, paired differences, and stored results."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
             "environment": dict(os.environ),
             "length": len(body),
         }
-        print("asked for", self.path, flush=True)
+        print("request", self.path, flush=True)
         if "size" in asked:
             return self.answer(200, b"x" * asked["size"])
         if "status" in asked:

@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def load(self, name, url):
         if (Path(url) / "broken").exists():
-            return self.answer(400, {"error": "this is no model of mine"})
+            return self.answer(400, {"error": "the model has a file named broken"})
         with LOCK:
             if name in MODELS:
                 return self.answer(409, {})

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A container as AWS's own examples write them: literal paths, host names, no variable of ours.
+# An entry point like those in AWS's examples: with literal paths, and without variables of Groundplan.
 set -e
 test -d /opt/ml/input/config
 exec python "/opt/program/$1.py"

@@ -1,4 +1,4 @@
-"""Answer with the model and the host name; listen at the address of that name."""
+"""A server that listens at the address of its host name, and answers with its model and that name."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-# ruff: noqa: F401 - names that the code may use
-"""Run the code in a hyperparameter, with SageMaker's configuration in variables."""
+# ruff: noqa: F401 - the code in the hyperparameter may use these modules
+"""Run the code in the hyperparameter `script`, with SageMaker's configuration in variables."""
 
 import json
 import os
@@ -15,4 +15,4 @@ MODEL = pathlib.Path("/opt/ml/model")
 hyperparameters = json.loads((CONFIG / "hyperparameters.json").read_text())
 resources = json.loads((CONFIG / "resourceconfig.json").read_text())
 host, hosts = resources["current_host"], resources["hosts"]
-exec(hyperparameters["script"])  # noqa: S102 - the test's own
+exec(hyperparameters["script"])  # noqa: S102 - code of the test itself

@@ -12,4 +12,4 @@ class FeedRefusedError(Exception):
 
 
 class FeedMalformedError(Exception):
-    """The answer cannot be read, or fails a quality check. The message names the check."""
+    """The source's response cannot be read, or fails a quality check, which the message names."""

@@ -19,7 +19,7 @@ FEEDS = ("market_prices", "load", "weather", "price_forecast")
 BEFORE_HOURS = 24
 """Hours before the run's hour that are read, because prices are corrected afterwards."""
 REFERENCE_HOURS = 3
-"""Maximum age in hours of an earlier answer for comparison."""
+"""Maximum age in hours of the earlier response with which a new one is compared."""
 SECRET_FIELDS = ("key", "subscription_key", "username", "password")
 
 
@@ -75,7 +75,7 @@ def fetch(
     missing = [name for name in _required(feed, settings) if hour not in found.series.get(name, {})]
     if missing:
         gone = found.kept_from is not None and hour < found.kept_from
-        reason = "no longer kept" if gone else f"not published yet: {', '.join(missing)}"
+        reason = "the source no longer keeps the hour" if gone else f"not published yet: {', '.join(missing)}"
         return {
             "feed": feed,
             "hour": hours.text(hour),
@@ -149,7 +149,7 @@ def _required(feed: str, settings: FeedSettings) -> list[str]:
 
 
 def _reference(feed: str, hour: int, store: Store) -> Mapping[str, Mapping[int, float | None]] | None:
-    """Return the series of the newest answer within `REFERENCE_HOURS`; None if there is none."""
+    """Return the series of the newest response within `REFERENCE_HOURS`; None if there is none."""
     for earlier in range(hour - 1, hour - 1 - REFERENCE_HOURS, -1):
         for key in sorted(store.list(files.folder(f"feeds/{feed}", earlier)), reverse=True):
             if body := store.get(key):

@@ -19,17 +19,19 @@ Values = Mapping[int, float | None]
 CENT = 0.005
 FLAT_HOURS = 18
 FLOORS = (-150.0, -250.0, -251.0)
-"""Price floors, $/MWh: CAISO's, then ERCOT's before and after the cents of its scarcity adder."""
+"""Price floors in $/MWh: CAISO's floor, and ERCOT's floor without and with its scarcity adder."""
 LOAD_ZONE = "LZ_"
-"""Prefix of load zones, which equal their hub on calm days: hubs do not equal each other."""
+"""Prefix of load zones. Only hubs are compared, because on days without congestion a load zone has its hub's
+prices."""
 LEAST_DAY_HOURS = 23
 """Minimum number of known hours of a day that is checked."""
 LEAST_OVERLAP_HOURS = 6
 TWELVE = 12.0
-"""Twelve 5-minute intervals summed or split by mistake."""
+"""Factor of an error in which twelve 5-minute intervals are summed, or an hour is divided into twelve."""
 TWELVE_WITHIN = 1.15
 SAME_SHAPE = 1.5
-"""Maximum quartile ratio of a day to the day before at which they have the same shape."""
+"""A day has the shape of the day before if the upper quartile of the 24 hourly ratios is less than this
+multiple of the lower quartile."""
 
 
 def check(
@@ -37,7 +39,7 @@ def check(
 ) -> list[str]:
     """Return a sentence for each check that `series` fails. It begins with the check's name.
 
-    `reference` has the same series from an earlier answer. The external forecast is not checked; it may
+    `reference` has the same series from an earlier response. The external forecast is not checked; it may
     repeat values.
     """
     judged = {name: values for name, values in series.items() if not name.startswith("price_forecast")}
@@ -96,7 +98,7 @@ def flat(name: str, values: Values) -> str | None:
         run = run + 1 if last == (hour - 1, value) else 1
         last = (hour, value)
         if run >= FLAT_HOURS:
-            return f"flat: {name} has one value for {run} hours to {hours.text(hour)}"
+            return f"flat: {name} has the same value for {run} hours up to {hours.text(hour)}"
     return None
 
 
@@ -108,14 +110,14 @@ def stale(name: str, values: Values) -> str | None:
         same = hour in known and known.get(hour - 24) == known[hour]
         run = run + 1 if same else 0
         if run >= 24:
-            return f"stale: {name} repeats the day before in the 24 hours to {hours.text(hour)}"
+            return f"stale: {name} repeats the day before in the 24 hours up to {hours.text(hour)}"
     return None
 
 
 def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | None:
     """Report values that are twelve times, or a twelfth of, their reference.
 
-    The reference is an earlier answer for the same hours, or the day before if it has the same shape.
+    The reference is an earlier response for the same hours, or the day before if it has the same shape.
     """
     if name == "temperature":
         return None
@@ -123,7 +125,7 @@ def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | N
     same = _ratios(known, before, 0)
     if len(same) >= LEAST_OVERLAP_HOURS and _by_twelve(statistics.median(same)):
         ratio = statistics.median(same)
-        return f"units_off_by_twelve: {name} is {ratio:.2f} times what it was for the same hours"
+        return f"units_off_by_twelve: {name} is {ratio:.2f} times the earlier response for the same hours"
     for start in range(min(known, default=0) + 24, max(known, default=0) - 22):
         day = {hour: known[hour] for hour in range(start, start + 24) if hour in known}
         ratios = _ratios(day, known, 24)
@@ -131,7 +133,9 @@ def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | N
             continue
         low, middle, high = statistics.quantiles(ratios, n=4)
         if _by_twelve(middle) and high / low < SAME_SHAPE:
-            return f"units_off_by_twelve: {name} is {middle:.2f} times the day before at {hours.text(start)}"
+            return (
+                f"units_off_by_twelve: {name} is {middle:.2f} times the day before, from {hours.text(start)}"
+            )
     return None
 
 

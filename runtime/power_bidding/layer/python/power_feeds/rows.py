@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 COLUMNS = ("price", "real_time", "load", "temperature")
-"""$/MWh day-ahead, $/MWh mean of the hour, MW, degrees Celsius."""
+"""Day-ahead price in $/MWh, mean real-time price of the hour in $/MWh, MW, degrees Celsius."""
 BY_LOCATION = ("price", "real_time", "price_forecast")
 """Columns that differ between locations; the others are valid for the whole market."""
 

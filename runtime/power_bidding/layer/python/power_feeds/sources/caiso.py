@@ -102,13 +102,13 @@ def _members(body: bytes) -> list[tuple[str, bytes]]:
                 raise FeedMalformedError(f"the archive must unpack to at most {MOST_FILE_BYTES} bytes")
             return [(info.filename, archive.read(info)) for info in archive.infolist()]
     except (*UNREADABLE, zlib.error) as error:
-        raise FeedMalformedError("the answer is not a whole zip file") from error
+        raise FeedMalformedError("the response is not a complete zip file") from error
 
 
 def _check_error(content: bytes) -> None:
-    """Check an error document. Returns for "no data".
+    """Raise the error in an OASIS error document: `FeedDownError` for throttling, else `FeedMalformedError`.
 
-    Raises `FeedDownError` for throttling, `FeedMalformedError` for any other error.
+    Returns if the error is only "no data".
     """
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise FeedMalformedError("the XML document declares entities")

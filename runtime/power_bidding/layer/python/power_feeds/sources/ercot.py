@@ -43,7 +43,7 @@ TRUE = (True, "true", "Y")
 PAGE_SIZE = 1_000
 MOST_PAGES = 50
 POSTINGS_HOURS = 2
-"""Hours before `now` in which the latest posting of the load forecast, which is hourly, is searched for."""
+"""Number of hours before `now` that are searched for the latest load forecast, which is posted hourly."""
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Ercot:
                 document = json.loads(self.client.post_form(self.token_url, form).body)
                 token = document.get("id_token") or document["access_token"]
             except (ValueError, KeyError, AttributeError) as error:
-                raise FeedMalformedError("the answer of the token endpoint has no token") from error
+                raise FeedMalformedError("the response of the token endpoint has no token") from error
             self.token = str(token)
             self.client.secrets = (*self.client.secrets, self.token)
         return {"Authorization": f"Bearer {self.token}", "Ocp-Apim-Subscription-Key": self.subscription_key}

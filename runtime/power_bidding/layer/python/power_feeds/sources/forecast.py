@@ -40,7 +40,9 @@ def fetch(client: Client, url: str, key: str, locations: Sequence[str], start: i
             for hour, value in forecasts.get(location, {}).items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FeedMalformedError(f"the forecast is not the JSON expected: {type(error).__name__}") from error
+        raise FeedMalformedError(
+            f"the forecast does not have the expected JSON format: {type(error).__name__}"
+        ) from error
     if unit != UNIT:
         raise FeedMalformedError(f"units: the forecast must be in {UNIT}")
     for name, hour, value in placed:

@@ -48,7 +48,9 @@ def fetch(client: Client, url: str, key: str, start: int, end: int) -> Fetched:
         rows = list(zip(document["hourly"]["time"], document["hourly"]["temperature_2m"], strict=True))
         placed = [(hours.parse(f"{time}Z"), value) for time, value in rows]
     except (ValueError, KeyError, TypeError) as error:
-        raise FeedMalformedError(f"the weather is not the JSON expected: {type(error).__name__}") from error
+        raise FeedMalformedError(
+            f"the weather does not have the expected JSON format: {type(error).__name__}"
+        ) from error
     if unit != CELSIUS:
         raise FeedMalformedError(f"units: temperature_2m must be in {CELSIUS}")
     for hour, value in placed:
