@@ -7,6 +7,7 @@ SET ?=
 TESTS ?= tests
 WORKERS ?= 3
 BENCH ?=
+FILE ?=
 CDK_ARGS ?=
 IAM ?= on
 # Processes start in a third of the time with the bytecode of the last one
@@ -18,7 +19,7 @@ chosen = set -- -c env=$(ENV) $(if $(STACK),-c only=$(subst -,_,$(STACK))); for 
 stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick docs pages lint up down status iam synth diff bootstrap deploy destroy bench lock clean
+.PHONY: help setup demo test quick docs pages lint format up down status iam synth diff bootstrap deploy destroy bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,14 +32,18 @@ setup:
 demo: setup ## deploy to the local cloud, run end to end, write out/report/index.html (ARCH=name for one)
 	@$(app)/python -m demo --arch $(ARCH)
 
-test: setup lint ## every check: style, types, tests (TESTS=tests/unit for a part, WORKERS=3 at a time)
+test: setup $(if $(filter-out tests,$(TESTS)),,lint) ## style, types and tests; with TESTS=tests/unit only these tests (WORKERS=3 at a time)
 	@$(app)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 quick: setup ## the unit tests only, in less than a minute
 	@$(app)/python -m pytest -q -n $(WORKERS) tests/unit
 
-lint: setup
-	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright && $(app)/python -m tooling.prose
+lint: setup ## style and types
+	@$(app)/ruff check . && $(app)/ruff format --check . || { echo "make format repairs most of this"; exit 1; }
+	@$(app)/pyright && $(app)/python -m tooling.prose
+
+format: setup ## repair the style: ruff's fixes and format
+	@$(app)/ruff check --fix --quiet . ; $(app)/ruff format .
 
 docs: setup ## build the documentation site in out/docs; broken links and stale snippets fail
 	@$(app)/python -m documentation.snippets
@@ -77,11 +82,8 @@ destroy: setup ## remove from AWS: all stacks, or STACK=name (ENV=dev|prod, CDK_
 bench: setup ## measure against the schemes that others publish (BENCH=name for one)
 	@$(app)/python -m benchmarks $(BENCH)
 
-lock: setup ## resolve every requirements.in into its requirements.txt again
-	@for f in $$(git ls-files '*requirements.in'); do echo "  $$f"; p=$$(dirname $$f)/provided.txt; \
-	  .groundplan/envs/uv/bin/uv pip compile -q --upgrade --python-version 3.11 --no-emit-index-url \
-	    --no-emit-find-links --custom-compile-command "make lock" $$(test -f $$p && echo --excludes $$p) \
-	    $$f -o $${f%.in}.txt || exit 1; done
+lock: setup ## resolve every requirements.in again, with the newest versions (FILE=folder for one, without upgrades)
+	@"$(PYTHON)" -m tooling.lock $(FILE)
 
 clean: ## remove everything that can be made again
 	rm -rf .groundplan node_modules cdk.out out

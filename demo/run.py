@@ -22,6 +22,7 @@ from demo.outcome import DEPLOY, Outcome, goal, number, shown
 from demo.progress import Progress
 from demo.report import write_report
 from local.names import resolve_localhost
+from scenarios import kept
 from tooling import envs
 
 ENVIRONMENT = "dev"
@@ -129,6 +130,9 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
         raise
     except Exception as error:
         outcome.reason = explain(error, folder)
+        if measured := kept(folder):
+            outcome.metrics |= measured
+            outcome.declared = (DEPLOY, *importlib.import_module(outcome.architecture.scenario).METRICS)
         outcome.artifacts = sorted(path for path in folder.rglob("*") if path.is_file())
     finally:
         outcome.seconds = time.monotonic() - started

@@ -8,12 +8,15 @@ that refer to them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 Progress = Callable[[str], None]
 """Called with a line of text for each progress message."""
+MEASURED = "metrics.json"
+"""The file with the metrics that were measured so far."""
 
 
 class ScenarioError(Exception):
@@ -118,3 +121,15 @@ class ScenarioResult:
                     wanted = "at least" if metric.better == "higher" else "at most"
                     lines.append(f"{metric.name} must be {wanted} {metric.bound:g}, got {value:.4g}")
         return lines
+
+
+def keep(out: Path, metrics: dict[str, float]) -> dict[str, float]:
+    """Write metrics to a file in `out`, and return them. They are reported even if the scenario fails."""
+    (out / MEASURED).write_text(json.dumps(metrics, indent=1))
+    return metrics
+
+
+def kept(out: Path) -> dict[str, float]:
+    """Return the metrics that were written to `out`; empty if there are none."""
+    path = out / MEASURED
+    return json.loads(path.read_text()) if path.exists() else {}

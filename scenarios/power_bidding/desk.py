@@ -13,6 +13,7 @@ from scenarios.power_bidding.history import Replay, later
 
 SETTLE_SECONDS = 120
 """Maximum duration of the last runs after the last hour."""
+BUSY = "the machine may be too busy: run the demonstration alone"
 RETRAIN_SECONDS = 600
 BEFORE = 6
 """Hours from the run that trains the first model to the replay. That run has no model for its offers."""
@@ -126,7 +127,7 @@ class Desk:
         begun = time.monotonic()
         while (found := self._states.describe_execution(executionArn=execution))["status"] == "RUNNING":
             if time.monotonic() - begun > seconds:
-                raise ScenarioError(f"{execution} was still running after {seconds:.0f} s")
+                raise ScenarioError(f"{execution} was still running after {seconds:.0f} s; {BUSY}")
             time.sleep(0.1)
         if found["status"] != "SUCCEEDED":
             raise ScenarioError(f"{execution} ended {found['status']}: {found.get('cause')}")
@@ -210,7 +211,7 @@ class Desk:
         wait_until(
             lambda: status()["State"] not in ("QUEUED", "RUNNING"),
             SETTLE_SECONDS,
-            f"the query {name!r} was still running after {SETTLE_SECONDS} s",
+            f"the query {name!r} was still running after {SETTLE_SECONDS} s; {BUSY}",
         )
         if status()["State"] != "SUCCEEDED":
             raise ScenarioError(f"the query {name!r} failed: {status().get('StateChangeReason')}")

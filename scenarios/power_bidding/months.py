@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from scenarios import ScenarioError, aws
-from scenarios.power_bidding.desk import wait_until
+from scenarios.power_bidding.desk import BUSY, wait_until
 from scenarios.power_bidding.history import Replay
 
 SECONDS = 300
@@ -47,7 +47,7 @@ def judged(outputs: dict[str, str], replay: Replay) -> dict[str, Any]:
     wait_until(
         lambda: job()["ProcessingJobStatus"] not in ("InProgress", "Stopping"),
         SECONDS,
-        f"{name} was still running after {SECONDS} s",
+        f"{name} was still running after {SECONDS} s; {BUSY}",
         pause=0.5,
     )
     if (found := job())["ProcessingJobStatus"] != "Completed":

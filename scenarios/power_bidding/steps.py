@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
+from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, keep
 from scenarios.power_bidding import figures, months, worth
-from scenarios.power_bidding.desk import SETTLE_SECONDS, Desk, wait_until
+from scenarios.power_bidding.desk import BUSY, SETTLE_SECONDS, Desk, wait_until
 from scenarios.power_bidding.history import Replay, history, later
 from scenarios.power_bidding.metrics import METRICS
 from scenarios.power_bidding.replay import FeedServer, replaying
@@ -73,21 +73,22 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
         desk.clock(later(replay.first, -1), 1)
         progress("importing the history before the week")
         imported = desk.import_history(replay)
-        seconds_retraining = desk.first_model(replay, progress)
+        metrics = keep(out, {"seconds_retraining": desk.first_model(replay, progress)})
         desk.rate = sustained_rate(rehearsed(desk, replay, progress), desk.notice_hours, plan)
         feeds.clock(rate=desk.rate)
         trouble(feeds, replay, plan)
         durations, executions = live(desk, feeds, replay, plan, progress)
         results = feeds.results()
         desk.trained(progress)
-    metrics = counted(desk, replay, durations, plan, results) | {"seconds_retraining": seconds_retraining}
-    metrics |= worth.measured(results, desk.assets()[0])
+    metrics |= counted(desk, replay, durations, plan, results)
+    metrics = keep(out, metrics | worth.measured(results, desk.assets()[0]))
     (out / "results.json").write_text(json.dumps(results, indent=1))
     asked = desk.ask_athena(replay)
     (out / "athena.json").write_text(json.dumps(asked, indent=1))
     progress("evaluating the first model on the months after its training data")
     evaluation = months.judged(outputs, replay)
-    metrics |= {"capture": evaluation["capture"]["candidate"], "capture_days": evaluation["days"]}
+    captures = {"capture": evaluation["capture"]["candidate"], "capture_days": evaluation["days"]}
+    metrics = keep(out, metrics | captures)
     retrained = later(replay.first, plan.retrained)
     machines = {"prepare": executions[plan.retrained], "bid": desk.bid_execution(retrained)}
     drawn = [
@@ -207,7 +208,7 @@ def live(
             executions.append(desk.start(hour, retrain=number == plan.retrained))
             progress(f"the week · {hour}")
             followed.append(pool.submit(follow, desk, executions[-1], hour))
-        durations = [each.result(timeout=SETTLE_SECONDS) for each in followed]
+        durations = [each.result() for each in followed]
     time.sleep(3 * seconds)
     feeds.clock(paused=True)
     return durations, executions
@@ -217,7 +218,8 @@ def follow(desk: Desk, execution: str, hour: str) -> float:
     """Wait for the offers of a run. Return their duration in seconds."""
     begun = time.monotonic()
     desk.ended(execution, SETTLE_SECONDS)
-    wait_until(lambda: desk.offered(hour), SETTLE_SECONDS, f"the run of {hour} made no offer")
+    problem = f"the run of {hour} made no offer within {SETTLE_SECONDS} s; {BUSY}"
+    wait_until(lambda: desk.offered(hour), SETTLE_SECONDS, problem)
     return time.monotonic() - begun
 
 

@@ -16,7 +16,7 @@ from architectures import Architecture
 from demo import report as demo_report
 from demo import run as demo_run
 from demo.progress import Lines, Progress
-from scenarios import Figure, Metric, Report, ScenarioError, ScenarioResult, Story
+from scenarios import Figure, Metric, Report, ScenarioError, ScenarioResult, Story, keep
 from scenarios.drawing import FIRST, picture
 
 ERROR = Metric("error", "how <wrong> it is", "$", "lower", 0.5)
@@ -125,6 +125,22 @@ def test_failed_preparation_is_the_reason_in_the_report(architecture, demonstrat
     assert done.code == 1
     assert done.results["good"]["status"] == "failed"
     assert "there is no base" in done.page
+
+
+def test_failed_scenario_reports_the_metrics_measured_before(architecture, demonstrate):
+    # given a scenario that fails after it has kept a metric
+    def run(stack, out, progress):
+        keep(out, {"error": 0.25})
+        raise ScenarioError("the endpoint did not answer")
+
+    # when it is demonstrated
+    done = demonstrate(architecture("bad", run))
+
+    # then the metric is in the results and in the table
+    assert (done.code, done.results["bad"]["status"]) == (1, "failed")
+    assert done.results["bad"]["metrics"]["error"] == 0.25
+    assert "the endpoint did not answer" in done.told
+    assert re.search(r"error +0\.25 \$", done.told)
 
 
 def test_embedded_svg_keeps_its_colours_and_gets_unique_ids(tmp_path):

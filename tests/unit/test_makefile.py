@@ -1,4 +1,4 @@
-"""Arguments that `make` passes to the CDK."""
+"""Arguments that `make` passes to the CDK, and the checks that `make test` runs."""
 
 from __future__ import annotations
 
@@ -41,3 +41,14 @@ def test_each_setting_is_one_argument(tmp_path: Path, target: str, chosen: str, 
     assert found == ["env=dev", f"only={NAME}", *settings]
     if target != "bootstrap":
         assert f"groundplan-dev-{NAME.replace('_', '-')}" in arguments
+
+
+@pytest.mark.parametrize(
+    ("tests", "linted"),
+    [("tests", True), ("tests/unit", False), ("-m 'synth' tests", False)],
+)
+def test_a_part_of_the_tests_runs_without_lint(tests: str, linted: bool) -> None:
+    given = ["make", "--dry-run", "test", f"TESTS={tests}"]
+    done = subprocess.run(given, cwd=envs.ROOT, capture_output=True, text=True, check=True)
+    assert ("ruff check" in done.stdout) == linted
+    assert f"pytest -n 3 --dist loadfile --no-loadscope-reorder {tests}" in done.stdout

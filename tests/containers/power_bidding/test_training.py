@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import tarfile
+import shutil
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from settings.power_bidding import NetworkLoss
-from tests.support.power_bidding import images, prices
+from tests.support.power_bidding import prices
 from tests.support.power_bidding.images import QUICK, Job, packed, run, train, write_histories
 
 
@@ -19,6 +19,7 @@ def test_job_writes_fits_and_weights_and_logs_the_capture(trained: Job) -> None:
     assert card["trained_to"] == prices.hour(24 * prices.DAYS)
     assert card["version"].startswith(f"{card['trained_to']}-")
     assert card["judged"] == trained.json("output/data/evaluation.json")
+    assert {"numpy", "lightgbm", "highspy", "tensorflow_cpu"} <= set(card["packages"])
     fits = card["fits"]["HUB"]
     assert (fits["served"]["before"], fits["judged"]["before"]) == ("2022-04-21", "2022-04-07")
     for name, fit in fits.items():
@@ -32,6 +33,7 @@ def test_job_writes_fits_and_weights_and_logs_the_capture(trained: Job) -> None:
 def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
     found = trained.json("output/data/evaluation.json")
     assert found["days"] == 14
+    assert found["naive_only"] == []
     capture = found["capture"]
     assert capture["candidate"] > 0.93 > capture["best_naive"] + 0.05
     assert found["loss"]["candidate"] < 0.5
@@ -55,6 +57,13 @@ def test_decision_loss_trains_another_network(trained: Job, trainer: Path, tmp_p
         )
         assert networks[0] != networks[1]
         assert trees[0] == trees[1]
+
+
+def changed(trained: Job, base: Path, card: dict[str, Any]) -> Job:
+    """Return a copy of a job's model with another `model.json`."""
+    shutil.copytree(trained.base / "model", base / "model")
+    (base / "model/model.json").write_text(json.dumps(card))
+    return Job(base, 0, "")
 
 
 def compared(base: Path, trainer: Path, candidate: Job, champion: Job | None, *options: str) -> Job:
@@ -84,25 +93,40 @@ def test_worse_candidate_is_not_accepted(
 ) -> None:
     # given a candidate whose weights are all on the worst forecast
     card = trained.json("model/model.json")
-    worse = tmp_path / "worse"
-    images.packed(trained.base / "model", tmp_path / "copy")
-    with tarfile.open(tmp_path / "copy/model.tar.gz") as archive:
-        archive.extractall(worse / "model", filter="data")
     for fit in card["fits"]["HUB"].values():
         fit["weights"] = {"mean of 28 days": 1.0}
-    (worse / "model/model.json").write_text(json.dumps(card))
+    worse = changed(trained, tmp_path / "worse", card)
     # when the candidate is compared with the unchanged model
-    job = compared(tmp_path / "job", server_python, Job(worse, 0, ""), trained, "--floor", "0.5")
+    job = compared(tmp_path / "job", server_python, worse, trained, "--floor", "0.5")
     # then the candidate is rejected, because its loss is above the champion's
     found = job.json("processing/output/evaluation.json")
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]
     assert found["loss"]["over_champion"]["low"] > 0
+    # and both fits are reported as naive
+    assert found["naive_only"] == ["HUB/served", "HUB/judged"]
+    assert "the fit HUB/judged has weights on naive forecasts only" in job.log
     # and with a higher minimum capture, the candidate is rejected for its capture alone
-    job = compared(tmp_path / "alone", server_python, Job(worse, 0, ""), None, "--floor", "0.99")
+    job = compared(tmp_path / "alone", server_python, worse, None, "--floor", "0.99")
     found = job.json("processing/output/evaluation.json")
     assert (found["accepted"], found["floor"]) == (False, 0.99)
     assert found["reason"].startswith("capture must be at least 0.99, got ")
+
+
+def test_champion_of_another_kind_does_not_stop_a_candidate(
+    trained: Job, server_python: Path, tmp_path: Path
+) -> None:
+    # given a champion whose network was replaced since
+    card = trained.json("model/model.json")
+    champion = changed(trained, tmp_path / "champion", card | {"kind": f"not {card['kind']}"})
+    # when a candidate is compared with it
+    job = compared(tmp_path / "job", server_python, trained, champion)
+    assert job.code == 0, job.log
+    # then the candidate is judged without the champion
+    found = job.json("processing/output/evaluation.json")
+    assert (found["accepted"], found["capture"]["champion"]) == (True, None)
+    assert found["reason"].startswith("not compared: could not read the champion from model.json")
+    assert found["reason"] in job.log
 
 
 def test_failed_processing_job_has_the_reason_in_its_message(server_python: Path, tmp_path: Path) -> None:

@@ -54,10 +54,10 @@ def main(arguments: list[str]) -> None:
         candidate = _unpacked("candidate", Path(scratch))
         if candidate is None:
             raise FatalError(f"folder candidate must have a file {MODEL}")
-        champion = _unpacked("champion", Path(scratch))
+        champion, problem = champion_of(candidate, Path(scratch))
         column = candidate.card["settings"]["price_column"]
         given = locations.read(FOLDER / "history", column, candidate.zone)
-        found = compared(given, candidate, champion, floor)
+        found = compared(given, candidate, champion, floor, problem)
     sagemaker.write_json(FOLDER / "output" / "evaluation.json", found)
     log.info("candidate:capture=%.4f", found["capture"]["candidate"])
     log.info("candidate:loss=%.4f", found["loss"]["candidate"])
@@ -72,25 +72,55 @@ def _unpacked(side: str, scratch: Path) -> Trained | None:
         unpack(archive, scratch / side)
     except ArchiveError as error:
         raise FatalError(f"could not unpack the {side}'s {MODEL}: {error}") from None
-    return trained.read(scratch / side)
+    return trained.read(scratch / side, side)
+
+
+def champion_of(candidate: Trained, scratch: Path) -> tuple[Trained | None, str]:
+    """Return the champion, or None and the reason why the candidate cannot be compared with it.
+
+    The reason is empty if there is no champion.
+    """
+    try:
+        champion = _unpacked("champion", scratch)
+        if champion is None:
+            return None, ""
+        if champion.zone != candidate.zone:
+            raise FatalError(f"the champion's zone must be {candidate.zone}, got {champion.zone}")
+        if missing := sorted(set(candidate.locations) - set(champion.locations)):
+            raise FatalError(
+                f"the champion must have all locations of the candidate; missing: {', '.join(missing)}"
+            )
+    except FatalError as error:  # such as a champion of another kind, after the network was replaced
+        log.warning("not compared: %s", error)
+        return None, str(error)
+    return champion, ""
 
 
 def compared(
-    given: dict[str, Location], candidate: Trained, champion: Trained | None, floor: float
+    given: dict[str, Location],
+    candidate: Trained,
+    champion: Trained | None,
+    floor: float,
+    not_compared: str = "",
 ) -> dict[str, Any]:
     """Return the comparison on the days to which neither model was fitted, as JSON.
 
     Days on which a price or a forecast is missing are omitted. Raises `FatalError` if fewer than `LEAST_DAYS`
     remain.
+
+    :param not_compared: why there is a champion but the candidate cannot be compared with it
     """
     missing = sorted(set(candidate.locations) - set(given))
     if missing:
         raise FatalError(f"history must have all locations of the candidate; missing: {', '.join(missing)}")
-    if champion is not None and (
-        champion.zone != candidate.zone or set(candidate.locations) - set(champion.locations)
-    ):
-        log.warning("the champion is ignored: it lacks a location of the candidate or has another time zone")
-        champion = None
+    naive_only = [
+        f"{location}/{name}"
+        for location, fits in sorted(candidate.locations.items())
+        for name, fit in fits.items()
+        if fit.naive_only
+    ]
+    for each in naive_only:
+        log.warning("the fit %s has weights on naive forecasts only", each)
     asset = asset_of(candidate.card["settings"]["asset"], "asset")
     models = {"candidate": candidate} | ({"champion": champion} if champion else {})
     begin, end = _days(given, candidate, champion)
@@ -108,13 +138,14 @@ def compared(
     naive_names = [name for name in names if name not in models]
     best = max(naive_names, key=lambda name: pooled[name].dollars[known].sum())
     found = _summary(pooled, known, best)
-    accepted, reason = verdict(found, floor)
+    accepted, reason = verdict(found, floor, not_compared)
     return found | {
         "months": _months(pooled, known, best, begin),
         "days": int(known.sum()),
         "first": date.fromordinal(EPOCH + begin).isoformat(),
         "floor": floor,
         "best_naive": best,
+        "naive_only": naive_only,
         "accepted": accepted,
         "reason": reason,
         "locations": {
@@ -185,11 +216,20 @@ def _months(judged: dict[str, Judged], known: Any, best: str, begin: int) -> lis
     ]
 
 
-def verdict(found: dict[str, Any], floor: float) -> tuple[bool, str]:
-    """Return whether a candidate may be deployed, and why."""
+def verdict(found: dict[str, Any], floor: float, not_compared: str = "") -> tuple[bool, str]:
+    """Return whether a candidate may be deployed, and why.
+
+    :param not_compared: why there is a champion but the candidate cannot be compared with it. The best naive
+        forecast then takes the champion's place: the candidate is rejected if its interval is below it.
+    """
     capture, loss = found["capture"]["candidate"], found["loss"]
     if capture < floor:
         return False, f"capture must be at least {floor:g}, got {capture:.4f}"
+    if not_compared:
+        best = found["capture"]["best_naive"]
+        if found["capture"]["high"] < best:
+            return False, f"capture {capture:.4f} is below the best naive forecast's {best:.4f}"
+        return True, f"not compared: {not_compared}"
     worse = loss["over_champion"]
     if worse and worse["low"] > TOLERATED:
         return False, f"loss {loss['candidate']:.4f} is above the champion's {loss['champion']:.4f}"

@@ -11,7 +11,7 @@ import logging
 import time
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import distributions
 from typing import Any
 
 from toolkit import sagemaker
@@ -29,17 +29,16 @@ from .trained import JUDGED, SERVED, Fit, Trained
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("numpy", "lightgbm", "tensorflow-cpu", "highspy")
-
 
 def run(settings: Settings) -> None:
     """Train, and write the model and its evaluation. Metrics go to the log as `name=value`."""
     stop = Interruption()
     given = locations.read(sagemaker.CHANNELS / "history", settings.price_column, settings.time_zone)
+    card = _card(given, settings)
     started = time.process_time()
     fits = {name: _fitted(name, each, settings, stop) for name, each in given.items()}
     seconds = time.process_time() - started
-    card = _card(given, settings, seconds)
+    card["cpu_seconds"] = round(seconds, 1)
     result = evaluate.compared(given, Trained(card, fits), None, 0.0)
     model = Trained(card | {"judged": result}, fits)
     trained.write(model, sagemaker.MODEL)
@@ -49,7 +48,7 @@ def run(settings: Settings) -> None:
     log.info("validation:loss=%.4f", result["loss"]["candidate"])
 
 
-def _card(given: dict[str, Location], settings: Settings, seconds: float) -> dict[str, Any]:
+def _card(given: dict[str, Location], settings: Settings) -> dict[str, Any]:
     digests = {name: each.digest for name, each in given.items()}
     trained_to = hour_text(min(each.known_to for each in given.values()))
     identity = hashlib.sha256(json.dumps([digests, settings.as_dict()]).encode()).hexdigest()[:12]
@@ -59,8 +58,7 @@ def _card(given: dict[str, Location], settings: Settings, seconds: float) -> dic
         "zone": settings.time_zone,
         "settings": settings.as_dict(),
         "data": digests,
-        "packages": {name: version(name) for name in PACKAGES},
-        "cpu_seconds": round(seconds, 1),
+        "packages": dict(sorted((each.name, each.version) for each in distributions())),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -32,13 +33,19 @@ from .models import (
     blended,
     linear_families,
 )
-from .network import Network
+from .network import KIND, Network
 from .panel import WINDOW, Panel
 from .scale import Scale
 
 CARD = "model.json"
 TREES, NETWORK = "boosting.txt", "network.npz"
 SERVED, JUDGED = "served", "judged"
+FORMAT = 1
+"""Version of the files' layout. Raise it when the layout changes."""
+FIRST = {"kind": "lstm", "format": 1}
+"""Kind and format of models that were trained before `model.json` had these fields."""
+FORECASTS = {*naive.names(), *linear_families(), BOOSTED, RECURRENT, EXTERNAL}
+"""Names of all forecasts that may have a weight."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ class Fit:
     recurrent: Recurrent
     shares: dict[str, float]
     """Weights of the families of models, by name"""
+
+    @property
+    def naive_only(self) -> bool:
+        """Whether all weight is on naive forecasts, as after training on a short history."""
+        return {name for name, share in self.shares.items() if share > 0} <= set(naive.names())
 
     def forecast(self, panel: Panel, day: int) -> Doubles:
         """Return the forecast of a day of the panel from the days before it, [24] dollars per MWh.
@@ -104,7 +116,8 @@ def write(trained: Trained, folder: Path) -> None:
                 arrays, **{each.name: getattr(fit.recurrent.network, each.name) for each in fields(Network)}
             )
             sagemaker.write_bytes(folder / location / name / NETWORK, arrays.getvalue())
-    sagemaker.write_json(folder / CARD, trained.card | {"fits": described})
+    made = {"kind": KIND, "format": FORMAT}
+    sagemaker.write_json(folder / CARD, trained.card | made | {"fits": described})
 
 
 def _described(fit: Fit) -> dict[str, Any]:
@@ -122,10 +135,17 @@ def _described(fit: Fit) -> dict[str, Any]:
     }
 
 
-def read(folder: Path) -> Trained:
-    """Read the files of a model. Raises `FatalError` if they are not a valid model."""
+def read(folder: Path, what: str = "model") -> Trained:
+    """Read the files of a model. Raises `FatalError` if they are not a valid model of this package's kind.
+
+    :param what: name of the model in the error, such as `champion`
+    """
     try:
-        card = json.loads((folder / CARD).read_text())
+        card = FIRST | json.loads((folder / CARD).read_text())
+        if (card["kind"], card["format"]) != (KIND, FORMAT):
+            raise ValueError(
+                f"kind and format must be {KIND} and {FORMAT}, got {card['kind']} and {card['format']}"
+            )
         locations = {
             location: {name: _fit(folder / location / name, each) for name, each in fits.items()}
             for location, fits in card["fits"].items()
@@ -136,7 +156,7 @@ def read(folder: Path) -> Trained:
         ):
             raise ValueError("it must have a version, a zone, and a fit `served` for each location")
     except Exception as error:  # invalid files may cause any exception
-        raise FatalError(f"could not read the model from {CARD} and its other files: {error}") from None
+        raise FatalError(f"could not read the {what} from {CARD} and its other files: {error}") from None
     return found
 
 
@@ -144,7 +164,12 @@ def _fit(folder: Path, described: dict[str, Any]) -> Fit:
     trees, network = described["trees"], described["network"]
     boosted = Boosted((folder / TREES).read_text(), Scale(*trees["scale"]), tuple(trees["feeds"]))
     with np.load(folder / NETWORK, allow_pickle=False) as arrays:
-        weights = Network(**{each.name: arrays[each.name] for each in fields(Network)})
+        names = {each.name for each in fields(Network)}
+        if set(arrays.files) != names:
+            raise ValueError(f"{NETWORK} must have the arrays {_list(names)}, got {_list(arrays.files)}")
+        weights = Network(**{name: arrays[name] for name in names})
+    if unknown := set(described["weights"]) - FORECASTS:
+        raise ValueError(f"weights must be of the forecasts {_list(FORECASTS)}, got {_list(unknown)}")
     standards = {name: (mean, deviation) for name, (mean, deviation) in network["feeds"].items()}
     return Fit(
         date.fromisoformat(described["before"]).toordinal() - EPOCH,
@@ -152,3 +177,7 @@ def _fit(folder: Path, described: dict[str, Any]) -> Fit:
         Recurrent(weights, Scale(*network["scale"]), standards),
         {name: float(share) for name, share in described["weights"].items()},
     )
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

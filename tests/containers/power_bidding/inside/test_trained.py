@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from power_forecaster import fitting, models, trained
+from power_forecaster import fitting, models, naive, trained
 from power_forecaster.history import EXTERNAL, History
 from power_forecaster.models import BOOSTED, RECURRENT, Recurrent
-from power_forecaster.network import Network
+from power_forecaster.network import KIND, Network
 from power_forecaster.panel import Panel
 from power_forecaster.scale import Scale
 from power_forecaster.trained import JUDGED, SERVED, Fit, Trained
@@ -81,3 +84,65 @@ def test_incomplete_model_files_are_refused(model: Trained, broken: str, tmp_pat
     (tmp_path / broken).unlink()
     with pytest.raises(FatalError, match=r"could not read the model from model\.json and its other files"):
         trained.read(tmp_path)
+
+
+def with_fields(folder: Path, **fields: Any) -> None:
+    """Change fields of `model.json`; None removes one."""
+    card = json.loads((folder / "model.json").read_text()) | fields
+    card = {name: value for name, value in card.items() if value is not None}
+    (folder / "model.json").write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("fields", "got"),
+    [({"kind": "another"}, "got another and 1"), ({"format": 2}, f"got {KIND} and 2")],
+)
+def test_model_of_another_kind_is_refused(
+    model: Trained, fields: dict[str, Any], got: str, tmp_path: Path
+) -> None:
+    trained.write(model, tmp_path)
+    with_fields(tmp_path, **fields)
+    with pytest.raises(
+        FatalError, match=f"could not read the champion from .*: kind and format must .*{got}"
+    ):
+        trained.read(tmp_path, "champion")
+
+
+def test_model_without_a_kind_is_an_lstm(
+    model: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a model that was trained before model.json had a kind and a format
+    trained.write(model, tmp_path)
+    with_fields(tmp_path, kind=None, format=None)
+    # then a package with the LSTM reads it, and a package with another network does not
+    monkeypatch.setattr(trained, "KIND", "lstm")
+    assert trained.read(tmp_path).version == model.version
+    monkeypatch.setattr(trained, "KIND", "another")
+    with pytest.raises(FatalError, match="must be another and 1, got lstm and 1"):
+        trained.read(tmp_path)
+
+
+def test_model_with_other_arrays_is_refused(model: Trained, tmp_path: Path) -> None:
+    trained.write(model, tmp_path)
+    path = tmp_path / "HUB" / SERVED / trained.NETWORK
+    with np.load(path) as arrays:
+        np.savez(path, **arrays, hidden=np.zeros(3))
+    with pytest.raises(FatalError, match=r"network\.npz must have the arrays bias, .*, got bias, .*hidden"):
+        trained.read(tmp_path)
+
+
+def test_model_with_weights_of_unknown_forecasts_is_refused(model: Trained, tmp_path: Path) -> None:
+    fits = {name: replace(each, shares={"perceptron": 1.0}) for name, each in model.locations["HUB"].items()}
+    trained.write(replace(model, locations={"HUB": fits}), tmp_path)
+    with pytest.raises(
+        FatalError, match=r"weights must be of the forecasts boosted trees, .*, got perceptron"
+    ):
+        trained.read(tmp_path)
+
+
+def test_fit_is_naive_only_if_no_learned_model_has_weight(model: Trained) -> None:
+    fit = model.locations["HUB"][SERVED]
+    shares = dict.fromkeys(naive.names(), 0.25)
+    assert replace(fit, shares=shares).naive_only
+    assert replace(fit, shares=shares | {BOOSTED: 0.0}).naive_only
+    assert not replace(fit, shares=shares | {BOOSTED: 0.25}).naive_only
