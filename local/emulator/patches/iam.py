@@ -51,7 +51,8 @@ def resources_of_some_actions(cloud: Cloud) -> None:
             stream = json.loads(body or b"{}").get("logStreamName", "")
             return f"{arn}:log-stream:{stream}"
         if service == "states" and verb in TASK_VERBS:
-            return WAITING.get(json.loads(body or b"{}").get("taskToken", ""), arn)
+            token = str(json.loads(body or b"{}").get("taskToken"))
+            return WAITING.get(token) or arn
         if service == "ecr" and verb == "DescribeRepositories":
             for name in json.loads(body or b"{}").get("repositoryNames", [])[:1]:
                 return f"arn:aws:ecr:{region}:{account}:repository/{name}"

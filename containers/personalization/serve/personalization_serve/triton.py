@@ -50,7 +50,7 @@ parameters {{ key: "batch" value: {{ string_value: "{batch}" }} }}
 
 BASE = "base"
 GRACE = 20
-"""Seconds that Triton has to exit."""
+"""Time that Triton is given to exit, in seconds."""
 ABORTS = 3
 """Start attempts when Triton aborts. Its Python backend does so occasionally on a loaded machine, with
 `boost::interprocess::lock_exception`: https://github.com/triton-inference-server/server/issues/8882."""

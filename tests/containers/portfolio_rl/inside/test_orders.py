@@ -183,7 +183,7 @@ def test_refused_order_changes_nothing() -> None:
 
 
 def test_sales_of_one_order_pay_for_its_purchases() -> None:
-    # given no cash and ten units of the third asset
+    # given cash of 1, too little for a purchase, and ten units of the third asset
     rules = VARIANTS["corrected"].rules.compiled()
     lots, cash = np.array([0, 0, 1], np.int32), 1.0
     prices = np.array([40, 35, 48], np.float32)
