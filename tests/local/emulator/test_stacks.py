@@ -20,8 +20,8 @@ def test_stack_creates_updates_and_deletes_an_endpoint(
     aws: Callable, image: str, execution_role: str
 ) -> None:
     sagemaker, stack = aws("sagemaker"), Stack(aws)
-    # when a stack is created, then its endpoint serves; Ref of its model is the model's ARN, and the model has
-    # the stack's tags
+    # when a stack is created, then its endpoint serves; Ref of its model is the model's ARN, and the model
+    # has the stack's tags
     assert stack.create(hosting(image, execution_role, ANSWER="one"), HOSTED) == "CREATE_COMPLETE", (
         stack.reasons
     )
