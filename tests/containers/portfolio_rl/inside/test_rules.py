@@ -126,7 +126,7 @@ def with_name(text: str) -> str:
         ),
         (
             with_constraint('{"kind": "no_trade", "assets": ["A", "A"]}'),
-            r"constraints\[0\].assets\[1\] must differ from the others, got 'A'",
+            r"constraints\[0\].assets\[1\] must differ from earlier entries, got 'A'",
         ),
         (with_name("A "), r"assets\[0\].name must have up to 100 printable characters .* got 'A '"),
         (with_name("\\ud800"), r"assets\[0\].name must have up to 100 printable characters"),
