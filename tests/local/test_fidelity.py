@@ -77,7 +77,7 @@ def test_every_unbuilt_operation_of_sagemaker_is_refused(cloud: LocalCloud) -> N
     for name, (status, body) in zip(UNBUILT, answers, strict=True):
         said = json.loads(body)
         assert (status, said["__type"]) == (501, "NotImplementedByLocalCloud")
-        assert said["message"] == f"sagemaker:{name} is not built in the local cloud"
+        assert said["message"] == f"sagemaker:{name} is not implemented in the local cloud"
 
 
 # Effects --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
 PNG = b"\x89PNG\r\n\x1a\n"
-_FIELD = re.compile(r"(prompt|seed|count): (.+)", re.DOTALL)
+_FIELD = re.compile(r"(prompt|seed|count):? (.+)", re.DOTALL)
 
 
 class SageMakerEndpoint:

@@ -151,7 +151,7 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
     assert set(results["table"]) == {"policy", "hold", "buy and hold", "1/N"}
     assert set(results["left_out"]) == {"greedy on estimated moments", "random"}
     assert "6 assets with largest_order 5, which have 1771561 joint orders" in results["left_out"]["random"]
-    assert "baselines left out: greedy on estimated moments, random: " in job.log
+    assert "baselines left out: greedy on estimated moments, random; reason: " in job.log
 
 
 def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Path) -> None:
