@@ -1,6 +1,6 @@
 """`python -m demo [--arch NAME] [--keep] [--out FOLDER]`: the same as `make demo`.
 
-Creates the Python environments that it needs, then restarts in the one with its libraries.
+Creates the Python environments that it needs, then restarts in the one with the demonstration's libraries.
 """
 
 from __future__ import annotations

@@ -21,13 +21,13 @@ HERE = Path(__file__).parent
 PINNED = ("aws-cdk-lib", "snowflake-connector-python", "ministack", "fakesnow", "xgboost-cpu")
 """Packages whose versions the report lists."""
 LOCKS = ("requirements.txt", "local/**/requirements.txt", "containers/*/*/requirements.txt")
-"""Lock files with these packages. The first file with a package determines its version."""
+"""Lock files with these packages. The first file that has a package determines the version in the report."""
 BITMAPS = {".png": "image/png", ".webp": "image/webp"}
 """Media types of pictures other than SVG, by suffix."""
 
 
 def write_report(outcomes: list[Outcome], path: Path) -> Path:
-    """Write the report of these runs to `path`, and return the path."""
+    """Write the report of `outcomes` to `path`, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),

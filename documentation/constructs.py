@@ -1,7 +1,7 @@
 """The pages of the constructs, `docs/constructs/NAME.md`: run their examples, and write generated sections.
 
 The sections `Props` and `Attributes and methods` of a page come from docstrings and annotations, which griffe
-reads. The picture `NAME.svg` shows the resources that the page's usage creates. `make pages` writes both.
+reads. The picture `NAME.svg` shows the resources that the page's examples create. `make pages` writes both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFINITION = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DEFAULT = re.compile(r"\s*Default: (.*?)\.(?=\s|$)", re.DOTALL)
 FACTORY = re.compile(r"field\(default_factory=(?:lambda: )?(.*)\)$", re.DOTALL)
 EMPTY = {"dict": "none", "list": "none", "()": "none", "None": "none"}
-"""Defaults in words"""
+"""How the pages write these defaults of the source"""
 GIVEN = {
     "openapi.json": json.dumps(
         {

@@ -70,7 +70,7 @@ class Drawing:
     """Name, kind and group of colors"""
     arrows: set[tuple[str, str]] = field(default_factory=set)
     own: set[str] = field(default_factory=set)
-    """Nodes that are drawn without arrows too. If there are any, all other nodes are dashed"""
+    """Nodes that are drawn even if they have no arrow. If there are any, all other nodes are dashed"""
 
     def dot(self) -> str:
         """Return the diagram in Graphviz's language."""
@@ -139,7 +139,7 @@ def resources(found: Mapping[str, Resource], own: set[str]) -> Drawing:
 
     A role's policies are drawn as the role's references; a permission of a function is not drawn.
 
-    :param own: logical ids of these resources
+    :param own: logical ids of the resources to draw
     """
     hidden = ("AWS::IAM::Policy", "AWS::Lambda::Permission", "AWS::CDK::Metadata")
     shown = {name for name, resource in found.items() if resource["Type"] not in hidden}

@@ -1,7 +1,7 @@
 """The fidelity of the local cloud: `local/fidelity.toml`, and the tables of `docs/local-cloud-fidelity.md`.
 
     make pages                                # write the tables of the page from the file
-    python -m documentation.fidelity --update [TESTS]  # run local tests, and add what they called to the file
+    python -m documentation.fidelity --update [TESTS]  # run local tests, and add what they used
 
 The file has an entry for each CloudFormation resource type and each IAM action. The local tests fail if the
 local cloud answers a call that has no entry. An added entry has no class: write it and run `make pages`.
@@ -68,7 +68,7 @@ def read(path: Path = FILE) -> Entries:
 
 
 def problems(name: str, entry: Entry) -> Iterator[str]:
-    """Return what is wrong with an entry."""
+    """Yield the errors in an entry."""
     if entry.kind not in CLASSES:
         yield f"class of {name} must be one of {', '.join(CLASSES)}, got {entry.kind!r}"
     if entry.kind == "recorded" and not entry.missing:
@@ -103,9 +103,9 @@ def is_type(name: str) -> bool:
 
 
 def observed(records: Iterable[str]) -> dict[str, str]:
-    """Return what the tests observed, with the test file that came first.
+    """Return the resource types and actions that tests used, each with the first test file that used it.
 
-    :param records: texts of records: paths of test files, each before what its tests called
+    :param records: texts with the path of each test file, before the types and actions that its tests used
     """
     found: dict[str, str] = {}
     for text in records:
@@ -119,7 +119,7 @@ def observed(records: Iterable[str]) -> dict[str, str]:
 
 
 def unexpected(found: Iterable[str], entries: Mapping[str, Entry]) -> list[str]:
-    """Return what was answered without an entry, or despite an entry as refused."""
+    """Return the types and actions that were accepted without an entry, or although they are `refused`."""
     return sorted(name for name in found if name not in entries or entries[name].kind == "refused")
 
 

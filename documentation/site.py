@@ -1,6 +1,6 @@
-"""A hook of MkDocs that adds pages of files outside of `docs/`, and makes the navigation and links.
+"""A hook of MkDocs: adds pages for files outside of `docs/`, sets the navigation, and changes links.
 
-Markdown files link to each other by their paths in the repository, so that the links work there. A page of
+Markdown files link to each other by their paths in the repository, so that the links work in it. A page of
 the site keeps its links to pages and pictures. A link to another file of the project leads to the repository
 (`repo_url`), or becomes its text if the site has no repository.
 """
@@ -41,7 +41,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
 
 
 def navigation(known: Iterable[str]) -> list[Any]:
-    """Return the navigation, without the pages of `upstream/`, which its index lists.
+    """Return the navigation, without the pages of `upstream/`, which the index page of `upstream/` lists.
 
     :param known: all pages
     """
@@ -71,7 +71,7 @@ def linked(markdown: str, source: str, known: dict[str, str], repository: str = 
 
     Raises `ValueError` for a link to a file that does not exist.
 
-    :param source: path of its file in the project
+    :param source: path of the page's file in the project
     :param known: the pages by Markdown file, from `pages`
     :param repository: address of the repository; without one, links to other files become text
     """

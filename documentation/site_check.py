@@ -1,4 +1,4 @@
-"""Open every page of the built site in headless Chromium: axe, pictures, width, errors.
+"""Open every page of the built site in headless Chromium; check accessibility (axe), pictures, width, errors.
 
     make docs && .groundplan/envs/app/bin/python -m documentation.site_check [PAGE ...]
 

@@ -12,7 +12,7 @@ LogRetention = Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
 
 
 class SettingsError(ValueError):
-    """Invalid settings. The message has a line for each: field, allowed values, given value."""
+    """Invalid settings. The message has a line for each error: field, allowed values, given value."""
 
 
 def split(value: object) -> object:

@@ -46,8 +46,8 @@ class Settings(_Fields):
 def load(context: Mapping[str, Any]) -> Settings:
     """Return the settings in the CDK's context: `env`, `only`, and fields as `architecture.field`.
 
-    Ignores the keys of the CDK, which contain characters that no setting has, and single words that are not
-    the name of a field. Raises `SettingsError`.
+    Ignores the CDK's own keys, which contain characters that names of settings cannot have, and single words
+    that are not the name of a field. Raises `SettingsError`.
     """
     env = context.get("env", "dev")
     values: dict[str, Any] = {name: context[name] for name in _App.model_fields if name in context} | {

@@ -15,7 +15,7 @@ S3_FOLDER = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([\w!.()-]+/)*"
 _WORD = r"([^{}|\s]|\{trigger\}|\{subject\})"
 PROMPT = rf"^{_WORD}+(\s+{_WORD}+)*$"
 PROMPT_CHARS = 120
-"""Maximum length of a prompt. The container accepts such a prompt after every `{trigger}` was replaced."""
+"""Maximum length of a prompt. With every `{trigger}` replaced, it still fits the container's limit."""
 REQUESTS_PER_JOB = 30
 """Maximum number of requests in a job. One transaction updates a job and all its requests, and DynamoDB
 allows 100 items in a transaction."""

@@ -83,9 +83,10 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 
 @contextlib.contextmanager
 def synthesized(line: CommandLine, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Synthesize the app with the global options of `line`. Yield its folder, which is deleted afterwards.
+    """Synthesize the app with the global options of `line`. Yield the output folder, which is then deleted.
 
-    If `--app` is a folder with an app that is already synthesized, yield that. Raises `SynthesisError`.
+    If `--app` is a folder with an app that is already synthesized, yield that folder. Raises
+    `SynthesisError`.
     """
     app = Path(line.option("app") or "")
     if line.option("app") and app.is_dir():

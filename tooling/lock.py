@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def included(source: Path) -> set[Path]:
-    """Return the `requirements.in` files that a file includes by `-r`, directly or as their locked file."""
+    """Return the `requirements.in` files that a file includes by `-r`, directly or as `requirements.txt`."""
     lines = (line.split() for line in source.read_text().splitlines())
     paths = {(source.parent / line[1]).resolve() for line in lines if line[:1] == ["-r"]}
     return {path.with_name(SOURCE) for path in paths if path.name in (SOURCE, LOCK)}

@@ -72,7 +72,7 @@ class ArtifactBucket(Construct):
             ],
         )
         if events:
-            # L1: the L2 construct would add a custom resource whose function may change every bucket
+            # on the L1 resource: the L2 prop adds a custom resource whose function may change every bucket
             resource = bucket.node.default_child
             assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - narrows the type
             resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
@@ -99,7 +99,7 @@ class ArtifactBucket(Construct):
         return grant.combine(self.key.grant_decrypt(grantee)) if self.key else grant
 
     def grant_write(self, grantee: iam.IGrantable, folder: str) -> iam.Grant:
-        """Let `grantee` write to one folder, without deleting, and list the bucket."""
+        """Let `grantee` write to one folder, but not delete from it, and list the bucket."""
         grant = self._grant(grantee, folder, ["s3:PutObject", "s3:AbortMultipartUpload"])
         if not self.key:
             return grant

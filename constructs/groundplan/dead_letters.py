@@ -24,8 +24,8 @@ def dead_letters(scope: Construct, id: str, *, key: kms.IKey | None = None) -> s
     )
     # EventBridge sends undeliverable events to the queue; functions have separate grants. No condition on
     # aws:SourceAccount or aws:SourceArn: the SNS Developer Guide says that EventBridge does not support
-    # them in the key policy of an encrypted topic, and no documentation says that it sends them for a
-    # queue. The queue's policy names the rules that may write to it.
+    # these keys in the key policy of an encrypted topic, and no documentation says that it sends them
+    # with messages to a queue. The queue's policy names the rules that may write to it.
     # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
     if key:
         key.grant(iam.ServicePrincipal("events.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")

@@ -143,7 +143,7 @@ class SageMakerDomain(Construct):
     def _allow_studio(self) -> None:
         """Let Studio show the space, and start and stop its JupyterLab, with the notebooks' role.
 
-        For this space only, the actions of
+        For this space only, grants the actions in
         https://docs.aws.amazon.com/sagemaker/latest/dg/studio-updated-jl-admin-guide-permissions.html
         """
         stack, domain = Stack.of(self), self.domain.attr_domain_id

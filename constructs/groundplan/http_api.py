@@ -34,10 +34,10 @@ LOGGED = {
 class HttpApi(Construct):
     """An HTTP API for programs with a role in the account. One function serves all routes.
 
-    Requests are signed with the credentials of a role that `grant_call` lets call the API.
+    Callers sign their requests with the credentials of a role that `grant_call` allowed to call the API.
 
     :param document: a JSON file with an OpenAPI document. Its paths and methods are the routes.
-    :param rate: requests per second by all callers together, and the burst limit. Default: 50.
+    :param rate: maximum requests per second of all callers together; also the burst limit. Default: 50.
     :param log_retention: retention of the access log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
@@ -106,8 +106,8 @@ class HttpApi(Construct):
     def serve(self, function: PythonFunction) -> None:
         """Serve every route with `function`.
 
-        The function is not an argument of the constructor: it may depend on a resource that depends on the
-        API, such as a page.
+        The function is not an argument of the constructor, because the function may depend on a resource
+        that depends on the API, such as a page.
         """
         stack = Stack.of(self)
         integration = apigateway.CfnIntegration(

@@ -10,7 +10,7 @@ from typing import Any
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """Return the file's content: `families` by name, and `cuda` by version."""
+    """Return the content of `instance_types.toml`: `families` by name, and `cuda` by version."""
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
 
@@ -27,7 +27,7 @@ def family(instance_type: str) -> dict[str, Any]:
 
 
 def has_local_disks(instance_type: str) -> bool:
-    """Return whether instances have local disks. SageMaker then accepts no `VolumeKmsKeyId`."""
+    """Return whether instances of this type have local disks. SageMaker then accepts no `VolumeKmsKeyId`."""
     return family(instance_type).get("disks", False)
 
 

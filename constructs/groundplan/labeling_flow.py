@@ -17,19 +17,19 @@ INPUTS, LABELS = "inputs", "labels"
 """Folders of the bucket: objects to label and manifests, and the results."""
 DAY = 86_400
 STOP_SECONDS = 3_600
-"""Maximum duration of stopping a job."""
+"""Maximum time that stopping a job takes, in seconds."""
 FIRST_PAUSE, LONGER, LONGEST_PAUSE = 5, 1.05, 1_800
-"""Seconds between two polls of the job's status. Each pause is 5 % longer, up to half an hour: an execution
-has at most 25,000 events, a poll takes nine, and a job may take 30 days."""
+"""First pause between two polls of the job's status in seconds, the factor by which it grows, and the longest
+pause: an execution has at most 25,000 events, a poll takes nine, and a job may take 30 days."""
 STOPPING_PAUSE = 60
 
 
 def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds: int) -> dict[str, Any]:
-    """Return the definition.
+    """Return the definition of the state machine.
 
     :param name: prefix of the jobs' names
     :param job: arguments of CreateLabelingJob that are the same for all jobs
-    :param seconds: maximum duration of a job, which is then stopped
+    :param seconds: time after which a job that has not ended is stopped
     """
     flow = Flow()
     start_job(
@@ -100,7 +100,7 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
 
 
 def _pause(seconds: int) -> str:
-    """Return the JSONata of the next pause, which does not exceed the job's maximum duration."""
+    """Return the JSONata of the next pause, which ends before the job's maximum duration is over."""
     longer = f"$min([$ceil($pause * {LONGER}), {LONGEST_PAUSE}, {seconds} - $then])"
     return (
         f"{{% ($then := $waited + $pause; $then >= {seconds} ? {STOPPING_PAUSE}"

@@ -179,7 +179,7 @@ class LabelingJob(Construct):
         )
 
     def _file(self, id: str, text: str) -> s3_assets.Asset:
-        """Return an asset with this text, which the jobs may read. The CDK copies the file at once."""
+        """Return an asset with this text, which the jobs may read. The CDK copies the file immediately."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{id.lower()}{'.json' if text.startswith('{') else '.html'}"
             file.write_text(text)

@@ -23,10 +23,10 @@ class LeftRunning(Construct):
 
     :param name: name of the notebook instance. Names of the other resources begin with it and a hyphen.
     :param topic: SNS topic that the list is published to.
-    :param dead_letters: the queue for events that EventBridge could not deliver to the function for a day.
+    :param dead_letters: the queue for events that EventBridge could not deliver to the function within a day.
     :param at: schedule as a cron expression in UTC. Default: 20:30 every day.
     :param log_retention: retention of the log of the construct's function. Default: one month.
-    :param key: encrypts that log; also the topic's key, if the topic is encrypted. Default: none.
+    :param key: encrypts that log; must be the topic's key if the topic is encrypted. Default: none.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class PipelineJobs:
     roles: Sequence[SageMakerRole]
     """Roles that the definition names, for jobs and models. The pipeline may pass them to SageMaker."""
     images: Sequence[ContainerImage]
-    """Images of the jobs and of the models that the pipeline registers. It may read their repositories."""
+    """Images of the jobs and of the registered models. The pipeline may read their repositories."""
     network: Network | None = None
     """VPC of the training and processing jobs. Default: none."""
     volume_key: kms.IKey | None = None
@@ -44,10 +44,10 @@ class ModelPipeline(Construct):
     """A SageMaker pipeline of training, processing, registration and Lambda steps, with its role.
 
     :param name: the pipeline's name, unique in the account and Region.
-    :param definition: the JSON file that the SageMaker Python SDK rendered, with placeholders `${NAME}`.
+    :param definition: JSON file that the SageMaker Python SDK rendered, with placeholders `${NAME}`.
     :param values: values of the placeholders by NAME. `AWS::Partition`, `AWS::AccountId` and `AWS::Region`
         need no value.
-    :param jobs: roles, images, network and volume key of its jobs.
+    :param jobs: roles, images, network and volume key of the pipeline's jobs.
     :param registry: the registry in which the pipeline registers models.
     :param functions: the functions that the pipeline's Lambda steps invoke; may be empty.
     """
@@ -77,7 +77,7 @@ class ModelPipeline(Construct):
             ),
             description=f"Runs the pipeline {name}",
         )
-        """The pipeline's role. For conditions on evaluations: `bucket.grant_read(pipeline.role, folder)`."""
+        """The pipeline's role. If a condition reads an evaluation, grant it the file's folder."""
         self._allow(registry, jobs.images, functions)
         for role in jobs.roles:
             role.grant_pass(self.role)
@@ -161,7 +161,7 @@ class ModelPipeline(Construct):
 
 
 def _placed(definition: dict[str, Any], jobs: PipelineJobs) -> dict[str, Any]:
-    """Return the definition with the VPC and the volume key of its jobs."""
+    """Return the definition with the VPC and the volume key of `jobs` in the steps that start jobs."""
     for step in definition["Steps"]:
         arguments = step.get("Arguments", {})
         if step["Type"] == "Training":
@@ -180,7 +180,7 @@ def _placed(definition: dict[str, Any], jobs: PipelineJobs) -> dict[str, Any]:
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    """Return the text with values for its `${NAME}`. Raises `ValueError` if a name has no value."""
+    """Return the text with its `${NAME}` replaced by values. Raises `ValueError` if a name has no value."""
     own = {"AWS::Partition": Aws.PARTITION, "AWS::AccountId": Aws.ACCOUNT_ID, "AWS::Region": Aws.REGION}
     named = set(re.findall(r"\$\{([\w:]+)\}", text))
     if unknown := sorted(named - own.keys() - values.keys()):

@@ -34,8 +34,7 @@ class Instances:
     invocations: float = 20
     """Target of auto scaling: invocations per minute and instance. Default: 20."""
     startup_minutes: int = 15
-    """Maximum time until a container answers its first `/ping`, with all downloads before it. Default: 15
-    minutes."""
+    """Maximum time until a container answers its first `/ping`, including downloads. Default: 15 minutes."""
     cuda: str = ""
     """CUDA version of the image, such as `13.0`, which selects the GPU driver of the instances. Required for
     instance types with GPUs. Default: empty."""
@@ -44,12 +43,12 @@ class Instances:
 class MultiModelEndpoint(Construct):
     """An endpoint for any number of models in one folder of a bucket.
 
-    SageMaker loads a model on its first invocation and evicts the least used. The number of instances is
-    scaled with the number of invocations.
+    SageMaker loads a model on its first invocation and evicts the least recently used models. The number
+    of instances is scaled with the number of invocations.
 
     :param name: the endpoint's name, unique in the account and Region.
-    :param image: image of a container that implements SageMaker's multi-model contract; for GPU instances,
-        with Triton.
+    :param image: image of a container that implements SageMaker's multi-model contract; on GPU instances, it
+        must contain Triton.
     :param bucket: the bucket with the models' archives.
     :param folder: folder of the archives, such as `adapters`; `TargetModel` of an invocation is a key below
         it. The endpoint may read no other folder.
@@ -154,7 +153,7 @@ class MultiModelEndpoint(Construct):
                 predefined_metric_specification=autoscaling.CfnScalingPolicy.PredefinedMetricSpecificationProperty(
                     predefined_metric_type="SageMakerVariantInvocationsPerInstance"
                 ),
-                # Remove instances slowly: a GPU instance takes minutes to start, and these are charged
+                # Remove instances slowly: a GPU instance takes minutes to start, which are charged
                 scale_out_cooldown=60,
                 scale_in_cooldown=600,
             ),

@@ -20,13 +20,13 @@ from groundplan.permissions import acknowledge, allow
 from groundplan.sagemaker_role import SageMakerRole, allow_logs
 
 SCRIPTS = Path(__file__).parent / "scripts"
-"""Scripts that run on an instance. The other files are packed into on_start.sh."""
+"""Scripts that run on an instance. `on_start.sh` contains the others in packed form."""
 PLATFORM = "notebook-al2023-v1"
-"""SageMaker's default, and the newest in CloudFormation's published schema."""
+"""SageMaker's default platform, and the newest one in CloudFormation's published schema."""
 PLATFORM_AHEAD = "notebook-al2023-v2"
-"""The newest in SageMaker's API (botocore 1.44.5)."""
+"""The newest platform in SageMaker's API (botocore 1.44.5)."""
 LONGEST_SCRIPT = 12_288
-"""Maximum length in bytes: SageMaker's limit is 16,384 characters in Base64."""
+"""Maximum length of the lifecycle script in bytes: SageMaker's limit is 16,384 characters in Base64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +44,18 @@ class SageMakerNotebook(Construct):
     """A notebook instance for one data scientist: encrypted, without root, stopped when it is idle.
 
     CloudFormation cannot change the platform in place: it replaces the instance, with its volume and files.
-    As the instance has a physical name, CloudFormation refuses the replacement until the old one is deleted.
+    As the instance has a physical name, CloudFormation refuses the replacement until the old instance is
+    deleted.
 
     :param name: the instance's name, unique in the account and Region.
     :param instance_type: the instance type. Default: ml.t3.medium.
     :param packages: pip requirements of the kernel `groundplan`. Default: none.
     :param platform: operating system and JupyterLab version, such as `notebook-al2023-v2`. Default:
         notebook-al2023-v1.
-    :param stop: when it is stopped. Default: after 60 idle minutes, and at 20:00 UTC every day.
+    :param stop: when the instance is stopped. Default: after 60 idle minutes, and at 20:00 UTC every day.
     :param network: the instance's VPC, which is its only route to the internet. Default: none; the instance
         has direct internet access.
-    :param key: encrypts its volume. Default: SageMaker's own key, which costs nothing.
+    :param key: encrypts the instance's volume. Default: SageMaker's own key, which costs nothing.
     """
 
     def __init__(

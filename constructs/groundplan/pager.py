@@ -15,7 +15,7 @@ from groundplan.permissions import acknowledge
 class Pager(Construct):
     """An SNS topic, and the alarms that publish to it.
 
-    :param email: e-mail address that is subscribed to the topic; SNS asks it to confirm. Default: none.
+    :param email: e-mail address to subscribe to the topic; SNS sends it a confirmation link. Default: none.
     :param key: encrypts the messages. Default: SNS's disk encryption only; alarms contain no data.
     """
 
@@ -59,7 +59,7 @@ class Pager(Construct):
     def page_when(
         self, id: str, metric: cloudwatch.IMetric, *, description: str, above: float = 0
     ) -> cloudwatch.Alarm:
-        """Create an alarm for a `metric` above a threshold in one period. Missing data is not an alarm."""
+        """Create an alarm that is raised if `metric` exceeds `above` in a period, not if data is missing."""
         alarm = cloudwatch.Alarm(
             self,
             id,
@@ -74,7 +74,7 @@ class Pager(Construct):
         return alarm
 
     def page_when_silent(self, id: str, metric: cloudwatch.IMetric, *, description: str) -> cloudwatch.Alarm:
-        """Create an alarm for a count that is 0 or missing for three periods."""
+        """Create an alarm that is raised if `metric`, a count, is 0 or missing for three periods."""
         alarm = cloudwatch.Alarm(
             self,
             id,

@@ -35,7 +35,7 @@ def allow(
 def acknowledge(construct: IConstruct, findings: Mapping[str, str]) -> None:
     """Accept cdk-nag findings at and below `construct`.
 
-    :param findings: the reason by finding, such as `AwsSolutions-S1`.
+    :param findings: reasons by the id of the finding, such as `AwsSolutions-S1`.
     """
     Validations.of(construct).acknowledge(
         *(Acknowledgment(id=finding, reason=reason) for finding, reason in findings.items())

@@ -21,7 +21,7 @@ from groundplan.log_group import log_group
 from groundplan.permissions import allow
 
 RETRIES = 10
-"""Number of times that Lambda retries a batch of a stream, halved each time, before it is a dead letter."""
+"""Number of times that Lambda retries a batch of a stream, halved each time, before it gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class PythonFunction(Construct):
     :param environment: environment variables in addition to the package's. Default: none.
     :param timeout: timeout of an invocation. Default: 30 seconds.
     :param memory_mb: memory in MB, which also determines its share of a CPU. Default: 256.
-    :param reserved_concurrency: reserved concurrency, which is also its maximum. Default: none.
+    :param reserved_concurrency: concurrency reserved for the function, and its maximum. Default: none.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class PythonFunction(Construct):
     ) -> None:
         """Invoke the function with matching events of the account's default event bus.
 
-        `input` replaces the event that the function gets. By default it is the event of the bus.
+        `input` replaces the event that the function gets. By default the function gets the event itself.
         """
         events.Rule(self, id, event_pattern=pattern, targets=[self._target(input)])
 
@@ -173,6 +173,6 @@ class PythonFunction(Construct):
 
 
 def allow_key(grantee: iam.IGrantable, key: kms.IKey | None) -> None:
-    """Let `grantee` use `key` for data that a service encrypts and decrypts for it; None grants nothing."""
+    """Let `grantee` use `key` for data that a service encrypts for the grantee; None grants nothing."""
     if key:
         key.grant(grantee, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey")

@@ -14,7 +14,7 @@ from groundplan.artifact_bucket import ArtifactBucket
 
 PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 PRESTO = {"string": "varchar", "int": "integer"}
-"""Types in views by type in tables, where they differ."""
+"""Type of a column in views by its Hive type in tables, where the two differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class QueryTables(Construct):
     :param bucket: the bucket with the tables' files. Query results are written to its folder `queries`.
     :param tables: tables by name.
     :param views: views by name. Default: none.
-    :param queries: SQL by name, as saved queries of the workgroup. Default: none.
+    :param queries: SQL of the workgroup's saved queries, by name. Default: none.
     """
 
     def __init__(

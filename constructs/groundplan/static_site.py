@@ -17,7 +17,7 @@ from groundplan.python_function import Package, PythonFunction
 from groundplan.user_api import UserApi
 
 CACHED_ERRORS = (400, 403, 404, 405, 414, 500, 501, 502, 503, 504)
-"""Errors that CloudFront caches, always or if the origin allows it, for a time that can be set."""
+"""HTTP statuses of the errors that CloudFront may cache, each for a time that can be set."""
 
 
 TIMEOUT = Duration.minutes(5)
@@ -117,7 +117,7 @@ class StaticSite(Construct):
 
 
 class SiteFiles(Construct):
-    """Files of a site, which are uploaded to its bucket with the stack and deleted with it.
+    """Files of a site: uploaded to its bucket at a deployment, deleted when the stack is deleted.
 
     The CDK's `BucketDeployment` adds the AWS CLI as a layer and a role that may read every asset, which is
     too much for the few files of a page.
@@ -125,7 +125,8 @@ class SiteFiles(Construct):
     :param site: the site whose bucket gets the files.
     :param source: the files, as an asset of a folder with an `index.html`.
     :param config: settings of the page, which are uploaded as `config.json`.
-    :param storage: the bucket of the page's presigned URLs. Its origins replace `{{storage}}` in HTML files.
+    :param storage: the bucket that the page's presigned URLs refer to. Its web origins replace `{{storage}}`
+        in HTML files.
     :param publisher: the function that uploads the files, with the code `SiteFiles.code()` and the handler
         `handler.handler`. Default: a new one.
     """

@@ -95,7 +95,7 @@ class TrainAndDeploy(Construct):
     def every(self, schedule: str, *, dead_letters: sqs.IQueue) -> events.Rule:
         """Start the workflow on a schedule, such as `rate(7 days)` or `cron(0 6 ? * MON *)` in UTC.
 
-        Starts that failed for a day go to the queue `dead_letters`. Returns the rule, which may be disabled.
+        Starts that failed for a day go to the queue `dead_letters`. Returns the rule, which can be disabled.
         """
         return events.Rule(
             self,
@@ -175,5 +175,5 @@ class TrainAndDeploy(Construct):
             ),
         ):
             allow(self._role, *(f"sagemaker:{action}" for action in actions), on=resources, because=because)
-        # Step Functions gets the end of a job as an event
+        # Step Functions learns of the end of a job by an EventBridge event
         allow(self._role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=[rule])

@@ -16,7 +16,7 @@ class UserApi(HttpApi):
 
     :param document: a JSON file with an OpenAPI document. Its paths and methods are the routes.
     :param users: the user pool whose tokens are accepted.
-    :param rate: requests per second by all users together, and the burst limit. Default: 50.
+    :param rate: maximum requests per second of all users together; also the burst limit. Default: 50.
     :param log_retention: retention of the access log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """

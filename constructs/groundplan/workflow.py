@@ -5,7 +5,7 @@
                                                                          \\-> not comparable -> Report
 
 An execution with `{"version": 3}` deploys that version of the registry without training: a rollback.
-A failed execution is undone, see `groundplan.states.Flow`.
+After a failure, the states from `Undo` on run, see `groundplan.states.Flow`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Metric:
 
 
 def volume_key(training: TrainingJobs, bucket: ArtifactBucket) -> str | None:
-    """Return the ARN of the key for volumes of training instances; None if there is or may be none."""
+    """Return the ARN of the key for the jobs' volumes; None if there is no key or SageMaker accepts none."""
     # SageMaker accepts no key for instances with local disks, which are always encrypted
     encrypted = bucket.key and not has_local_disks(training.instance_type)
     return bucket.key.key_arn if bucket.key and encrypted else None
@@ -230,7 +230,7 @@ class Workflow:
         """Find the model of the version in the input. It must be approved, as all deployed versions are.
 
         The endpoint's environment variables override the package's: a package that was registered by hand
-        may not have them.
+        may lack them.
         """
         found = "$states.result.InferenceSpecification.Containers[0]"
         variables = f"$merge([{{}}, {found}.Environment, $container.Environment])"
@@ -498,7 +498,7 @@ class Workflow:
                 assign={"deployed": True},
             ),
             Rule(when=changing, then="WaitToLook"),
-            # in service with another configuration, because SageMaker rolled back to the previous model
+            # the endpoint has another configuration, because SageMaker rolled back to the previous model
             otherwise="Undo",
             assign={
                 "at": "Deploy",
@@ -533,7 +533,7 @@ class Workflow:
             "Undo",
             # the model stays in service, because only its approval failed
             Rule(when="{% $deployed %}", then="Failed"),
-            # an endpoint of this execution never served, so it is deleted; an older endpoint keeps its model
+            # an endpoint that this execution created is deleted; an older endpoint keeps its model
             Rule(when="{% $created %}", then="RemoveEndpoint"),
             otherwise="IsRegistered",
         )

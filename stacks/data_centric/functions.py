@@ -153,7 +153,7 @@ class LabelingFunctions:
             if task.invokes:
                 allow(function.role, "lambda:InvokeFunction", on=[own[_variable(task.invokes)]])
             if task.pseudonyms:
-                # grant_read would also name the role in the policy of the KMS key, which is created before it
+                # grant_read would also name the role in the policy of the key, which exists before the role
                 allow(function.role, "secretsmanager:GetSecretValue", on=[secret.secret_arn])
             allow_key(function.role, package.key)
 

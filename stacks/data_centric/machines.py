@@ -18,14 +18,14 @@ from settings.data_centric import DataCentric
 
 INVOKE = "lambda:invoke"
 API_SECONDS = 29
-"""Timeout of the API's function. Requests in flight when a run closes end within this time."""
+"""Timeout of the API's function in seconds. Requests in flight when a run closes end within this time."""
 CHECK_SECONDS = 120
 LOAD_SECONDS = 300
 WATCH_SECONDS = 600
 CONSOLIDATE_SECONDS = 900
-"""Timeouts of the other functions."""
+"""Timeouts of the other functions in seconds."""
 MOST_LOADS = 100
-"""Maximum number of Load steps, for the execution's timeout."""
+"""Number of Load steps for which the execution's timeout suffices."""
 STEPS = ("Check", "Load", "Watch", "Consolidate")
 """Construct ids of the functions that `Label` invokes."""
 

@@ -39,7 +39,7 @@ STRATEGIES = {
     "infobatch": False,
     "milo": True,
 }
-"""Strategies of the training image, and whether each supports a fraction."""
+"""Strategies of the training image, and whether each supports fractions below 1."""
 HYPERPARAMETERS = (
     "epochs",
     "model",
@@ -69,7 +69,7 @@ HYPERPARAMETERS = (
 )
 """Hyperparameters of the training image that a sweep's input may set. The sweep sets the other ones."""
 MOST_JOBS = 200
-"""Maximum number of jobs. Their outcomes must fit into 256 KB, the limit of Step Functions."""
+"""Maximum number of jobs. Their outcomes must fit into 256 KB, Step Functions' limit of a state's output."""
 MOST_SEEDS = 100
 """Maximum number of seeds that the training image accepts."""
 

@@ -4,10 +4,11 @@
                                                                                   \\-> Search -^
 
 A cell is a strategy at a fraction, with all seeds. With a search, a tuning job chooses the fractions of one
-strategy, and the cells are the controls. A failed job is recorded, and other jobs continue; the execution
-fails only if no job completes. A failed search is reported in the output. Names of jobs contain the
-execution's hash, so that a retry finds the job of the first call and waits for it. A job that failed because
-AWS had no capacity is started again with another name, from the checkpoints of its earlier start.
+strategy, and only the control strategies, which every sweep has, are trained as cells. A failed job is
+recorded, and other jobs continue; the execution fails only if no job completes. A failed search is reported
+in the output. Names of jobs contain the execution's hash, so that a retry finds the job of the first call and
+waits for it. A job that failed because AWS had no capacity is started again with another name, from the
+checkpoints of its earlier start.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def sweep(
 
 
 def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
-    """Add the tuning job and its error handling. If it fails, the earlier training jobs are still compared.
+    """Add the tuning job and its error handling. If it fails, the jobs that ended before are compared.
 
     :param name: JSONata expression of the tuning job's name
     """

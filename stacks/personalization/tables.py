@@ -14,7 +14,7 @@ class Tables(Construct):
     """The five DynamoDB tables of the architecture.
 
     :param settings: deletion protection, retention and point-in-time recovery.
-    :param key: encrypts them. Default: a key that DynamoDB owns.
+    :param key: encrypts the tables. Default: a key that DynamoDB owns.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Tables(Construct):
             "jobs": self.jobs,
             "generations": self.generations,
         }
-        """The tables by their name in the functions."""
+        """The tables by the name that the functions use."""
 
     def _table(
         self,

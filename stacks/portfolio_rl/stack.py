@@ -14,7 +14,7 @@ from stacks.shared import CONTAINERS, docker_image
 
 NAME = "portfolio_rl"
 INPUTS = "inputs"
-"""Folder of the bucket for rules and prices of users."""
+"""Folder of the bucket for users' own rules and prices."""
 
 
 class PortfolioRlStack(Stack):

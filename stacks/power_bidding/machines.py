@@ -5,7 +5,7 @@
     bid:      Accept -> CheckModel -> current? -- no --> Retrain, waits for the pipeline -> Bid, by asset
     backfill: each hour of a list -> prepare
 
-Optional fields of an execution's input: `rate` makes it a replay at `rate` times the speed; `retrain`
+Optional fields of an execution's input: `rate` makes it a replay at `rate` times real time; `retrain`
 requests a new model; `quiet` prepares an hour without starting its offers.
 """
 
@@ -200,7 +200,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         assign={"retraining": "{% $states.result.status %}"},
     )
     flow.states["Retrain"]["Retry"] = [_again(*KILLED, attempts=2)]
-    # if the retraining fails or takes longer than that, the model in service makes the offers
+    # if the retraining fails or takes longer than `$patience`, the model in service makes the offers
     flow.states["Retrain"]["Catch"] = _anyway("Bid", "retraining")
     branch = Branch("Begin")
     given = {"hour": "{% $hour %}", "version": "{% $version %}", "asset": "{% $asset %}"}

@@ -12,10 +12,10 @@ from groundplan import acknowledge, removal
 class BidTables(Construct):
     """The DynamoDB tables by name.
 
-    :param retain: whether they remain when the stack is deleted, and have point-in-time recovery.
+    :param retain: whether the tables remain when the stack is deleted, and have point-in-time recovery.
     :param deletion_protection: whether DynamoDB refuses to delete them. With it, a failed first deployment
         cannot be rolled back.
-    :param key: encrypts them. Default: a key that DynamoDB owns.
+    :param key: encrypts the tables. Default: a key that DynamoDB owns.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Responses to CloudFormation's requests for custom resources. All functions of this library share it."""
+"""Responses to CloudFormation's requests for custom resources, shared by the functions of this library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPARE_SECONDS = 30
 """Seconds reserved at the end of a function's time for its last calls and for the response, with retries."""
 
 REASON_BYTES = 1000
-"""Maximum length of the reason. CloudFormation's limit of a response is 4,096 bytes."""
+"""Maximum length of a failure reason. CloudFormation limits the whole response to 4,096 bytes."""
 
 UNNAMED = "UNNAMED"
 """Physical id of a resource whose creation failed before it got one. Its deletion does nothing."""
@@ -42,9 +42,9 @@ class Request:
 def respond(
     event: Mapping[str, Any], context: Any, *, identify: Identify, work: Callable[[Request], None]
 ) -> None:
-    """Do the work and respond, even if the work fails: without a response, CloudFormation waits for an hour.
+    """Call `work` and respond, even if `work` fails: without a response, CloudFormation waits for an hour.
 
-    `identify` returns the physical id for the resource's properties. If an update returns a new id,
+    `identify` returns the physical id for the resource's properties. If the id is new in an update,
     CloudFormation then requests the deletion of the old resource. Raises `OSError` if CloudFormation does not
     accept the response.
     """

@@ -2,7 +2,7 @@
 
 A `Flow` is a whole machine; a `Branch` is a branch of a Parallel state, or the iteration of a Map state.
 States are added in reading order, each with the name of the next state. Values are stored in variables
-(`assign`). `output` is for the end of a branch; by default, a state's output is empty.
+(`assign`). A state's output is empty unless `output` is given, as for the last state of a branch.
 """
 
 from __future__ import annotations
@@ -296,9 +296,9 @@ class Branch(_States):
 class Flow(_States):
     """A state machine that succeeds, or fails with the reason in one sentence.
 
-    Every error leads to `Caught`. A throttled call is repeated after a pause; any other error leads to `undo`
-    and then to `Failed`. Step Functions' `Retry` is not sufficient: throttling by SageMaker has the same
-    error name as an invalid request.
+    Every error leads to the state `Caught`. A throttled call is repeated after a pause; any other error leads
+    to `undo` and then to `Failed`. Step Functions' `Retry` is not sufficient: throttling by SageMaker has the
+    same error name as an invalid request.
 
     The first state must assign `UNFAILED`. After an error, `$at` is the state that failed, and `$reason` the
     reason. A Choice state that leads to `undo` or `Failed` must assign both.
@@ -311,7 +311,7 @@ class Flow(_States):
         self.undo = undo
 
     def try_to(self, name: str, action: str, arguments: Mapping[str, Any], then: str) -> None:
-        """Add a call whose errors are ignored: the execution's first error stays its reason."""
+        """Add a call whose errors are ignored, so that `$reason` keeps the reason of an earlier error."""
         self.call(name, action, arguments, then)
         self.states[name]["Catch"] = [{"ErrorEquals": ["States.ALL"], "Output": {}, "Next": then}]
 
@@ -384,7 +384,8 @@ def _reason(name: str, timeout: str) -> str:
 def _throttled() -> str:
     """Return the JSONata condition that a call was throttled.
 
-    `States.TaskFailed` is the error of a failed job, whose reason may contain any text.
+    `States.TaskFailed` never counts as throttling: it is the error of a failed job, whose reason may contain
+    any text.
     """
     return (
         "{% $states.errorOutput.Error != 'States.TaskFailed' and"

@@ -48,7 +48,7 @@ def start_job(
     )
     flow.choose("IsAccepted", *refused, otherwise="Start")
     flow.call("Start", action, arguments, then)
-    # an earlier call of this execution has started the job
+    # this error means that an earlier call of this execution has started the job
     flow.states["Start"]["Catch"].insert(
         0,
         {

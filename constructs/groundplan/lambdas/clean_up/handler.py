@@ -55,7 +55,7 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True)
 class Leftovers:
-    """Resources to delete. `bucket` and `group` are empty if they are retained.
+    """Resources to delete. `bucket` and `group` are names, or "" if the resource is retained.
 
     `suffixes` are regular expressions for names after the endpoint's name and a hyphen. `other_jobs` are
     prefixes of job names by kind; a hyphen and an execution's hash follow. Names of a tuning job's training
@@ -71,7 +71,7 @@ class Leftovers:
     def owns(self, name: str) -> bool:
         """Return whether a resource with this name is to be deleted.
 
-        The names of another stack may begin with this stack's name, so the prefix is not sufficient.
+        Names in another stack may begin with the same prefix, so the prefix is not sufficient.
         """
         if any(re.fullmatch(f"{re.escape(other)}-{EXECUTION}", name) for other in self.other_jobs.values()):
             return True
@@ -190,7 +190,7 @@ def _gone(call: Callable[..., Any], **arguments: Any) -> bool:
 
 
 def _stop(call: Callable[..., Any], **arguments: Any) -> None:
-    """Stop a job. One that has ended since it was listed is not an error."""
+    """Stop a job. It is no error if the job has ended since it was listed."""
     try:
         _gone(call, **arguments)
     except ClientError as error:
@@ -199,7 +199,7 @@ def _stop(call: Callable[..., Any], **arguments: Any) -> None:
 
 
 def _missing(error: ClientError) -> bool:
-    """Return whether the error is that of a missing resource. SageMaker reports it in the message only."""
+    """Return whether the resource of a call does not exist. SageMaker states this in the message only."""
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     return code in ("ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket") or (
         code == "ValidationException"
@@ -237,7 +237,7 @@ def _streams(group: str, prefix: str) -> list[str]:
 
 
 def _delete_endpoint_logs(found: Leftovers) -> None:
-    """Delete the log groups of endpoints whose names have a suffix. The template has the other log group."""
+    """Delete the log groups of endpoints with a suffix. The template has the group of the other endpoint."""
     pages = client("logs").get_paginator("describe_log_groups")
     prefix = f"{ENDPOINT_LOGS}{found.endpoint}-"
     groups = [each for page in pages.paginate(logGroupNamePrefix=prefix) for each in page["logGroups"]]

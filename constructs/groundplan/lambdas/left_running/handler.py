@@ -33,7 +33,7 @@ def handler(event: dict[str, Any], context: Any) -> list[str]:
 
 
 def running(sagemaker: SageMakerClient, name: str) -> Iterator[str]:
-    """Yield a line for each running notebook instance, training job and experiment's endpoint."""
+    """Yield a line for each running notebook instance, training job, and endpoint of an experiment."""
     for notebook in _pages(
         sagemaker, "list_notebook_instances", "NotebookInstances", name, StatusEquals="InService"
     ):

@@ -1,11 +1,11 @@
-"""Uploads a web page's files to its bucket when CloudFormation deploys the stack, and deletes them with it.
+"""Uploads a web page's files to its bucket at a deployment, and deletes them when the stack is deleted.
 
 A custom resource. Its properties:
 
     SourceBucket, SourceKey   the CDK asset with the page, a zip file
     Bucket                    the page's bucket, which must have no other objects
     Config                    JSON text of an object: the page's settings, uploaded as `config.json`
-    StorageBucket             optional: the bucket of the page's presigned URLs
+    StorageBucket             optional: the bucket that the page's presigned URLs refer to
     Retain                    "true": the bucket is not emptied when the stack is deleted
 
 The template does not have the endpoints of Amazon Cognito and S3. This function gets them from the AWS SDK,
@@ -13,7 +13,7 @@ and writes them to `config.json` (`cognitoEndpoint`) and to the page's content s
 replace `{{identity}}` and `{{storage}}`.
 
 Requests are idempotent. The role needs s3:GetObject of the zip file; s3:ListBucket, s3:PutObject and
-s3:DeleteObject in the page's bucket; and to delete a versioned bucket, s3:ListBucketVersions and
+s3:DeleteObject in the page's bucket; and to empty a versioned bucket, s3:ListBucketVersions and
 s3:DeleteObjectVersion.
 """
 
@@ -137,9 +137,10 @@ def objects(
 ) -> list[Object]:
     """Return the bucket's objects: the files of a zip, and `settings` as `config.json`.
 
-    In HTML files, `{{name}}` is replaced by the origins of that name. HTML files come last, so that a page
-    never refers to a file that was not uploaded yet. Raises `ValueError` for an invalid zip file, for a path
-    outside it, for a page without `index.html`, and for an unknown name in its HTML.
+    In HTML files, `{{name}}` is replaced by the web origins `origins[name]`. HTML files come last, so that a
+    page never refers to a file that was not uploaded yet. Raises `ValueError` for an invalid zip file, for a
+    file name that leads out of its folder, for a page without `index.html`, and for an unknown name in its
+    HTML.
     """
     files = _unzipped(archive)
     if "index.html" not in files:
@@ -153,7 +154,7 @@ def objects(
 
 def _unzipped(archive: bytes) -> dict[str, bytes]:
     """Return the files of a zip by name. Raises `ValueError` for a damaged or too large zip file, and for
-    links and paths outside it."""
+    links and names that lead out of its folder."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             members = opened.infolist()
@@ -220,8 +221,8 @@ def _settings(text: str) -> dict[str, Any]:
 
 
 def _storage(bucket: str | None) -> list[str]:
-    """Return the origins of the bucket's presigned URLs: the regional one, and S3's global one, which is the
-    SDK's default."""
+    """Return the web origins of the bucket's presigned URLs: the regional one, and S3's global one, which is
+    the SDK's default."""
     if not bucket:
         return []
     regional = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
