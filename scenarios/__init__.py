@@ -48,7 +48,7 @@ class Metric:
             raise ValueError(f"the metric {self.name!r} has a bound, so better must be 'higher' or 'lower'")
 
     def reached(self, value: float) -> bool:
-        """Return whether `value` is within the bound. NaN is within the bound only if there is none."""
+        """Return whether `value` is within the bound. Without a bound, this holds even for NaN."""
         if self.bound is None:
             return True
         return value >= self.bound if self.better == "higher" else value <= self.bound

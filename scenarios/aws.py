@@ -81,8 +81,8 @@ def execute(
 ) -> Execution:
     """Start the state machine and wait for its end, with progress messages.
 
-    `jobs` is a part of the names of the training jobs that it starts. After `limit` seconds, stops the
-    execution and raises `ScenarioError`.
+    `jobs` is a part of the names of the training jobs that the execution starts. After `limit` seconds, stops
+    the execution and raises `ScenarioError`.
     """
     machine: SFNClient = client("stepfunctions")
     sagemaker: SageMakerClient = client("sagemaker")
@@ -167,7 +167,7 @@ def _last_line(job: str) -> str:
 
 
 def job_archives(name: str) -> tuple[float, dict[str, bytes], dict[str, bytes]]:
-    """Return the seconds of a completed training job, and the files of its model and output by name."""
+    """Return the seconds of training of a completed job, and the files of its model and output by name."""
     sagemaker: SageMakerClient = client("sagemaker")
     job = sagemaker.describe_training_job(TrainingJobName=name)
     output = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"

@@ -30,13 +30,13 @@ def program() -> str:
 def chromium(*arguments: str, seconds: float = 30) -> Iterator[Browser]:
     """Start a browser, and close it at the end. Raises `BrowserMissingError`, or Playwright's `Error`.
 
-    :param arguments: more arguments of the program
-    :param seconds: timeout of the start
+    :param arguments: additional command-line arguments
+    :param seconds: timeout of the browser's start
     """
     path = program()
     from playwright.sync_api import (
         sync_playwright,
-    )  # here, because the other functions work without Playwright
+    )  # imported here, because the other functions work without Playwright
 
     # Chromium's sandbox does not start as root, the usual user in containers
     root = ["--no-sandbox"] if os.geteuid() == 0 else []

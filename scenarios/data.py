@@ -56,9 +56,9 @@ class DataError(Exception):
 class Table:
     """A table to train on.
 
-    `rows` has upper-case column names, as in Snowflake. Errors are reported in `unit`; one unit is `scale` of
-    the target's values: prices in dollars are reported in $100,000. `coordinates` are the names of
-    the two columns with a position on a map, separated by a comma, or "".
+    `rows` has upper-case column names, as in Snowflake. Errors are reported in `unit`, which is `scale` times
+    the target's own unit: for a target in dollars, for example, $100,000 and 100,000. `coordinates` are the
+    names of the two columns with a position on a map, separated by a comma, or "".
     """
 
     name: str

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def measure(module: str, path: Path, progress: Progress, *arguments: str) -> dict[str, Any]:
     """Run `python -m MODULE --json PATH ARGUMENTS`, with its output as progress messages; return its results.
 
-    Raises `ScenarioError` with the end of the output if it fails.
+    Raises `ScenarioError` with the end of the output if the command fails.
     """
     path = path.resolve()
     with subprocess.Popen(

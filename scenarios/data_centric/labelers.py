@@ -52,7 +52,7 @@ class Labeler(people.User):
             return False
         task = answer.json()
         if self.draw.random() < VANISHED:
-            self.vanished += 1  # after the lease, the task goes to another labeler, or to this one again
+            self.vanished += 1  # after the lease has expired, any labeler may get the task
             return True
         body = {"item": task["item"], "choice": self.choose(truth(task["source"]["url"]))}
         for _ in range(2 if self.draw.random() < TWICE else 1):
@@ -79,7 +79,7 @@ def label(
 ) -> None:
     """Label an open run until it is over. Raises `ScenarioError` after `limit` seconds.
 
-    :param labels: true label by the digit's number
+    :param labels: true label of each picture of a digit, by the picture's index
     :param ended: whether the run's execution has ended
     """
     begun, told = time.monotonic(), 0.0
@@ -98,7 +98,10 @@ def label(
 
 
 def wait_until_open(run: str, labeler: Labeler, ended: Callable[[], bool], limit: float = 600) -> bool:
-    """Return whether a run is open, once it is or has ended. Raises `ScenarioError` after `limit` seconds."""
+    """Wait until a run is open or has ended; return whether it is open.
+
+    Raises `ScenarioError` after `limit` seconds.
+    """
     begun = time.monotonic()
     while run not in names_of_runs(labeler):
         if ended():

@@ -52,8 +52,8 @@ METRICS = (
         metric
         for percent, lost in ((50, -0.5), (30, -1.0), (10, None))
         for metric in (
-            # without a bound: jobs that share cores slow each other by up to a half. The benchmark, whose
-            # runs take turns, has the bounds
+            # no bound, because jobs that share cores slow each other down by up to a half; the benchmark,
+            # in which runs train in turns of one epoch, has the bounds
             Metric(
                 f"time_ratio_{percent}",
                 f"GLISTER at {percent} %: processor seconds of training and selection, divided by those of"

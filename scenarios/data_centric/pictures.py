@@ -69,12 +69,12 @@ def upload_digits(bucket: str, pictures: Pictures) -> None:
 
 
 def source(bucket: str, number: int) -> str:
-    """Return the URI of a digit."""
+    """Return the URI of the picture of a digit, by its index in the data set."""
     return f"s3://{bucket}/{DIGITS}/{number}.png"
 
 
 def number_of(address: str) -> int:
-    """Return the number of the digit with this URI or URL."""
+    """Return the index of the picture with this URI or URL."""
     return int(address.partition("?")[0].rpartition("/")[2].removesuffix(".png"))
 
 
@@ -85,7 +85,7 @@ def manifest(lines: Iterable[Mapping[str, Any]]) -> bytes:
 def labeled(bucket: str, numbers: Iterable[int], labels: Mapping[int, int] | np.ndarray) -> bytes:
     """Return a manifest of digits with labels.
 
-    :param labels: label by the digit's number
+    :param labels: label of each picture, by its index
     """
     return manifest(
         {
@@ -105,7 +105,7 @@ def labeled(bucket: str, numbers: Iterable[int], labels: Mapping[int, int] | np.
 
 
 def labels_in(body: bytes) -> dict[int, int]:
-    """Return the labels of a manifest by the digit's number."""
+    """Return the labels of a manifest, by the picture's index."""
     lines = [json.loads(line) for line in body.splitlines()]
     return {number_of(line["source-ref"]): int(line[ATTRIBUTE]) for line in lines}
 

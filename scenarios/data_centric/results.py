@@ -42,8 +42,8 @@ def runs(bucket: str, experiment: str) -> pa.Table:
 def epochs(bucket: str, experiment: str) -> pa.Table:
     """Return a row for each epoch of each run: losses, accuracies, seconds of training and of selection.
 
-    `sweep` is the id of the sweep, `cell` that of the job in it. Raises `LookupError` if the experiment has
-    no results.
+    `sweep` is the id of the sweep, `cell` the id of the job. Raises `LookupError` if the experiment has no
+    results.
     """
     found = []
     for sweep, name, body in _files(bucket, experiment):
@@ -55,7 +55,7 @@ def epochs(bucket: str, experiment: str) -> pa.Table:
 
 
 def _files(bucket: str, experiment: str) -> Iterator[tuple[str, str, bytes]]:
-    """Yield each file with rows: the id of its sweep, the name in the sweep's folder, the content."""
+    """Yield for each file of runs or epochs: its sweep's id, its name in the sweep's folder, its content."""
     s3: S3Client = client("s3")
     prefix = f"sweeps/{experiment}/"
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):

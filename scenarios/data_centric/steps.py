@@ -32,7 +32,7 @@ Metrics = dict[str, float]
 
 
 def prepare(progress: Progress) -> dict[str, str]:
-    """Return the settings: one concurrent job for each core of a laptop, so that durations are comparable."""
+    """Return the settings: one concurrent job for each of two cores, so that durations are comparable."""
     return {"data_centric.sweep.at_once": "2"}
 
 
@@ -173,7 +173,7 @@ def work(
     page: LabelingPage,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Run a labeling run to its end. Return its output with `seconds`, which exclude the screenshot."""
+    """Run a labeling run to its end. Return its output and `seconds`, without the time of the screenshot."""
     with ThreadPoolExecutor(1) as pool:
         done: Future[aws.Execution] = pool.submit(
             aws.execute, outputs["LabelArn"], started, quiet, f"{stack}-sweep", 900
@@ -195,7 +195,7 @@ def quiet(line: str) -> None:
 
 
 def votes_of(annotated: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
-    """Return the answers to each digit by its number, without unsure answers."""
+    """Return the answers to each picture, by its index, without unsure answers."""
     found: dict[int, list[int]] = {}
     for item in annotated:
         contents = [json.loads(each["annotationData"]["content"]) for each in item["annotations"]]
@@ -233,7 +233,7 @@ def correct(labels: Mapping[int, int], truth: Mapping[int, int]) -> np.ndarray:
 
 
 def gain(name: str, differences: np.ndarray) -> Metrics:
-    """Return the mean in percentage points, with its 95 % interval."""
+    """Return the mean of `differences` in percentage points, with its 95 % interval."""
     mean, half = differences.mean(), Z_95 * differences.std(ddof=1) / len(differences) ** 0.5
     return {name: 100 * mean, f"{name}_low": 100 * (mean - half), f"{name}_high": 100 * (mean + half)}
 
@@ -295,7 +295,7 @@ def of_errors(
 
 
 def share(name: str, hits: np.ndarray) -> Metrics:
-    """Return a share with its 95 % interval by Wilson."""
+    """Return the share of hits, with Wilson's 95 % interval."""
     count, mean = len(hits), float(hits.mean())
     square = Z_95**2 / count
     middle = (mean + square / 2) / (1 + square)
@@ -306,7 +306,7 @@ def share(name: str, hits: np.ndarray) -> Metrics:
 def examine(
     stack: str, outputs: Mapping[str, str], manifest: str, progress: Progress, **more: str
 ) -> dict[str, Any]:
-    """Run an examination, and return its output."""
+    """Run a label examination, and return its output."""
     progress("examining labels")
     payload = {
         "manifest": manifest,

@@ -41,11 +41,11 @@ SUBJECTS = {
     "cleo": ("flower", "sklearn/datasets/images/flower.jpg", (140, 60, 325)),
 }
 SPARE = {"dora": ("rocket", "skimage/data/rocket.jpg", (120, 20, 400))}
-"""A subject for choosing settings. The reported subjects are not used for that."""
+"""Subject on which settings are chosen, so that they are not chosen on the subjects of the report."""
 
 
 def subjects(folder: Path) -> list[Subject]:
-    """Write and return the uploads of the demonstration's users: JPEG and PNG files of 128 to 256 pixels."""
+    """Write and return the uploads of the demonstration's users: JPEG and PNG, 128 to 256 pixels a side."""
     python = str(envs.environment("scenarios-personalization"))
     subprocess.run([python, "-m", __name__, str(folder)], cwd=envs.ROOT, check=True)
     return [
@@ -54,7 +54,7 @@ def subjects(folder: Path) -> list[Subject]:
     ]
 
 
-# --- in the environment with the packages ---
+# --- runs in the environment `scenarios-personalization` ---
 
 
 def write_subjects(folder: Path, chosen: dict[str, tuple] = SUBJECTS, count: int = 8, seed: int = 0) -> None:

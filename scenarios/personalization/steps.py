@@ -122,7 +122,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
 
 
 def compared(out: Path, progress: Progress) -> dict[str, float]:
-    """Run each benchmark that compares with the published solution once. Return the metrics."""
+    """Run once each benchmark that compares ours with the published solution. Return the metrics."""
     figures = {}
     for name, arguments in {
         "serving": (
@@ -218,7 +218,7 @@ def size(outputs: dict[str, str], way: Onboarding) -> int:
 
 
 def full_copy() -> int:
-    """Return the size in bytes of the base model, and so of a separate full model for a user."""
+    """Return the size of the base model in bytes; a user's model that is a full copy has the same size."""
     return sum(path.stat().st_size for path in small_base().rglob("*") if path.is_file())
 
 
@@ -226,7 +226,7 @@ def full_copy() -> int:
 
 
 def steal(ways: list[Onboarding]) -> list[Attempt]:
-    """Let each user try to access the data of the next one."""
+    """Let each user try to access the next user's data."""
     tried = []
     for thief, victim in zip(ways, [*ways[1:], ways[0]], strict=True):
         images = [{"type": "image/png", "bytes": 1000}] * 4
@@ -260,7 +260,7 @@ def told(tried: list[Attempt]) -> Story:
 
 
 def twice(way: Onboarding) -> Story:
-    """Start the same model again, which must change nothing."""
+    """Start a ready model again, which must change nothing."""
     before = way.person.model(way.model)
     again = way.person.start(way.model)
     if way.person.model(way.model)["status"] != before["status"]:

@@ -48,7 +48,7 @@ def learning(path: Path, jobs: list[PolicyJob], best: PolicyJob) -> Figure:
 
 
 def trades(path: Path, job: PolicyJob, episode: int = 0) -> Figure:
-    """Draw an episode: prices, their range, purchases and sales."""
+    """Draw an episode: prices, the range of prices in all episodes, purchases and sales."""
     times = np.arange(job.prices.shape[1])
     low, high = np.quantile(job.prices, (0.05, 0.95), axis=0)
     names = [asset["name"] for asset in job.card["rules"]["assets"]]
@@ -98,7 +98,7 @@ def final_values(path: Path, best: PolicyJob, ppo: list[PolicyJob]) -> Figure:
 
 
 def weights(path: Path, job: PolicyJob) -> Figure:
-    """Draw the assets' mean shares over time, and their caps."""
+    """Draw each asset's mean share of the portfolio over time, and its cap."""
     rules = job.card["rules"]
     lot = np.array([asset["lot"] for asset in rules["assets"]])
     shares = job.lots * lot * job.prices / job.values[..., None]

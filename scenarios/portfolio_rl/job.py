@@ -37,7 +37,7 @@ class PolicyJob:
     actions: np.ndarray
     """[R, T - 1, N] lots"""
     final: np.ndarray
-    """Final values in dollars, of these and further held-out episodes"""
+    """Final values in dollars, of the R held-out episodes and further ones"""
     bound: np.ndarray
     """Final values of the same episodes, by the better of the baselines that know the mean prices"""
 
@@ -50,11 +50,17 @@ class PolicyJob:
         return float(self.table[name]["mean"])
 
     def ratio(self) -> dict[str, float]:
-        """Return the policy's value divided by the bound's: `value`, with the 95 % interval `low`, `high`."""
+        """Return the policy's mean final value divided by that of the baseline `bound_name`.
+
+        `value` is the ratio, `low` and `high` are its 95 % interval.
+        """
         return self.table[self.bound_name]["ratio_of_policy"]
 
     def ratio_to(self, bound: np.ndarray) -> dict[str, float]:
-        """Return the ratio to another bound of these episodes, [R], with an interval by the delta method."""
+        """Return the policy's mean final value divided by the mean of `bound`, in the format of `ratio`.
+
+        `bound` has a baseline's final values of the same episodes. The interval is by the delta method.
+        """
         value = float(self.final.mean() / bound.mean())
         deviation = float((self.final - value * bound).std(ddof=1))
         error = 1.96 * deviation / len(bound) ** 0.5 / float(bound.mean())

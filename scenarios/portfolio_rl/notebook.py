@@ -35,7 +35,7 @@ print(sum(cell.cell_type == "code" for cell in notebook.cells))
 def execute(stack: str, out: Path, progress: Progress) -> tuple[Path, Story]:
     """Execute the notebook. Return the path of the executed notebook, and a story for the report.
 
-    Raises `ScenarioError` with the error of the cell that failed. The notebook is written in any case.
+    Raises `ScenarioError` with the error of the cell that failed. The executed notebook is written even then.
     """
     progress(f"executing notebooks/portfolio_rl/{NOTEBOOK.name}")
     path, begun = out / NOTEBOOK.name, time.monotonic()

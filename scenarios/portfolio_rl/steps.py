@@ -21,7 +21,7 @@ SEEDS, SECONDS = (1, 2, 3), 45
 """Seeds of PPO, and the CPU time of each training in seconds."""
 AT_ONCE = 3
 PPO_HELD_OUT = 20_000
-"""Number of held-out episodes of each PPO policy. They are the first held-out episodes of the best policy."""
+"""Number of held-out episodes of each PPO policy, which are the first ones of the best policy."""
 PATIENCE = 60.0
 """Maximum seconds until the stop switch takes effect."""
 NO_NUMBER = math.nan
@@ -58,7 +58,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
             )
         metrics["refused"], refusals = refuse(service, best)
         metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
-        # after the test of the stop switch, which also stops the notebook's endpoint
+        # starts after the test of the stop switch, because the switch stops the notebook's endpoint too
         beside = pool.submit(notebook.execute, stack, out, progress)
         learned, not_better = learning.result()
         executed, told = beside.result()
@@ -85,14 +85,14 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
 
 
 def execute(outputs: dict[str, str], hyperparameters: Given, progress: Progress) -> Given:
-    """Run the workflow. Return its output with the execution's `path` and `seconds`."""
+    """Run the state machine. Return its output with the execution's `path` and `seconds`."""
     payload = {"hyperparameters": hyperparameters}
     done = aws.execute(outputs["StateMachineArn"], payload, progress, outputs["EndpointName"])
     return done.succeeded() | {"path": done.path, "seconds": done.seconds}
 
 
 def facts(job: PolicyJob) -> dict[str, str]:
-    """Return the report's facts about the data and about the policy's knowledge."""
+    """Return the report's facts about the data and about what the policy knows."""
     others = {
         name: f"${row['mean']:,.0f}" for name, row in sorted(job.table.items(), key=lambda each: each[0])
     }
@@ -136,7 +136,7 @@ def with_ends(name: str, estimate: dict[str, float]) -> dict[str, float]:
 
 
 def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJob], Story]:
-    """Train PPO with several seeds, some in parallel. Each is compared with the policy in service."""
+    """Train PPO with several seeds, some in parallel. Compares each policy with the policy in service."""
 
     def learn(seed: int) -> Given:
         given = {"method": "ppo", "variant": "corrected", "cpu_seconds": SECONDS, "seed": seed}

@@ -12,7 +12,7 @@ from scenarios import Progress, ScenarioError, aws
 from scenarios.power_bidding.history import Replay, later
 
 SETTLE_SECONDS = 120
-"""Maximum duration of the last runs after the last hour."""
+"""Timeout of an execution, of a wait for offers, and of a query."""
 BUSY = "the machine may be too busy: run the demonstration alone"
 RETRAIN_SECONDS = 600
 BEFORE = 6
@@ -173,18 +173,21 @@ class Desk:
         )
 
     def interpolated(self) -> int:
-        """Return the number of hours with an interpolated version."""
+        """Return the number of hours of which a dataset version has the status `interpolated`."""
         asked = "SELECT count(DISTINCT hour_utc) AS hours FROM hours WHERE status = 'interpolated'"
         return int(self._query("interpolated", asked)[1][0] or 0)
 
     def flagged(self, column: str) -> dict[str, str]:
-        """Return the flags of a column by hour. A flag is the origin of a value that is not the source's."""
+        """Return the flags of a column by hour. A flag says how a value was made that is not the source's."""
         rows = self._query("flags", "SELECT hour_utc, flags FROM hours WHERE flags <> '{}'")[1:]
         found = {hour: json.loads(flags) for hour, flags in rows if hour and flags}
         return {hour: flags[column] for hour, flags in found.items() if column in flags}
 
     def ask_athena(self, replay: Replay) -> dict[str, list[list[str | None]]]:
-        """Query offers and prices of the replay's first day, and offers by source. Return the rows."""
+        """Query offers and prices of the replay's first day, and the number of hours by the offers' source.
+
+        Return the rows.
+        """
         day = replay.first[:10]
         found = {}
         for name, query in {

@@ -17,7 +17,7 @@ def curve(path: Path, results: dict[str, Any]) -> Figure:
     prices = [price for _, price in chosen["segments"]]
     power = [mw for mw, _ in chosen["segments"]]
     with picture(path) as axes:
-        # the first price is the market's floor, far to the left
+        # begin the axis near the second price: the first one is the market's floor, far to the left
         left = prices[min(1, len(prices) - 1)] - 10
         axes.step([left, *prices[1:], prices[-1] + 10], [*power, power[-1]], where="post", color=FIRST)
         axes.axhline(0, color=QUIET, linewidth=0.6)

@@ -22,7 +22,7 @@ SECONDS = 30
 
 @dataclass(frozen=True)
 class FeedServer:
-    """A running server: its address, its control key, and the secret with its address and keys."""
+    """A running server: its address, its control key, and the secret with which the stack calls it."""
 
     url: str
     control: str
@@ -33,7 +33,7 @@ class FeedServer:
         return self._ask("/clock", change or None)
 
     def fault(self, feed: str, kind: str, **when: Any) -> None:
-        """Add a fault of a feed, with its hours `from` and `to`."""
+        """Add a fault of a feed. `when` has its first hour `from`, and other fields such as its end `to`."""
         self._ask("/faults", {"feed": feed, "kind": kind} | when)
 
     def results(self) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Plan:
 
 
 WEEK = Plan(hours=168, rate=2100, room=6, load_down=30, weather_late=50, retrained=84, corrected=110)
-"""Takes 4.8 minutes on an idle machine: 1.7 seconds per hour, and 6.4 seconds for an offer."""
+"""Takes 4.8 minutes on an idle machine: 1.7 seconds per market hour. An offer is due 6.4 seconds after its
+run begins."""
 TROUBLE = 4
 """Number of hours for which a feed fails."""
 CORRECTED_BEFORE = 6
@@ -215,7 +216,7 @@ def live(
 
 
 def follow(desk: Desk, execution: str, hour: str) -> float:
-    """Wait for the offers of a run. Return their duration in seconds."""
+    """Wait for the offers of a run. Return the seconds that this took."""
     begun = time.monotonic()
     desk.ended(execution, SETTLE_SECONDS)
     problem = f"the run of {hour} made no offer within {SETTLE_SECONDS} s; {BUSY}"

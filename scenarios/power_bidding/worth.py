@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 
 
 def measured(results: dict[str, Any], asset: dict[str, Any]) -> dict[str, float]:
-    """Return the metrics of one asset, with the market's settlement."""
+    """Return the metrics of one asset, computed from the market's settlements."""
     rows = results["settled"]
     prices = np.array([row["price"] for row in rows])
     real = sum(row["revenue"] for row in rows)

@@ -58,8 +58,8 @@ def importance(path: Path, gains: dict[str, float]) -> Figure:
 def learning(path: Path, curve: dict[str, Any], unit: str, scale: float) -> Figure:
     """Draw the RMSE after each round.
 
-    :param curve: `train` and `validation` over all rows, each (rounds,), and `hosts` with a list for each
-        host of the error over its held-out rows
+    :param curve: `train` and `validation` have the RMSE over the rows of all hosts, each (rounds,); `hosts`
+        has a list for each host, with the RMSE over its held-out rows
     """
     styles = [(0, (1, 1.2)), (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), "-"]
     rounds = np.arange(1, len(curve["validation"]) + 1)
@@ -120,7 +120,7 @@ def coverage(path: Path, ours: dict[int, float], sample: dict[int, float]) -> Fi
 
 
 def seeds(path: Path, ours: Estimate, sample: Estimate, ratio: Estimate, unit: str) -> Figure:
-    """Draw the RMSE of each seed with both schemes, and the means with their intervals."""
+    """Draw the RMSE of each seed with our and the published scheme, and the means with their intervals."""
     count = len(ours["values"])
     number = np.arange(1, count + 1)
     with picture(path) as axes:

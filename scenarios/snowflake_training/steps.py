@@ -246,7 +246,7 @@ def refuse_missing(
 
 @contextmanager
 def untouched(service: Service, rows: pa.Table, what: str) -> Iterator[None]:
-    """Raise `ScenarioError` if the body changes the endpoint's configuration or its predictions of `rows`."""
+    """Raise `ScenarioError` if the `with` block changes the endpoint's configuration or predictions."""
     config, answers = service.serves(), service.ask(rows)
     yield
     if service.serves() != config or not np.array_equal(service.ask(rows), answers):
@@ -274,7 +274,7 @@ def benchmark(path: Path, connection: str, progress: Progress) -> dict[str, Any]
 def compared_figures(found: dict[str, Any], turned: bool) -> dict[str, float]:
     """Return the benchmark's results for `HOSTS` hosts as this scenario's metrics.
 
-    `turned` is whether the table has coordinates. Without them, there is no better preprocessing to compare.
+    `turned` is whether the table has coordinates. `rmse_best` needs coordinates.
     """
     at, taken = found["hosts"][str(HOSTS)], found["memory"]
     if at["coverage"] < 1 or at["duplicate_rows"]:

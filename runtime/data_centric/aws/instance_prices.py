@@ -23,7 +23,7 @@ def hourly(pricing: Any, instance_type: str, region: str) -> float | None:
         products = [json.loads(product) for page in pages for product in page["PriceList"]]
     except (BotoCoreError, ClientError):
         return None
-    # Warm pools have their own usage type; products of the free tier have the price 0
+    # Exclude warm pools, which have another usage type, and the free tier, whose price is 0
     prices = {
         float(rate["pricePerUnit"]["USD"])
         for product in products

@@ -1,4 +1,4 @@
-"""Reads a labeling run's input, with its manifests from S3."""
+"""Reads the input of a labeling run, and the run's manifests from S3."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def read(given: Any, run: RunSettings | None = None) -> Intake:
 
 
 def corrected(found: Intake, labels: Mapping[str, Label]) -> Corrected | None:
-    """Return the manifest that a run corrects, with the run's labels. Raises `InputError`.
+    """Return the manifest that a run corrects, with the run's labels in place of earlier ones.
 
-    None if the run corrects no manifest.
+    None if the run corrects no manifest. Raises `InputError`.
     """
     if found.corrects is None:
         return None

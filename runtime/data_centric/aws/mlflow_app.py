@@ -1,4 +1,4 @@
-"""The MLflow REST API of a SageMaker MLflow app, signed as AWS's MLflow plugin signs it.
+"""Requests to the MLflow REST API of a SageMaker MLflow app, signed as AWS's MLflow plugin signs them.
 
 https://github.com/aws/sagemaker-mlflow
 """
@@ -34,7 +34,7 @@ class MlflowError(Exception):
 
 
 class MlflowApp:
-    """Implementation of `tracking.Tracking`: the SageMaker MLflow app with an ARN."""
+    """`tracking.Tracking` with the SageMaker MLflow app that has the ARN `arn`."""
 
     def __init__(self, session: boto3.Session, arn: str) -> None:
         self.session, self.arn = session, arn

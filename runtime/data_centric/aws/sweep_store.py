@@ -73,7 +73,7 @@ class SweepBucket:
     def job_files(self, folder: str) -> JobFiles:
         """Return the output files of a training job. Raises `ValueError` if its archive lacks a file.
 
-        :param folder: the job's folder, with its `output`
+        :param folder: the job's folder, which contains `output/`
         """
         body = self.get(f"{folder}/output/{ARCHIVE}")
         if body is None:

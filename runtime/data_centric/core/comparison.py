@@ -121,11 +121,12 @@ class Recommendation:
 
 
 def runs_of(cell: Cell, outcome: Outcome, results: Mapping[str, Any], labels: str) -> list[Run]:
-    """Return the runs of a job that completed.
+    """Return the runs of a completed job.
 
     :param results: the job's `results.json`
 
-    Raises `ValueError` if the results have another strategy or fraction, or no accuracy on the test channel.
+    Raises `ValueError` if the results are of another strategy or fraction than the cell's, or lack the
+    accuracy on the test channel.
     """
     settings, found = results["settings"], results["runs"]
     if (settings["strategy"], settings["fraction"]) != (cell.strategy, cell.fraction):

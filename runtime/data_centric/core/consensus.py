@@ -79,7 +79,7 @@ def dawid_skene(answers: Iterable[Answer], classes: int, known: Mapping[str, int
     """Fit the Dawid-Skene model: a label for each item and a confusion matrix for each labeler.
 
     :param known: the true classes of gold questions, by item
-    Raises `ValueError` like `by_item`.
+    Raises `ValueError` as `by_item` does, and for a known class that does not exist.
     """
     seen = {item: sure for item, sure in by_item(answers, classes).items() if sure}
     given: Given = {}

@@ -1,4 +1,4 @@
-"""A whole manifest with the labels of a run that labeled some of its items again."""
+"""Corrects a manifest with the labels of a run that labeled some of the manifest's items again."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ VERSION = "2018-10-16"
 AT_ONCE = 5_000
 """Maximum number of items in a post-annotation request: the response stays below Lambda's limit of 6 MB."""
 ELEMENTS = {REFERENCE: "crowd-image-classifier", TEXT: "crowd-classifier"}
-"""HTML element of Ground Truth by whose name an answer is stored, by the manifest's source field."""
+"""For each source field of a manifest, the Ground Truth HTML element whose name is the key of an answer."""
 
 
 class HookError(Exception):

@@ -38,13 +38,13 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Defaults:
-    """Settings of the stack: defaults for runs, limits, and rates for the cost."""
+    """Settings of the stack: defaults for runs, limits, and rates for the cost estimate."""
 
     attribute: str
     labels: int
     most_labels: int
     extra_share: float
-    """Budget of extra labels, as a share of the number of items times `labels`"""
+    """Budget of extra labels, as a share of the other labels, of which there are `labels` for each item"""
     least_confidence: float
     lease_seconds: int
     gold_every: int

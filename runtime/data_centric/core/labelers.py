@@ -47,7 +47,7 @@ def pseudonym(identity: str, key: bytes) -> str:
 def reliability(answers: Iterable[Answer], estimate: Estimate) -> list[Reliability]:
     """Return the reliability of each labeler who gave an answer, sorted by name.
 
-    Each answer is compared with the estimate of its item from the other labelers' answers.
+    Each answer is compared with the class probabilities that the other labelers' answers give its item.
     """
     of: dict[str, list[Answer]] = {}
     for answer in answers:

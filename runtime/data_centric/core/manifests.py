@@ -172,7 +172,7 @@ def version_of(labels: Iterable[tuple[str, int, str]]) -> str:
 
 
 def _each(read: Callable[[Any], Read], numbered: Iterable[tuple[int, Any]]) -> list[Read]:
-    """Apply `read` to each value. Raises `ManifestError` that lists all values it rejects."""
+    """Apply `read` to each value. Raises `ManifestError` that lists all values `read` rejects."""
     found, problems = list[Read](), list[tuple[int, str]]()
     for number, value in numbered:
         try:

@@ -66,7 +66,7 @@ class Group:
     """Wrong predictions in one group of items. A prediction is wrong if the label differs from it."""
 
     predictions: int
-    """Number of predictions in the manifest"""
+    """Number of the group's predictions in the manifest"""
     selected: int
     """Number of these that were selected for the run"""
     labeled: int
@@ -107,7 +107,7 @@ class _Candidate:
 def select(
     body: bytes, asked: Predictions, classes: Sequence[str], check: Callable[[Entry], None]
 ) -> Selection:
-    """Return the selected predictions. They do not depend on the order of lines.
+    """Return the selected predictions. The selection does not depend on the order of the manifest's lines.
 
     Raises `ManifestError` with every line that has no valid prediction.
 

@@ -128,7 +128,7 @@ class Cost:
 
 
 def cost(run: RunSettings, items: int, rates: Rates) -> tuple[Cost, Cost]:
-    """Return the cost of labeling the items without extra labels, and with all of them."""
+    """Return the cost of labeling the items without extra labels, and the cost with all extra labels."""
     for name, value in asdict(rates).items():
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} must be a finite number from 0, got {value}")

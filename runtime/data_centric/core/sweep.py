@@ -228,7 +228,7 @@ def check_cost(sweep: Sweep, found: Mapping[str, Any]) -> None:
 
 
 class _Reader:
-    """Reader of fields. It collects a sentence for each invalid one."""
+    """Reads fields, and collects a sentence for each invalid field."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given, self.problems = given, list[str]()

@@ -69,7 +69,8 @@ class TaskRow:
     def due(self) -> int | None:
         """Time from which another labeler may get the task; None if no more labels are needed.
 
-        For a task that is available at once it is a small number: the smaller, the fewer labels the task has.
+        For a task that is available at once, the number of its answers and leases instead, which is less than
+        any time: tasks with the fewest labels come first.
         """
         if self.gold:
             return 0
@@ -117,7 +118,7 @@ class LabelerRow:
     right: int = 0
     """Number of these that were right"""
     holds: str = ""
-    """Item of the last lease until it is answered"""
+    """Item of the last lease; empty once the labeler has answered it"""
     version: int = 0
     """Version of the row; 0: not stored yet"""
     submitted: int = 0

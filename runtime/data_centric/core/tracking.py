@@ -92,7 +92,7 @@ def _metrics(rows: Iterable[Json], began: float) -> Iterator[Json]:
 
 
 def _finals(run: Run, began: float) -> Iterator[Json]:
-    """Yield the metrics that a run has once, at its last epoch."""
+    """Yield the metrics that have one value for a run; their step is the last epoch."""
     for name, value in (
         ("test_accuracy", run.accuracy),
         ("best_validation_accuracy", run.best_validation_accuracy),

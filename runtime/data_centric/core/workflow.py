@@ -50,7 +50,7 @@ class BusyError(Exception):
 
 class Table(Protocol):
     def run(self, run: str) -> RunRow | None:
-        """Return the row by a strongly consistent read, as `task` and `labeler` do."""
+        """Return the row. This read is strongly consistent; so are `task` and `labeler`."""
         ...
 
     def task(self, run: str, item: str) -> TaskRow | None: ...
@@ -58,9 +58,10 @@ class Table(Protocol):
     def labeler(self, run: str, labeler: str) -> LabelerRow | None: ...
 
     def write(self, rows: Sequence[Row]) -> bool:
-        """Write all rows atomically. Return False and write none if a stored version is not the previous one.
+        """Write all rows atomically; return whether they were written.
 
-        A row of version 1 must not exist yet. At most `ROWS_AT_ONCE` rows.
+        Unless the version of each row is its stored version plus 1, no row is written. A row of version 1
+        must not exist yet. At most `ROWS_AT_ONCE` rows.
         """
         ...
 
@@ -247,7 +248,7 @@ def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["
 
 
 def ask_for_more(desk: Desk) -> int:
-    """Request one more label for each complete item whose confidence is too low, least confident first.
+    """Request one more label for each fully labeled item with too low a confidence, least confident first.
 
     Return the number of requests, limited by the run's budget and `most_labels`. Raises `NoRunError`.
     """

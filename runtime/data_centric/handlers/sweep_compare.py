@@ -24,7 +24,7 @@ class CompareEvent(TypedDict):
     folder: str
     """Folder of the sweep in the bucket, from the plan"""
     outcomes: list[dict[str, Any]]
-    """Fields of an `Outcome` for each listed job"""
+    """Fields of an `Outcome` for each job in the plan, which does not list the jobs of the search"""
     search: str
     """Name of the tuning job; empty without a search"""
 

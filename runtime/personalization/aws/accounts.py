@@ -215,7 +215,7 @@ class DynamoAccounts:
         return self._again(made, item, now)
 
     def _again(self, made: GenerationRow, asked: GenerationRow, now: float) -> GenerationRow:
-        """Return the generation of a repeated idempotency key: it is DONE, or has failed and begins again.
+        """Return the generation of a repeated idempotency key: unchanged if DONE, set to RUNNING if failed.
 
         Raises `KeyReusedError`, and `StillRunningError` if the first request is in flight.
         """

@@ -27,7 +27,7 @@ _CAPACITY = re.compile(r"capacity|ResourceLimitExceeded|InsufficientInstance", r
 def collect(backend: Backend, job: Job) -> None:
     """Update the job's requests from its state in SageMaker.
 
-    If some of them fail, tries the others, then raises an `ExceptionGroup` of the errors.
+    If the update of a request fails, updates the others, then raises an `ExceptionGroup` of the errors.
     """
     if job.status == JobStatus.ENDED:
         return
@@ -111,7 +111,7 @@ def put_back(backend: Backend, request: Request, reason: str) -> None:
 
 
 def _members(backend: Backend, job: Job) -> list[Request]:
-    """Return the requests that are in this job, without requests that are in a later job."""
+    """Return the job's requests, without those that have since left it for a later job."""
     return [request for request in backend.store.requests(job.requests) if request.job == job.job]
 
 

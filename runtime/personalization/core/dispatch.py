@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT = 300.0
 """Maximum number of seconds between two attempts to create a job that was put off."""
 PUT_OFF_AT_ONCE = 8
-"""Number of jobs that were put off at which no further job is started: SageMaker itself probably fails."""
+"""If this many jobs are put off, no further job is started: SageMaker itself probably fails."""
 LOOKED_AT = 300
 """Number of queued requests, oldest first, from which the requests of a job are chosen."""
 FURTHER_SECONDS = 3600.0
@@ -210,7 +210,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
             backend.training.create(job_request(backend, asked, job.hosts))
         except QuotaExceededError as error:
             log.warning("job %s, spot %s: %s", job.job, asked.spot, error)
-            # Report the full quota of the configured kind rather than the missing quota of the other kind
+            # Report the error of the configured kind rather than that of the other kind
             reason = error if reason is None or asked.spot == wanted else reason
             if 1 <= error.free < job.hosts:
                 narrower = narrow(backend, job, members, error.free)
@@ -242,7 +242,7 @@ def created(backend: Backend, job: Job, asked: Job) -> None:
 def narrow(
     backend: Backend, job: Job, members: list[Request], hosts: int
 ) -> tuple[Job, list[Request]] | None:
-    """Reduce the job to `hosts` instances, and return the requests that do not fit to the queue.
+    """Reduce the job to `hosts` instances, and put the requests that do not fit back into the queue.
 
     Returns None if SageMaker already has the job or another dispatcher took it over.
     """
@@ -259,8 +259,8 @@ def narrow(
 def put_off(backend: Backend, job: Job, members: list[Request], full: bool) -> None:
     """Schedule a retry of the job's creation.
 
-    If all instances are in use (`full`), the requests return to the queue, and the requests of the job are
-    chosen when an instance is free.
+    If all instances are in use (`full`), the job's requests return to the queue, and requests are chosen
+    again when an instance is free.
     """
     if full and not release(backend, job, members):
         return
@@ -278,7 +278,7 @@ def put_off(backend: Backend, job: Job, members: list[Request], full: bool) -> N
 
 
 def release(backend: Backend, job: Job, requests: Sequence[Request]) -> bool:
-    """Return requests of a job that was not created to their former place in the queue.
+    """Put requests of a job that was not created back to their former place in the queue.
 
     Returns False, without moving them, if SageMaker has the job or another dispatcher has taken it over.
     """
@@ -295,7 +295,7 @@ def release(backend: Backend, job: Job, requests: Sequence[Request]) -> bool:
 
 
 def abandon(backend: Backend, job: Job) -> None:
-    """Give up a job that cannot be created, unless it exists because SageMaker's response was lost."""
+    """Give up a job that could not be created, unless SageMaker has it because only the response was lost."""
     if backend.training.describe(job.job) is None:
         give_up(backend, job)
 
@@ -315,8 +315,9 @@ def write_inputs(backend: Backend, job: Job, requests: list[Request]) -> None:
 def plan(backend: Backend, job: Job, requests: list[Request]) -> list[dict[str, Any]]:
     """Return the tasks with their hosts. Each host runs its tasks in this order.
 
-    First requests of users come before their further requests, and short tasks before long tasks. This order
-    shortens the wait of most users, and has no effect on the time at which a host has run all its tasks.
+    On a host, each user's first request comes before any user's second one, and so on; among these, shorter
+    tasks come first. This order shortens the wait of most users, and has no effect on the time at which a
+    host has run all its tasks.
     """
     estimates, numbers = [request.estimate for request in requests], numbered(requests)
     hosts = pack(estimates, min(job.hosts, len(requests)))

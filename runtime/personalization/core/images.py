@@ -25,7 +25,7 @@ def check(content: bytes, content_type: str, most_pixels: int, least_side: int) 
 
     :param content: the file, or its beginning with the whole header; `HEADER_BYTES` are usually enough
     """
-    from PIL import Image, UnidentifiedImageError  # here, because the import is slow
+    from PIL import Image, UnidentifiedImageError  # imported here, because the import is slow
 
     try:
         with warnings.catch_warnings():

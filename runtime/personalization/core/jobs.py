@@ -41,7 +41,7 @@ def job_request(backend: Backend, job: Job, hosts: int) -> dict[str, Any]:
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": settings.max_runtime},
         "Environment": {"GROUNDPLAN_DEVICE": settings.device},
-        # With the base model in S3 the container needs no network; isolation keeps users' pictures in it
+        # With the base model in S3, the container needs no network; isolation keeps pictures inside it
         "EnableNetworkIsolation": own_base,
         "Tags": [{"Key": key, "Value": value} for key, value in sorted(settings.tags.items())],
     }

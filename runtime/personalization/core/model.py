@@ -51,7 +51,7 @@ class Request:
     """Expected seconds on one instance."""
     status: Status
     attempt: int
-    """Number of the attempt. It increases with every return to the queue."""
+    """Number of the attempt, which increases when the request returns to the queue after a job."""
     last_attempt: int
     """The attempt after which a failure is final."""
     queued_at: float

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 def pack(seconds: Sequence[float], hosts: int) -> list[list[int]]:
-    """Return for each of `hosts` instances the positions in `seconds` of its tasks, in order.
+    """Return the tasks of each of `hosts` instances, in order. A task is given by its position in `seconds`.
 
-    The longest tasks start first, so that short tasks remain to balance the ends of the instances. With exact
-    durations the last end is at most 4/3 of the optimum, in practice within a few percent of it.
+    The longest tasks start first, so that short tasks remain to balance the instances' end times. With exact
+    durations the last end time is at most 4/3 of the optimum, in practice within a few percent of it.
     """
     plan: list[list[int]] = [[] for _ in range(hosts)]
     free = [(0.0, host) for host in range(hosts)]
@@ -22,15 +22,15 @@ def pack(seconds: Sequence[float], hosts: int) -> list[list[int]]:
 
 
 def makespan(seconds: Sequence[float], plan: Sequence[Sequence[int]]) -> float:
-    """Return the end of the last instance, in seconds from the start."""
+    """Return the time from the start until the last instance has run its tasks, in seconds."""
     return max((sum(seconds[position] for position in host) for host in plan), default=0.0)
 
 
 def lower_bound(seconds: Sequence[float], hosts: int) -> float:
     """Return a lower bound of the makespan of all plans, in seconds.
 
-    The maximum of the longest task, of the mean load of an instance, and of the two shortest of the
-    `hosts + 1` longest tasks, which one instance must run in sequence.
+    The maximum of three durations: the longest task; the mean load of an instance; and the sum of the two
+    shortest among the `hosts + 1` longest tasks, because one instance must run two of these.
     """
     ordered = sorted(seconds, reverse=True)
     if not ordered:

@@ -45,7 +45,7 @@ class Store(Protocol):
         ...
 
     def claim(self, job: Job, changes: Sequence[tuple[Request, Request]]) -> bool:
-        """Write the new job, and change each request from its first to its second state, in a transaction."""
+        """Write the new job, and replace the first request of each pair by the second, in one transaction."""
         ...
 
     def move(self, before: Request, after: Request, *, previews: int | None = None) -> bool:
@@ -288,15 +288,19 @@ class FollowUps(Protocol):
     def mark_notified(self, request: Request) -> None: ...
 
     def not_notified(self, status: Status, between: tuple[float, float], ahead: float) -> list[Request]:
-        """Return requests in `status` that changed in `between` or after `ahead`, and need a notification."""
+        """Return requests in `status` that need a notification and changed in the interval `between`.
+
+        Also those with a time after `ahead`, which a wrong clock wrote.
+        """
         ...
 
     def mark_purged(self, request: Request) -> None: ...
 
     def not_purged(self, before: float, again: float, ahead: float) -> list[Request]:
-        """Return DELETED requests that are not purged and changed before `before` or after `ahead`.
+        """Return DELETED requests that are not purged and changed before `before`.
 
-        Requests that changed before `again` are returned even if they were purged.
+        Also those with a time after `ahead`, which a wrong clock wrote. Requests that changed before `again`
+        are returned even if they were purged.
         """
         ...
 

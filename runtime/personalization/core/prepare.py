@@ -123,7 +123,7 @@ def _learn(backend: Backend, result: dict[str, Any]) -> None:
 
 
 def _overtaken(backend: Backend, before: Request, now: Request) -> Request:
-    """Continue from the new state if it is in the same job. States only advance, so the recursion ends."""
+    """Continue with the request's new state if its job is the same. States only advance, so this ends."""
     return prepare(backend, now) if now.job == before.job else now
 
 

@@ -28,7 +28,7 @@ def purge(backend: Backend, accounts: Accounts, follow_ups: FollowUps, request: 
 def remove(backend: Backend, accounts: Accounts, request: Request) -> bool:
     """Remove all objects and rows of a DELETED request's model. Idempotent.
 
-    Returns False while its job runs. Then uploads and checkpoints are left to a later purge, because a
+    While the request's job runs, returns False and leaves uploads and checkpoints to a later purge, because a
     missing picture would fail the other requests of the job. A job without other requests is stopped.
     """
     job = backend.store.job(request.job) if request.job else None

@@ -27,7 +27,7 @@ class ModelRow(TypedDict):
     created: str
     updated: str
     job: NotRequired[str]
-    """Set when a job has been claimed for the model."""
+    """Name of the training job; absent until the model's request is assigned to one."""
 
 
 class GenerationRow(TypedDict):

@@ -117,7 +117,7 @@ def start_model(service: Service, call: Call) -> Answer:
 
 
 def check_uploads(service: Service, model: ModelRow) -> None:
-    """Check that every announced picture was uploaded with its size and type, and is within the limits.
+    """Check that every picture was uploaded with the announced size and type, and is within the limits.
 
     Only headers are read, so the cost of a start does not depend on the size of the uploads. The fine-tune
     decodes the pictures and reports damaged ones. Raises `HttpError`.
@@ -148,7 +148,7 @@ def _check_header(service: Service, key: str, wanted: ImageRow) -> tuple[int, in
         content = service.bucket.get_start(key, most) or b""
         try:
             return images.check(content, wanted["type"], limits.image_pixels, limits.image_side)
-        except images.ImageError:  # long colour profiles delay the size; WebP's decoder needs the whole file
+        except images.ImageError:  # the header may be longer than `start`; WebP needs the whole file
             if most == wanted["bytes"]:
                 raise
     raise AssertionError("unreachable")
@@ -201,7 +201,7 @@ def _progress(service: Service, model: ModelRow) -> dict[str, Any]:
 
 
 def _previews(service: Service, model: ModelRow) -> list[str]:
-    """Return URLs of the preview pictures: from the job's folder while it runs, then from the model's."""
+    """Return URLs of the preview pictures: in the job's folder while it runs, then in the model's folder."""
     if model["status"] == Status.READY:
         folder = keys.previews(model["user"], model["model"])
     elif model["status"] in IN_JOB:
@@ -246,14 +246,14 @@ def _count_pictures(service: Service, user: str, count: int) -> None:
 
 
 def _give_back(service: Service, user: str, count: int) -> None:
-    """Return the tokens of a request that made no pictures to the rate limiter."""
+    """Give the rate limiter back the tokens of a request that made no pictures."""
     service.accounts.wait_for_pictures(user, -count, service.clock.now())
 
 
 def _begin(
     service: Service, model: ModelRow, prompt: str, seed: int, count: int, key: str | None
 ) -> GenerationRow:
-    """Return a new generation, or the one of the same idempotency key. Raises `HttpError`, `AbsentError`."""
+    """Return a new generation, or the key's earlier one. Raises `HttpError`, `AbsentError`."""
     try:
         return service.accounts.begin(model, prompt, seed, count, key, service.clock.now())
     except NotReadyError as error:

@@ -1,4 +1,4 @@
-"""The sweeper: does the work of lost events.
+"""The sweeper: does the work of functions whose event was lost.
 
 Each chore reads the tables, and calls the same functions that the event handlers call.
 """

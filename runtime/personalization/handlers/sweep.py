@@ -1,4 +1,4 @@
-"""Run on a schedule: do the work of lost events."""
+"""Run on a schedule: do the work of functions whose event was lost."""
 
 from __future__ import annotations
 

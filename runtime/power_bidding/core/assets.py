@@ -64,7 +64,7 @@ class Rules:
     cap: float
     """$/MWh"""
     least_mw: float
-    """Minimum MW of an offer, charging or discharging, unless it is 0"""
+    """Minimum MW of an offer other than 0, for charging and for discharging"""
     most_segments: int
 
 
@@ -76,9 +76,9 @@ class MarketSettings:
     lead_hours: int
     """Hours from the hour of a run of the state machine to the hour of its real-time offer"""
     lockout_minutes: float
-    """Time before its hour at which a real-time offer is due"""
+    """Minutes before its hour at which a real-time offer is due"""
     day_ahead_runs: int
-    """Number of hourly runs before the day-ahead deadline that make offers; the last one sends them"""
+    """Number of hourly runs that make day-ahead offers before their deadline; the last run sends them"""
     rules: Sequence[Rules]
 
     def rules_of(self, day: str) -> Rules:

@@ -37,7 +37,7 @@ def telemetry_or_own(desk: Desk, name: str, run: int, values: Values) -> Telemet
 
 
 def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
-    """Return the state of charge computed from the stored offers, each cleared at its hour's price.
+    """Return state of charge and awards, computed from the stored offers, each cleared at its hour's price.
 
     Starts at the newest known state of charge, or with an empty battery. The state of charge at the end of
     the run's hour is stored for the next run. Hours without a bid have 0 MW. Later hours are cleared at their

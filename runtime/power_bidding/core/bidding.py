@@ -118,7 +118,7 @@ def _keep_forecast(desk: Desk, run: int, name: str, answer: Answer) -> None:
 def _sent(
     desk: Desk, run: int, rows: list[Offer], trouble: list[MarketDownError | MarketRefusedError]
 ) -> list[Offer]:
-    """Send the offers for which this run is the last one, and add errors to `trouble`.
+    """Send the offers that no later run makes again, and add errors to `trouble`.
 
     Sends no more offers once the market is down.
     """

@@ -28,7 +28,7 @@ def after(level: float, mw: float, battery: Battery) -> float:
 
 
 def carried(level: float, hours: Iterable[int], award: Callable[[int], float], battery: Battery) -> float:
-    """Return the MWh after `hours`, each with its award in MW. An hour without a bid has an award of 0."""
+    """Return the MWh after `hours`. `award` returns an hour's award in MW, which is 0 without a bid."""
     for hour in hours:
         level = after(level, award(hour), battery)
     return level

@@ -1,6 +1,6 @@
 """Consolidates an hourly run's feeds by timestamp: a dataset for its hour, and corrections of earlier hours.
 
-The same input gives the same output, also if the run is killed and repeated, or is late. An earlier run never
+The same input gives the same output, even if the run is killed and repeated, or is late. An earlier run never
 overwrites values of a later one.
 """
 
@@ -23,8 +23,8 @@ from power_feeds.rows import COLUMNS, series_name
 
 EARLIER_FORECAST, MISSING = "earlier forecast", "missing"
 CORRECTED = ("price", "real_time")
-"""Columns in which a later response of the source changes values of earlier hours. In other columns it only
-replaces values that were filled or missing."""
+"""Columns in which a later response of the source changes values of earlier hours. In other columns, a later
+response only replaces values that were filled or missing."""
 Series = Mapping[str, Mapping[int, float | None]]
 
 

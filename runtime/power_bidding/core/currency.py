@@ -103,7 +103,7 @@ def day_ratio(forecast: Forecast, prices: Mapping[int, float], zone: str) -> flo
     if len(forecast.prices) != len(day) or any(hour not in prices for hour in (*before, *day)):
         return None
     true = [prices[hour] for hour in day]
-    # A day of 25 hours uses the last hour of a 24-hour day before it twice
+    # For a day of 25 hours, the last hour of the 24-hour day before it is used twice
     naive = [prices[before[min(at, len(before) - 1)]] for at in range(len(day))]
     ours, theirs = _error(forecast.prices, true), _error(naive, true)
     if theirs == 0:

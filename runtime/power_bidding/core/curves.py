@@ -22,7 +22,7 @@ TOLERANCE = 10.0**-DIGITS
 
 
 class CurveError(ValueError):
-    """The curve must not be sent. The message has the rule that it breaks."""
+    """The curve must not be sent. The message names the rule that the curve breaks."""
 
 
 def cleared(curve: Curve, price: float) -> float:
@@ -62,7 +62,7 @@ def rounded(curve: Curve) -> Curve:
 
 
 def checked(curve: Curve, battery: Battery, rules: Rules) -> Curve:
-    """Return the curve. Raises `CurveError` that names the rule that it breaks."""
+    """Return the curve. Raises `CurveError`, which names the rule that the curve breaks."""
     if not 1 <= len(curve) <= rules.most_segments:
         raise CurveError(f"a curve must have from 1 to {rules.most_segments} segments, got {len(curve)}")
     for mw, price in curve:

@@ -104,8 +104,8 @@ def table(dataset: Dataset) -> bytes:
 def store(objects: Objects, dataset: Dataset) -> Dataset:
     """Write the dataset as a new version; return the dataset that is stored under this version.
 
-    An interrupted or concurrent run may already have written this version. Then that dataset is returned and
-    its table is completed, and the caller commits it before its own dataset.
+    An interrupted or concurrent run may already have written this version. In this case the stored dataset is
+    returned and its Parquet file is written; the caller commits it before its own dataset.
     """
     place = hours.parse(dataset["hour"]), dataset["version"]
     if not objects.put_new(key(*place), encoded(dataset), "application/json"):

@@ -58,7 +58,7 @@ def publish(desk: Desk, row: Offer) -> None:
 def deliver(desk: Desk, row: Offer, approved: bool = False) -> Offer:
     """Send the offer if the switch allows it, and return the updated row.
 
-    :param approved: whether an operator has approved it while the switch is `approve`
+    :param approved: whether an operator has approved the offer while the switch is `approve`
     Raises `MarketRefusedError` after storing the rejection in the row, and `MarketDownError`.
     """
     while not row.final:

@@ -1,8 +1,8 @@
 """Deploys a version of the model on a separate endpoint, and rolls back.
 
 A serverless endpoint has one version, and an update may cause a cold start. So each version gets its own
-endpoint, which is warmed up and tried before it becomes the one in service, which a Systems Manager parameter
-names. The previous endpoint is kept for a rollback.
+endpoint, which is warmed up and tried before it is put into service. A Systems Manager parameter names the
+endpoint in service. The previous endpoint is kept for a rollback.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class EndpointState:
 
 @dataclass(frozen=True)
 class InService:
-    """The content of the endpoint parameter."""
+    """Content of the parameter that names the endpoint in service."""
 
     now: Serving | None
     former: Serving | None
@@ -158,7 +158,7 @@ def clean(stage: Stage) -> None:
 def roll_back(stage: Stage, version: str | None) -> Serving:
     """Bring the previous version back into service, and keep the current one as the previous.
 
-    :param version: the expected previous version; does nothing if it is in service already. None: any
+    :param version: the expected previous version, None: any; does nothing if this version is in service
     Raises `ValueError` if there is no such version, or its endpoint is not in service.
     """
     kept = stage.parameter.get()

@@ -18,10 +18,10 @@ LONGEST_REASON = 500
 
 
 def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
-    """Send the latest valid curve, or write a no-offer, for every offer for which the run was the last one.
+    """Send the latest valid curve, or write a no-offer, for every offer that no later run makes again.
 
-    Raises `MarketDownError`, to be retried, if the market does not answer. At the first such offer that is
-    not late yet, further offers are left to the retry.
+    If the market does not answer, raises `MarketDownError`, so that the call is retried. At the first
+    unanswered offer that is not late yet, further offers are left to the retry.
     """
     wanted = [slot for slot in slots(run, desk.settings) if sends(run, slot, desk.settings)]
     level = _level(desk, run, name)

@@ -66,8 +66,8 @@ def commit(
     May be killed at any point and repeated with the same result: a version is an object that is written once,
     then the row refers to it.
 
-    :param make: returns the dataset that follows the current row (its version is set here), or None to change
-        nothing. It is called again if another writer has written a version
+    :param make: returns the dataset that follows the current row, whose version is then set, or None to
+        change nothing; called again if another writer has written a version
     """
     for _ in range(TRIES):
         before = table.row(hour)

@@ -77,7 +77,10 @@ class Offer:
         return not self.final and (not self.tried or self.refused == self.digest)
 
     def replaced_by(self, other: Offer) -> Offer:
-        """Return `other` as this offer's replacement. Raises `ValueError` if this one may have been sent."""
+        """Return `other` as this offer's replacement.
+
+        Raises `ValueError` if this offer may have been sent.
+        """
         if not self.free:
             raise ValueError(
                 f"the offer {self.asset} {self.slot.key} may have been sent, and must not change"

@@ -11,7 +11,7 @@ from power_bidding.core.bid_ports import Cells, Datasets, HistoryTable
 from power_feeds import hours, rows
 
 HISTORY_DAYS = 392
-"""A year and four weeks: the window of the model, and the days on which its weights are learned."""
+"""A year, which is the window of the model, and four weeks, on which its weights are learned."""
 HORIZON_HOURS = 72
 """Hours after the run that are read, because the table also has frozen forecasts of later days."""
 FORECAST = "price_forecast"

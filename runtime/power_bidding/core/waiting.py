@@ -1,7 +1,8 @@
 """A state machine's wait for a pipeline. A row has the token of the waiting task, and how the pipeline ended.
 
-One update writes the token, another one the end, in any order. Each returns the updated row, so the later of
-them gets both values, and its caller answers the token. Both updates may be repeated at any time.
+One update writes the token, another one the pipeline's end, in any order. Each returns the updated row, so
+the later update gets both values, and its caller answers the token: it tells Step Functions that the task has
+succeeded or failed. Both updates may be repeated at any time.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def step_changed(room: WaitingRoom, execution: str) -> str | None:
 
 
 def sweep(room: WaitingRoom) -> int:
-    """Complete waits after lost events and killed functions; return the number of open waits.
+    """Complete waits after lost events and killed functions; return the number of waits that were open.
 
     Raises the first exception after processing all waits.
     """

@@ -68,7 +68,7 @@ def fetch(
     try:
         found = _fetched(feed, hour, settings, secret, client)
     except AnsweredError as error:
-        raise FeedMalformedError(str(error)) from error  # the state machine handles the classes of errors.py
+        raise FeedMalformedError(str(error)) from error  # the state machine catches the classes of errors.py
     raw_folder = files.folder(f"raw/{feed}", hour)
     for extension, body in found.raw:
         store.put(files.named(raw_folder, body, extension), body, "application/octet-stream")

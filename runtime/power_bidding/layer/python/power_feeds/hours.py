@@ -9,7 +9,7 @@ import re
 import zoneinfo
 
 DAY_AHEAD_CLOSES = 10
-"""Local hour of the day before at which day-ahead offers are due."""
+"""Local hour at which day-ahead offers are due, on the day before the market day."""
 _TEXT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:00Z")
 _SECONDS = 3_600
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

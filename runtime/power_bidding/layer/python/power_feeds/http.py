@@ -19,7 +19,7 @@ CONNECT_SECONDS, READ_SECONDS = 3, 20
 LONGEST_WAIT_SECONDS = 10
 """Maximum pause between two attempts, regardless of Retry-After. The state machine makes longer pauses."""
 THROTTLED_SECONDS = 6
-"""Minimum pause after a 429 without Retry-After: OASIS allows one request in 5 seconds per address."""
+"""Minimum pause after a 429 without Retry-After: OASIS allows one request in 5 seconds per IP address."""
 MOST_BYTES = 32 * 2**20
 AGENT = "groundplan-power-bidding"
 

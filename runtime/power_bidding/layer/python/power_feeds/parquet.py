@@ -27,8 +27,8 @@ def write(columns: Mapping[str, Sequence[str] | Sequence[int] | Sequence[float]]
     """Return a Parquet file of `columns`: texts (UTF8), whole numbers (INT32, `Int64` for INT64) or floats
     (DOUBLE).
 
-    An empty column is one of texts. Raises `ValueError` for columns of different lengths, of mixed types or
-    with missing values: a missing number is NaN.
+    An empty column is written as texts. Raises `ValueError` for columns of different lengths, of mixed types
+    or with missing values: a missing number must be NaN.
     """
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1:

@@ -37,7 +37,7 @@ multiple of the lower quartile."""
 def check(
     series: Mapping[str, Values], zone: str, reference: Mapping[str, Values] | None = None
 ) -> list[str]:
-    """Return a sentence for each check that `series` fails. It begins with the check's name.
+    """Return a sentence for each check that `series` fails. Each begins with the check's name.
 
     `reference` has the same series from an earlier response. The external forecast is not checked; it may
     repeat values.
@@ -103,7 +103,7 @@ def flat(name: str, values: Values) -> str | None:
 
 
 def stale(name: str, values: Values) -> str | None:
-    """Report every day whose values are a copy of the day before."""
+    """Report 24 hours in a row whose values are a copy of those of the day before."""
     known = _known(values)
     run = 0
     for hour in range(min(known, default=0), max(known, default=0) + 1):

@@ -36,7 +36,7 @@ COLUMNS = {
 }
 """Columns that are read, by report."""
 CLIENT_ID = "fec253ea-0d06-4272-a5e6-b478baeecd70"
-"""The API's client id, published in the guide and the same for all users."""
+"""The API's client id, published in ERCOT's guide and the same for all users."""
 INTERVALS = 4
 TRUE = (True, "true", "Y")
 """Values of a set flag in the reports."""

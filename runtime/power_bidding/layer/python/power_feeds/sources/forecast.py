@@ -1,8 +1,8 @@
 """An external forecast of day-ahead prices, as JSON over HTTPS with a key.
 
-There is no public source, so this project defines the format. A vendor must deliver it, or needs an adapter
-next to this module: `{"published": "2022-01-31T14:00:00Z", "unit": "USD/MWh", "forecasts": {"HB_NORTH":
-{"2022-02-01T06:00Z": 31.2, ...}}}`.
+There is no public source, so this project defines the format: `{"published": "2022-01-31T14:00:00Z", "unit":
+"USD/MWh", "forecasts": {"HB_NORTH": {"2022-02-01T06:00Z": 31.2, ...}}}`. A vendor with another format needs
+an adapter next to this module.
 """
 
 from __future__ import annotations
