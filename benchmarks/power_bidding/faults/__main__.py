@@ -43,10 +43,10 @@ from tooling.table import print_table
 
 STACK = "groundplan-dev-power-bidding"
 SETTINGS = {
-    # Retry pauses and restarts are not shortened in a replay
+    # More time for each offer: a replay shortens the hours, but not retry pauses and restarts
     "power_bidding.lead_hours": "18",
     "power_bidding.late_minutes": "60",
-    # Only trials start the pipeline
+    # So that only trials start the retraining pipeline
     "power_bidding.model_max_age_hours": "8760",
     "power_bidding.retrain_pause_hours": "8760",
 }
