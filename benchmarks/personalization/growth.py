@@ -206,7 +206,7 @@ class LaunchDay:
         self.clock.after(self.arrivals[0], self._arrive, 0)
         self.clock.after(EVERY_MINUTE, self._every_minute)
         self.clock.after(SWEEP, self._sweep)
-        gc.disable()  # no cycles exist, and searching millions of objects for them takes half of the time
+        gc.disable()  # the collector would find nothing, and its search takes half of the time
         try:
             with patch.object(archive, "build", lambda files: ARCHIVE):  # all archives are equal
                 self.clock.run(LONGEST)

@@ -24,7 +24,7 @@ def violations(lots: Any, cash: Any, prices: Any, orders: Any, mask: Any, after_
     :param prices: [E, 3] dollars for a unit
     :param orders: integers [E, 3] in lots, sales below zero
     :param mask: bool [E, 3, 11] choices that the caller allows
-    :param after_too: whether C2 and C3 (keys of the result) are also required after the order, as in `strict`
+    :param after_too: whether C2 and C3 (see the result) are also required after the order, as in `strict`
     """
     cash, prices = np.asarray(cash, np.float64), np.asarray(prices, np.float64)
     orders = np.asarray(orders, np.int64)

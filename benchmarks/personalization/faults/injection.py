@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.5
 KILL_SECONDS = 6.0
 """If a kill has had no effect for this number of seconds, another kill is tried first."""
 LAST_WRITE = 8
-"""Functions are killed before each of the first writes of an invocation, up to this number. Later writes are
+"""Functions are killed before the n-th write of an invocation, for n up to this number. Later writes are
 repetitions in long loops."""
 
 

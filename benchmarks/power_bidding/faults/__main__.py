@@ -188,7 +188,7 @@ def measured(
 
 
 def rehearsed(desk: Desk, replay: Replay) -> float:
-    """Rehearse with a stopped clock. Return the seconds of the slowest offer.
+    """Rehearse the replay with a stopped clock. Return the seconds that the slowest offer took.
 
     The first run includes cold starts.
     """
@@ -203,7 +203,7 @@ def replace_environment(variables: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def busy(count: int, reaper: Reaper) -> Iterator[None]:
-    """Keep this many cores busy in the context."""
+    """Keep `count` cores busy until the context ends."""
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
     try:

@@ -38,7 +38,7 @@ SILENT = (SWEPT, SWEPT, UNHEARD, SWEPT, NO_INSTANCE)
 
 
 class PipelineFaults:
-    """Pipeline faults of a deployed stack. Trials run one at a time; `release` ends one."""
+    """Pipeline faults of a deployed stack. The next trial may begin when `at_work` has called `release`."""
 
     def __init__(self, cloud: LocalCloud, outputs: dict[str, str], chance: random.Random) -> None:
         self._cloud, self._outputs, self._chance = cloud, outputs, chance
