@@ -17,7 +17,7 @@ _METADATA_BYTES = 64 * 2**10
 
 
 class ArchiveError(Exception):
-    """The archive is damaged, or has a member that is not allowed and that the message names."""
+    """The archive is damaged, or has a forbidden member, which the message names."""
 
 
 class TooLargeError(ArchiveError):
@@ -37,7 +37,7 @@ class _Member(tarfile.TarInfo):
 def unpack(stream: Any, folder: Path, most_bytes: float, most_members: int = MOST_MEMBERS) -> None:
     """Unpack a tar archive, compressed or not, into a folder that no other process writes to.
 
-    The archive is streamed, so its size needs neither memory nor disk space beyond its content. tarfile's own
+    The archive is streamed, so it needs little memory, and disk space only for its content. tarfile's own
     filters do not limit sizes, and before Python 3.11.13 members could leave the folder through links
     (CVE-2025-4517). Raises `ArchiveError`; files that were already unpacked stay.
 

@@ -98,7 +98,7 @@ SPEED = [
 
 
 CIFAR: list[Metric] = []
-"""Figures that are reported without bounds, because they depend on the chosen size."""
+"""Empty: the figures of CIFAR-10 have no bounds, because they depend on the chosen size of the experiment."""
 
 
 def missed(metrics: Sequence[Metric], figures: dict[str, float]) -> list[str]:

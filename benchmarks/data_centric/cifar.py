@@ -3,10 +3,10 @@
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.cifar --json out/cifar.json
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.cifar --whole --runs out/cifar.jsonl
 
-Trains with the image's code in a separate environment. By default the size is for two CPU cores. With
-`--whole` it is the size in the AWS post that this architecture follows, for a GPU. Data:
-`cifar10/train.parquet` and `cifar10/test.parquet` in the folder GROUNDPLAN_DATA. benchmarks/README.md
-explains each figure.
+Trains with the training image's code in a separate environment. By default the experiment is small enough
+for two CPU cores. With `--whole` it is as large as in the AWS post that this architecture follows, and needs
+a GPU. Data: `cifar10/train.parquet` and `cifar10/test.parquet` in the folder GROUNDPLAN_DATA.
+benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from toolkit.failure import FatalError
 CLASSES = tuple(map(str, range(10)))
 VALIDATION = 0.1
 SUBSETS = "subsets"
-"""Condition of all runs except the run of the fast recipe, whose condition is `FAST`."""
+"""Value of `Cell.condition` for all runs except the run of the fast recipe, which has `FAST`."""
 SOURCE_EPOCHS = 100
 SOURCE = {1.0: (92.72, 1.0), 0.5: (91.42, 0.48), 0.3: (89.76, 0.31), 0.1: (82.82, 0.10)}
 """Results in the AWS post, for ResNet-18 on a V100. By fraction: accuracy in percent, and the median seconds

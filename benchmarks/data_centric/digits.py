@@ -23,7 +23,7 @@ LEAST_ACCURATE, MOST_ACCURATE = 0.5, 0.9
 
 
 def examples(images: Any, labels: Any) -> Examples:
-    """Return examples as the image reads them from pictures [n, 8, 8, 1] and labels [n]."""
+    """Return pictures [n, 8, 8, 1] and labels [n] as examples, in the format of the training image."""
     lines = [_line(number, int(label)) for number, label in enumerate(labels)]
     features = images.reshape(len(images), -1).astype(np.float32) / 255
     return Examples(lines, features, (), images, [image.tobytes() for image in images], ())

@@ -1,4 +1,5 @@
-"""Starts a measurement in the environment of these benchmarks, with the images' code on its path."""
+"""Starts a measurement in the environment of these benchmarks, with the container images' code on its
+import path."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def similar_ones(seeds: int) -> Figures:
 
 
 def _similar(seed: int) -> Row:
-    """Plant near-duplicates, duplicates with another label, and outliers; return the shares that are
+    """Plant near-duplicates, duplicates with another label, and outliers; return the share of each that is
     found."""
     generator = np.random.default_rng(seed)
     size, chosen = len(TRUTH), generator.permutation(len(TRUTH))[: 3 * PLANTED].reshape(3, PLANTED)

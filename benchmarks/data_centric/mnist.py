@@ -13,7 +13,8 @@ from subset_training.selection import permuted, random_numbers
 
 CLASSES = 10
 TEST, VALIDATION, TRAIN = 100, 50, 350
-"""Number of examples of each class in the reported test set, and in the validation and training sets."""
+"""Number of examples of each class in the test set of reported figures, and in the validation and training
+sets."""
 DEVELOPMENT_TEST, DEVELOPMENT_VALIDATION = 100, 50
 """Number of examples of each class in the test and validation sets for choosing settings, drawn
 from the validation and training examples above."""
@@ -41,7 +42,8 @@ def reported(examples: Examples) -> Data:
 
 
 def development(examples: Examples, seed: int) -> Data:
-    """Return a split, without the reported test set, for choosing settings. It differs between seeds."""
+    """Return a split for choosing settings, without the test set of reported figures. Seeds have different
+    splits."""
     test = stratified(examples.labels, (TEST,), SPLIT)[0]
     left = torch.ones(len(examples), dtype=torch.bool)
     left[test] = False

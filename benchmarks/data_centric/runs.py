@@ -54,7 +54,7 @@ def interval(values: Sequence[float]) -> Interval:
 class Experiment:
     """Data and settings of the runs.
 
-    :param development: use the splits for choosing settings, without the reported test set
+    :param development: use the splits for choosing settings, without the test set of reported figures
     :param chosen: further hyperparameters of all runs
     """
 
@@ -107,7 +107,7 @@ class Results:
 def take_turns(learners: Collection[Learner], told: Callable[[int], None] = lambda _: None) -> None:
     """Train all runs in turns of one epoch, so that other load on the machine affects them equally.
 
-    :param told: called after each round with the number of epochs of the longest run. Default: does nothing
+    :param told: called after each round with the number of epochs so far. Default: does nothing
     """
     while left := [learner for learner in learners if not learner.done]:
         for learner in left:
@@ -118,7 +118,7 @@ def take_turns(learners: Collection[Learner], told: Callable[[int], None] = lamb
 def measured(experiment: Experiment, cells: Sequence[Cell], seed: int, results: Results) -> list[Row]:
     """Return a row for each cell. Runs without stored results are trained now.
 
-    Runs of a condition take turns. A run that is trained together with `FULL` gets `time_ratio`, its
+    Runs of the same condition take turns. A run that is trained together with `FULL` gets `time_ratio`, its
     processor seconds divided by those of `FULL`.
     """
     rows: list[Row] = []

@@ -110,9 +110,9 @@ def shared(ours: Tensor, theirs: Tensor) -> float:
 
 
 def prepared(count: int) -> Learner:
-    """Return a run after `BEFORE` epochs on MNIST, whose training set is repeated to `count` examples.
+    """Return a run after `BEFORE` epochs on MNIST, with the training set repeated to `count` examples.
 
-    Copies have noise, so that no two gradients are the same.
+    Repeated examples have noise, so that no two gradients are the same.
     """
     data = mnist.reported(mnist.pictures())
     settings = Settings(strategy="full", epochs=40, batch_size=BATCH)
@@ -133,7 +133,7 @@ def repeated(data: Data, count: int) -> Data:
 
 
 def ours(learner: Learner, budget: int, recorded: Outputs | None = None) -> Tensor:
-    """Select as a training job does, from the recorded outputs if they are given."""
+    """Select as a training job does: from `recorded` outputs, or from those of a new forward pass."""
     state = learner._state(BEFORE)
     if recorded is not None:
         state = replace(state, train=lambda: Outputs(recorded.logits, recorded.features, recorded.labels))

@@ -64,8 +64,8 @@ WIDEST = {
     "image_bytes": 104_857_600,
     "prompt_chars": 2_000,
 }
-"""Limits as wide as the document's. So a request that the document allows is rejected only because of the
-status of a model or generation."""
+"""Limits as wide as the OpenAPI document's. So a request that the document allows is rejected only because of
+the status of a model or generation."""
 SLOW_AND_LARGE = (
     hypothesis.HealthCheck.too_slow,
     hypothesis.HealthCheck.filter_too_much,
@@ -84,7 +84,7 @@ REUSED = "was used for another request"
 """Part of the error for a reused idempotency key, the only error that depends on earlier requests and not on
 the document."""
 KEPT = 3
-"""Number of models in each of these statuses that requests may name."""
+"""Number of models in each of `STATUSES` that requests may name."""
 
 
 class Painter:

@@ -1,9 +1,10 @@
-"""Cache hit rates of models in memory: adapters compared with full copies, and routes to several replicas.
+"""Cache hit rates of models in memory: adapters compared with full copies of the base; several replicas.
 
-Every model takes one place, and the least recently used model is evicted. In such a cache with `c` places, a
-request hits exactly if fewer than `c` other models were requested since the last request of its model. This
-number is the stack distance. It does not depend on `c`, so one pass over a stream of requests gives the hit
-rate for every memory size (Mattson et al., Evaluation techniques for storage hierarchies, 1970).
+Every model takes one place in memory, and the least recently used model is evicted. In such a cache with
+`c` places, a request hits exactly if fewer than `c` other models were requested since the last request of its
+model. The number of these other models is the stack distance. It does not depend on `c`, so one pass over a
+stream of requests gives the hit rate for every memory size (Mattson et al., Evaluation techniques for storage
+hierarchies, 1970).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 USERS, EXPONENT, COPIES = 20_000, 1.0, 10
-"""Number of users, exponent of the Zipf distribution of their requests, and memory of a replica in full
-copies."""
+"""Number of users, exponent of the Zipf distribution of their requests, and number of full copies that fit
+into a replica's memory."""
 
 REQUESTS, SETTLED = 400_000, 1 / 4
 """Number of requests in a stream, and the share of them at its start that only warms up the caches."""
@@ -67,9 +68,9 @@ def stack_distances(asked: np.ndarray) -> np.ndarray:
     for the first request of a model.
     """
     last = _last_asked(asked)
-    # A model counts once between the last request of this model and the present one: at the request whose own
-    # last request is before this model's last one. This condition also holds for every request up to this
-    # model's last one, so these are subtracted.
+    # The distance of request i is the number of requests j with last[i] < j < i and last[j] < last[i]: each
+    # other model counts at its first request after last[i]. Every j <= last[i] also has last[j] < last[i], so
+    # these last[i] + 1 requests are subtracted.
     distances = _smaller_before(last) - last - 1
     return np.where(last < 0, NEVER, distances)
 
@@ -131,7 +132,7 @@ def routed(asked: np.ndarray, users: int, count: int, route: str, seed: int = 0)
     """Return the replica of each request, from 0 to `count` - 1; int64, shape of `asked`.
 
     `route` is one of `ROUTES`. With round robin, each request goes to the next replica. With affinity, all
-    requests of a user go to the same replica; with hot users spread, requests of `HOT` users go to all
+    requests of a user go to the same replica; with hot users spread, requests of hot users (`HOT`) go to all
     replicas in turn. Raises `ValueError` for another route.
     """
     if route not in ROUTES:
@@ -167,7 +168,7 @@ def hit_rate_ratio(
     """Return the hit rates of full copies and of adapters with one base in equal memory, and their ratio.
 
     `adapter_size_ratio` is the bytes of a full copy in memory divided by those of an adapter. `copies` is the
-    memory in full copies.
+    number of full copies that fit into the memory.
     """
     cache = caches(stream(users, exponent, seed))
     adapters, full = cache.hit_rate(places(copies, adapter_size_ratio)), cache.hit_rate(copies)

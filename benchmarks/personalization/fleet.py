@@ -60,7 +60,7 @@ class Terms:
     capacity_error: float = 0.01
     capacity_error_after: float = 300
     faults: float = 0.002
-    """Number of failures per instance hour. The job then fails."""
+    """Number of failures per hour of an instance. A failure ends its job."""
     spot_discount: float = 0.6
     interruptions: float = 0.05
     """Number of interruptions per hour of a spot instance. The job then waits about `interrupted_for` seconds
@@ -75,7 +75,7 @@ class ThrottledError(Exception):
 
 
 class FleetQuotaError(Exception):
-    """The request exceeds the quota of instances: `limit` is the quota, `used` are in use."""
+    """A job exceeds the quota of instances: `limit` is the quota, `used` the number in use."""
 
     def __init__(self, limit: int, used: int) -> None:
         super().__init__(f"{used} of {limit} instances are in use")
@@ -88,7 +88,7 @@ class NameTakenError(Exception):
 
 @dataclass
 class Task:
-    """A fine-tune: `seconds` is its true duration, `kept` the part of it that the last checkpoint
+    """A fine-tune: `seconds` is its true duration, `kept` the seconds of it that the last checkpoint
     contains."""
 
     request: str
@@ -198,8 +198,7 @@ class Fleet:
         return seconds * float(self._random.lognormal(0, self.terms.startup_spread))
 
     def _start(self, job: Job, warm: bool) -> None:
-        """Provision the instances. That is not billed; all instances are billed from the pull of the image
-        on."""
+        """Provision the instances, which is not billed. Billing starts when they begin to pull the image."""
         terms = self.terms
         # a job needs all its instances, so it fails if any of them is not available
         if not warm and self._random.random() > (1 - terms.capacity_error) ** job.hosts:

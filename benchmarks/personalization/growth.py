@@ -1,4 +1,4 @@
-"""A launch day: arrivals of requests, the deployed dispatcher with a simulated service, and users' waits."""
+"""A launch day: arrivals of requests, the deployed dispatcher with a simulated SageMaker, users' waits."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ PACE = Pace(**variables.pace(CHOSEN))
 HOSTS, TASKS_PER_HOST = CHOSEN.hosts_max, CHOSEN.tasks_per_host
 TERMS = Terms()
 AT_MOST = 1.0
-"""Maximum rate of jobs per second that SageMaker accepts, for the comparison with one job per user."""
+"""Maximum number of jobs that SageMaker accepts per second, for the comparison with one job per user."""
 STATE = "state/seconds"
-"""Key of a fine-tune's checkpoint in its folder. Here its content is the number of seconds done."""
+"""Key of a fine-tune's checkpoint, relative to the fine-tune's folder. The simulated checkpoint contains only
+the seconds of training so far."""
 
 ADAPTER = {"adapter/adapter.json": b"{}", "adapter/adapter_model.safetensors": b"weights"}
 """Files of every adapter. All are equal, because only times are simulated."""
@@ -169,13 +170,13 @@ class Outcome:
     without_capacity: int
     most_instances: int
     starts: tuple[float, ...]
-    """Creation time of each job."""
+    """Creation time of each job, in seconds since the start of the day."""
     seconds: float
-    """Duration of the simulation."""
+    """Real seconds that the simulation took."""
 
 
 class LaunchDay:
-    """A run of the simulation. `settings` and `pace` are the settings that the stack would pass to the
+    """One simulated launch day. `settings` and `pace` are the settings that the stack would pass to the
     functions."""
 
     def __init__(
@@ -189,7 +190,7 @@ class LaunchDay:
         self.backend = Backend(
             self.store, self.objects, self, self, settings, pace, bucket="data", prefix="launch-day"
         )
-        given = np.random.default_rng([seed, 3])  # equal users and fine-tunes in all compared runs
+        given = np.random.default_rng([seed, 3])  # the same users and fine-tunes in all compared runs
         self.arrivals = day.arrivals(given)
         self.images, self.seconds = work.draw(given, day.users)
         self.truth: dict[str, float] = {}
@@ -205,7 +206,7 @@ class LaunchDay:
         self.clock.after(self.arrivals[0], self._arrive, 0)
         self.clock.after(EVERY_MINUTE, self._every_minute)
         self.clock.after(SWEEP, self._sweep)
-        gc.disable()  # there are millions of objects and no reference cycles: a search takes half of the time
+        gc.disable()  # the collector would find nothing, and its search takes half of the time
         try:
             with patch.object(archive, "build", lambda files: ARCHIVE):  # all archives are equal
                 self.clock.run(LONGEST)
@@ -252,7 +253,7 @@ class LaunchDay:
     # --- the Lambdas ---
 
     def _wake(self, seconds: float = DISPATCHER) -> None:
-        """Run `dispatch.drain` in virtual time, one run at a time. The stream and the schedules start it."""
+        """Run `dispatch.drain` in virtual time, one run at a time. The stream or a schedule starts it."""
         self.drains_until = max(self.drains_until, self.clock.now + seconds)
         if not self.draining:
             self.draining = True

@@ -87,7 +87,7 @@ def hostile(
     models: Sequence[str],
     generations: Sequence[str],
 ) -> Hostile:
-    """Draw a request. `routes`: each with whether it has a body; `models` and `generations`: existing ids."""
+    """Draw a request. `routes`: (route, whether it takes a body); `models`, `generations`: existing ids."""
     if chance.random() < 0.3:
         route, has_body = chance.choice(routes)
         name = "generation" if "{generation}" in route else "model"
@@ -152,7 +152,7 @@ def _surrogate(chance: random.Random, good: dict[str, Any]) -> Hostile:
     text = chance.choice(TEXTS).format(chance.choice(SURROGATES))
     name = chance.choice(["name", "subject", "prompt", "more"])
     rest = json.dumps({key: value for key, value in good.items() if key != name})[1:]
-    if chance.random() < 0.2:  # as a name
+    if chance.random() < 0.2:  # the text as the name of a field, not as its value
         return Hostile("", {"body": f"{{{text}: 1, {rest}"}, {400})
     return Hostile("", {"body": f'{{"{name}": {text}, {rest}'}, {400})
 

@@ -33,12 +33,13 @@ RATES = {
     ("full", "muon"): (1.5e-3, 3e-3, 6e-3, 1.2e-2),
     ("full", "adamw"): (5e-4, 1e-3, 2e-3),
 }
-"""Candidate learning rates by method and optimizer. The rate is chosen on the spare subject."""
+"""Candidate learning rates by method and optimizer. The rate is chosen on the subject
+`pictures.SPARE`, for which no figure is reported."""
 
 METHODS = "lora", "full"
 
 USUAL = "full", "adamw"
-"""The usual full fine-tune. It is measured too if another optimizer is better."""
+"""The usual full fine-tune. It is measured even if another optimizer is better for full fine-tunes."""
 
 LEVELS, REPEATS = 64, 1
 """Number of evenly spaced noise levels of the held-out loss, and number of draws per level and picture."""
@@ -167,7 +168,7 @@ def chosen(
 ) -> dict[tuple[str, str], float]:
     """Return the best learning rate, by method and its best optimizer, and for the usual full fine-tune.
 
-    They are chosen on the spare subject, with a different seed."""
+    The rates are chosen on the subject `pictures.SPARE`, with a seed that is not used for the figures."""
     (user, (subject, *_)), *_ = pictures.SPARE.items()
     works = [
         FineTune(user, subject, *way, rate, 1000, options.steps, str(folder), str(options.base))

@@ -19,8 +19,8 @@ class MemoryStore:
 
     def __init__(self, on_move: Callable[[Request | None, Request], object]) -> None:
         self._requests: dict[str, Request] = {}
-        # Changes have increasing virtual times, so the insertion order is the index order. Requests that
-        # return to their former place are stored separately.
+        # Changes have increasing virtual times, so the insertion order is the index order. A request that
+        # enters a status with an older time is stored separately.
         self._by_status: dict[Status, dict[str, None]] = {status: {} for status in Status}
         self._returned: dict[Status, dict[str, None]] = {status: {} for status in Status}
         self._jobs: dict[str, Job] = {}

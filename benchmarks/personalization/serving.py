@@ -1,4 +1,4 @@
-"""Compare cold loads, switches and memory of three ways to serve every user's model from one endpoint.
+"""Compare three ways to serve all users' models from one endpoint: cold loads, switches of model, memory.
 
     python -m benchmarks.personalization.serving [--users 4] [--rounds 3] [--ways full adapter]
                                                  [--base FOLDER] [--json FILE]
@@ -314,7 +314,7 @@ def measure(
                     "cold_s": parts,
                     "warm_s": median([serving.invoke(0) for _ in range(5)]),
                     "switch_ms": switching(serving),
-                    "memory_mib": grown,  # of each further model
+                    "memory_mib": grown,  # for each additional user's model
                     "archive_mib": sizes[way],
                     "unload_s": median([serving.unload(user) for user in range(users)]),
                 }

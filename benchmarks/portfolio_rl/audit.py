@@ -1,7 +1,7 @@
 """An independent check of orders: the rules of the AWS sample, implemented again in plain NumPy.
 
 It shares no code with `portfolio_trader`. There are three assets, with lots of 10 units and at most 5 lots in
-a leg. Sales can pay for purchases. E orders are checked together, in double precision.
+a leg. Sales can pay for purchases. Several orders (E) are checked together, in double precision.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def violations(lots: Any, cash: Any, prices: Any, orders: Any, mask: Any, after_
     """Return which orders break each rule, bool [E].
 
     :param lots: integers [E, 3] before the order
-    :param cash: [E] dollars before it
+    :param cash: [E] dollars before the order
     :param prices: [E, 3] dollars for a unit
     :param orders: integers [E, 3] in lots, sales below zero
     :param mask: bool [E, 3, 11] choices that the caller allows
-    :param after_too: whether C2 and C3 are also required after the order, as in `strict`
+    :param after_too: whether C2 and C3 (see the result) are also required after the order, as in `strict`
     """
     cash, prices = np.asarray(cash, np.float64), np.asarray(prices, np.float64)
     orders = np.asarray(orders, np.int64)

@@ -66,8 +66,8 @@ class Comparison:
         self.rows: list[dict[str, Any]] = []
         self.bound = np.zeros(paths)
         self.greedy: dict[int, Any] = {}
-        """Final values of the greedy policy by seed, [E]; its means are estimated from the seed's observed
-        episodes."""
+        """Final values of the greedy policy by seed, [E]. The policy estimates mean prices from the seed's
+        observed episodes."""
 
     def trade(self, policy: Any, paths: int | None = None) -> values.Run:
         """Trade on the first `paths` held-out paths; None: on all."""
@@ -93,7 +93,7 @@ class Comparison:
         return row
 
     def observed(self, seed: int) -> Episodes:
-        """Return the episodes that a learner with this seed observes, drawn as in the image's job."""
+        """Return the episodes that a learner with this seed observes, drawn as in a training job."""
         return self.problem.market.draw(np.random.default_rng(seed), OBSERVED)
 
     def maximiser(self, found: values.Values) -> values.Maximiser:

@@ -1,8 +1,7 @@
 """The measurements of `benchmarks.portfolio_rl.own_prices`, inside its environment.
 
-A policy is fitted to the first part of a history, as in the image's job. The last fifth of the history is
-held out. Hyperparameters are chosen on the first part, and the policy is refitted for each part of the
-held-out end.
+The last fifth of a history is held out. As in a training job, a policy is fitted to the rest, on which
+hyperparameters are also chosen, and is refitted for each part of the held-out fifth.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Joint orders of exported files checked against the rules, and invalid input that must get no trade.
+"""Check orders of exported policy files against the trading rules, and that invalid input gets no trade.
 
     python -m benchmarks.portfolio_rl.refusals --json out/refusals.json
 

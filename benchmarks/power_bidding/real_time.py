@@ -2,7 +2,7 @@
 
     python -m benchmarks.power_bidding.real_time --zone nyc north hb_south --json out/real_time.json
 
-The prices are the user's own: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA.
+You must provide the prices: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA.
 Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 

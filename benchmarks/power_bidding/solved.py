@@ -19,7 +19,7 @@ from tooling.table import print_table
 ASSET = Asset()
 HOURS = 24
 RUN = 100
-"""Number of instances that a solver solves in its turn."""
+"""Number of program instances that a solver solves before the next solver's turn."""
 BOUND = 10
 TOLERANCE = 1e-6
 """Maximum relative difference of the optimum."""

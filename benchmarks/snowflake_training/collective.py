@@ -1,8 +1,8 @@
 """Training with a separate process for each host, by both schemes, to check the comparison in one process.
 
-XGBoost's hosts sum their histograms before they choose a split. So they train the same model together as one
-process trains on all their rows. `side_by_side` trains in one process to finish within minutes. Here this
-assumption is measured.
+XGBoost's hosts sum their histograms before they choose a split. So together they should train the same model
+as one process that has all their rows. `side_by_side` relies on this and trains in one process, to finish
+within minutes. This module trains with one process for each host, to check that the errors agree.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from snowflake_xgboost.table import Table
 
 
 def settings(table: str, target: str, coordinates: str = "", **chosen: Any) -> Settings:
-    """Return the image's default hyperparameters, with these changes."""
+    """Return the image's default hyperparameters, overridden by the arguments."""
     given = {"secret": "unused", "table": table, "target": target, "coordinates": coordinates}
     return Settings.read({name: str(value) for name, value in (given | chosen).items()})
 

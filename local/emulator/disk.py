@@ -120,7 +120,7 @@ class Disk:
         await send({"type": "http.response.body", "body": body})
 
     def _say_there_is_room(self) -> None:
-        # The first message may be missing: the log is on the same disk
+        # The message about the full disk may be missing, because the log is on the same disk
         if self._refused:
             logger.error(
                 "The disk of %s has free space again. It was full: %d writes were refused",
@@ -324,7 +324,8 @@ def tasks_fail_where_nothing_can_be_written(cloud: Cloud) -> None:
 
 @hook
 def stacks_are_saved_as_they_change(cloud: Cloud) -> None:
-    """A stack changes after its request was answered. This would be saved only with the next request."""
+    """A stack changes after its request was answered. Such a change would be saved only with the next
+    request."""
 
     @replace("services.cloudformation.stacks._add_event", "stack_id", "stack_name", "logical_id")
     def add_event(original: Callable, *given: Any, **more: Any) -> Any:

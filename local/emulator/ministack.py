@@ -165,7 +165,7 @@ def image_manifest(account: str, region: str, repository: str, reference: str) -
 def states() -> dict[str, Any]:
     """Return a copy of the state of each service, by file name.
 
-    Requests are processed meanwhile, so a copy may fail and is retried. A service that changes too fast is
+    Requests are processed during a copy, so it may fail and is retried. A service that changes too fast is
     left out until the next call.
     """
     state: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Long polling for the CDK CLI.
 
-It calls DescribeStacks every five seconds during a deployment, and so notices the end up to five seconds
-late. Here the response is delayed until the stack is no longer changing.
+The CLI calls DescribeStacks every five seconds during a deployment, and so notices the end up to five seconds
+late. This module delays the response until the stack is no longer changing.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def deliver(
             give_up(batch[:old], result, "MaxRecordAgeExceeded")
             batch = batch[old:]
             continue
-        # A batch with a checkpoint was already divided there. Bisection does not count as a retry
+        # A batch with a checkpoint was already divided at the checkpoint. Bisection does not count as a retry
         if rules.bisect and len(batch) > 1 and checkpoint is None:
             half = len(batch) // 2
             return all(

@@ -129,9 +129,9 @@ def _real_time(world: World, query: Mapping[str, str], first: int, end: int, now
 
 
 def _load(world: World, query: Mapping[str, str], first: int, end: int, now: float) -> list[Row]:
-    """Return the rows of every hourly posting, which has the forecasts published by then.
+    """Return the rows of every hourly posting, which has the forecasts published by that hour.
 
-    Each posting has the forecasts of two models. One of the models is in use."""
+    Each posting has the forecasts of two models and flags the one that is in use."""
     rows = []
     posted = [_local_hour(world, query[name]) for name in ("postedDatetimeFrom", "postedDatetimeTo")]
     for posting in range(posted[0], min(posted[1], int(now // 1)) + 1):

@@ -57,7 +57,7 @@ class World:
     ) -> Iterator[tuple[int, float | None]]:
         """Yield the published hours from `first` to before `end` with their values; None: a missing value.
 
-        :param published_by: hour of an earlier publication; present faults apply to it too
+        :param published_by: yield only hours published by this earlier time; faults apply as of `now`
         """
         column = name.partition(":")[0]
         feed = FEED_OF[column]

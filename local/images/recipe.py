@@ -415,7 +415,7 @@ class _Reader:
             elif option in PIP_VALUES:
                 if value.startswith((".", "/")):
                     raise instruction.error(f"{option} {value}: only a URL is supported, not a folder")
-                # This option takes precedence over this machine's settings
+                # `--default-index` takes precedence over this machine's settings
                 arguments += ["--default-index" if option in ("-i", "--index-url") else option, value]
             elif option in PIP_FLAGS:
                 arguments.append(option)

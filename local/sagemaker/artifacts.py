@@ -104,7 +104,7 @@ def fetch_channel(
     :param source: the request's `S3DataSource` or `S3Input`
     :param folders: one for each instance
     :param role: ARN, for error messages
-    :param stopped: the function returns early once this is true
+    :param stopped: returns True if no further objects should be downloaded
     """
     sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
     for folder in folders:

@@ -279,7 +279,7 @@ def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: l
     capture = config.get("DataCaptureConfig")
     summary = capture and {
         "EnableCapture": capture.get("EnableCapture", False),
-        "CaptureStatus": "Stopped",  # data capture is recorded but not performed
+        "CaptureStatus": "Stopped",  # the setting is stored, but no data is captured
         "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
         "DestinationS3Uri": capture["DestinationS3Uri"],
         "KmsKeyId": capture.get("KmsKeyId", ""),
@@ -369,7 +369,7 @@ def _advance(
 ) -> bool:
     """Set an endpoint's status and members, and publish the event. Return False if it does not exist.
 
-    :param check: called with the record before; if it raises, nothing is changed
+    :param check: called with the record before the change; if it raises, nothing is changed
     :param members: new values; None: the member is absent
     """
 

@@ -344,8 +344,8 @@ class Instance:
         }
 
     def _watch(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
-        # When a container's first process ends, the others are killed. It is reaped only after they got the
-        # signal, so that its process group ID is not reused before.
+        # When a container's first process ends, its other processes are killed. The first process is reaped
+        # after that, so that its process group ID is not reused before the signal is sent.
         if hasattr(os, "waitid"):  # Python on macOS has it from 3.13 on
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         else:

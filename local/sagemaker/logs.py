@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 BATCH_EVENTS = 1_000
-BATCH_BYTES = 900_000  # the service's limit is 1,048,576, and adds 26 bytes to each event
+BATCH_BYTES = 900_000  # the service allows 1,048,576 and counts 26 additional bytes for each event
 WAITING = 50_000
 """Maximum lines in memory. A container that prints faster than lines are delivered blocks, as with Docker."""
 

@@ -130,7 +130,7 @@ class Models:
 
     @contextmanager
     def _held(self, target: str, timeout: float) -> Iterator[Model]:
-        """Load the model if needed and yield it. It is not removed meanwhile."""
+        """Load the model if needed and yield it. It is not removed before the block ends."""
         with self._lock:
             model = self._models.setdefault(target, Model(target, self._folder))
             model.users += 1

@@ -145,7 +145,7 @@ def _products() -> list[Product]:
 
 def _product(region: str, about: dict[str, Any], instance: str, price: Decimal) -> Product:
     usage, since = f"{about['usage']}-Train:{instance}", f"{about['as_of']}T00:00:00Z"
-    # The sources do not have AWS's SKU. This one does not change either
+    # The sources do not have AWS's SKU, which never changes. This substitute never changes either
     sku = base64.b32encode(hashlib.sha256(usage.encode()).digest())[:16].decode()
     rate = {
         "rateCode": f"{sku}.{TERM}.{RATE}",

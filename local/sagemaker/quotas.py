@@ -65,7 +65,7 @@ DEFAULTS: dict[str, Any] = {
     "pipeline_lambda_timeout": 600.0,  # timeout of the function of a Lambda step
     "pipeline_execution_timeout": 2_419_200.0,  # 28 days, after which an execution fails
     "scaling_period": 60.0,  # period of the metrics of scaling policies
-    "stream_retry": 0.5,  # delay before the first retry of a failed batch; doubles up to 20 times that
+    "stream_retry": 0.5,  # delay before a failed batch's first retry; doubles to at most 20 times this
     "notebook_transition": 0.5,  # duration of a notebook instance's transitional statuses
     "container_isolation": "auto",  # not seconds: auto, namespaces or plain; see `isolation.py`
     **faults.DEFAULTS,

@@ -85,7 +85,8 @@ def _package(context: Context, params: dict[str, Any]) -> str:
 def _new_package(context: Context, params: dict[str, Any]) -> list[str]:
     """Return the ARNs to authorize. For a version these are the new package's and its group's.
 
-    AWS accepts a grant on one of the two. A policy that grants both works whichever of them AWS checks."""
+    On AWS, a grant on one of these is enough. Here both are required, so that a policy works whichever of
+    them AWS checks."""
     if not params.get("ModelPackageGroupName"):
         return [_package(context, params)]
     group = _plain(str(params["ModelPackageGroupName"]))

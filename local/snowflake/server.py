@@ -119,7 +119,7 @@ class Chunks:
         self._whole = fakesnow.to_ipc
 
     def first(self, table: Any) -> Any:
-        """Return the first chunk of a result, and collect the rest for `query`, in place of `to_ipc`."""
+        """Encode a result's first chunk, and collect the rest for `query`. Replaces fakesnow's `to_ipc`."""
         if table.num_rows > CHUNK_ROWS:
             self._collected.get().extend(
                 table.slice(start, CHUNK_ROWS) for start in range(CHUNK_ROWS, table.num_rows, CHUNK_ROWS)

@@ -14,10 +14,10 @@ from local.cloud import LocalCloud
 
 LOOK_SECONDS = 0.5
 KILL_SECONDS = 6.0
-"""Seconds after which a kill without effect is replaced by another one, and is repeated later."""
+"""If a kill has had no effect for this number of seconds, another kill is tried first."""
 LAST_WRITE = 8
-"""Functions are killed before each write up to this number in an invocation. Later writes of long loops
-repeat these."""
+"""Functions are killed before the n-th write of an invocation, for n up to this number. Later writes are
+repetitions in long loops."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Kind:
     setting: str
     """Name of the fault in `local/faults.py`."""
     share: float
-    """Number of faults for each request."""
+    """Number of faults divided by the number of requests."""
     at_once: int = 1
 
 
@@ -102,7 +102,7 @@ class Injection:
         return found | {"functions_killed": struck[KILL]["injected"], "cloud_crashes": self.crashes}
 
     def kills(self) -> dict[str, dict[str, int]]:
-        """Return the number of kills by handler, then by the write of an invocation before which it was
+        """Return the number of kills by handler, then by the number of the write before which the handler was
         killed."""
         found: dict[str, dict[str, int]] = {}
         for (handler, number), count in sorted(self._struck(self._cloud.status()).items()):
@@ -148,7 +148,7 @@ class Injection:
             self.crashes += 1
 
     def _next_kill(self, status: dict[str, Any]) -> dict[str, Any]:
-        """Return settings for the next kill: before a write before which no process was killed yet."""
+        """Return settings for the next kill, at a handler's write at which no process was killed yet."""
         left = status["faults"][KILL]["left"]
         waited = time.monotonic() - self._armed_at
         if self._armed and left and waited < KILL_SECONDS:

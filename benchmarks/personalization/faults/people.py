@@ -22,9 +22,9 @@ from PIL import Image
 PICTURES = 4
 PASSWORD = "Groundplan-1234"  # noqa: S105 - of accounts that exist only during this run
 PATIENCE_SECONDS = 180
-"""Time in which a client retries requests that the service cannot process now."""
+"""Seconds for which a client retries requests that failed temporarily."""
 FAILED_PICTURE = b"bad"
-"""Appended to a picture, where decoders ignore it: makes the stub of the training fail."""
+"""Bytes at the end of a picture, where decoders ignore them. They make the stub container's task fail."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Wish:
     bad: bool
     """Whether its first picture makes the training fail."""
     twice: bool
-    """Whether the request to start it is sent twice at the same time."""
+    """Whether the request to start its fine-tune is sent twice at the same time."""
     delete_at: str
     """Status in which it is deleted; empty: it is not deleted."""
     pictures: list[bytes] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Wish:
 
     @property
     def adapter(self) -> bytes:
-        """The weights that only a training on exactly these pictures makes."""
+        """The weights that the stub container writes for exactly these pictures."""
         return hashlib.sha256(b"".join(self.pictures)).digest()
 
 
@@ -124,7 +124,7 @@ def sign_in(cognito: Any, pool: str, client: str, count: int) -> list[Person]:
 
 
 def wishes(people: list[Person], count: int, chance: random.Random) -> list[Wish]:
-    """Return the models that the users will request, in turn.
+    """Return the models that the users will request. Users take turns.
 
     Of fifty models, three have a bad picture, two are started twice at the same time, and two are deleted
     before they are ready."""
@@ -159,7 +159,7 @@ def fulfil(api: Api, wish: Wish) -> None:
     body = {"name": f"Wish {wish.number}", "subject": "cat", "images": images}
     while True:
         made = api.ask(wish.person, "POST", "/api/models", body)
-        # A form is signed with the session of the function that made it, and is invalid after that session
+        # An upload form is signed with a function's session credentials, and expires with them
         if all(map(api.upload, made["uploads"], wish.pictures)):
             break
     wish.model = made["model"]

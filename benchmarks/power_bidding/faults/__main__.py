@@ -43,10 +43,10 @@ from tooling.table import print_table
 
 STACK = "groundplan-dev-power-bidding"
 SETTINGS = {
-    # Retry pauses and restarts are not shortened in a replay
+    # More time for each offer: a replay shortens the hours, but not retry pauses and restarts
     "power_bidding.lead_hours": "18",
     "power_bidding.late_minutes": "60",
-    # Only trials start the pipeline
+    # So that only trials start the retraining pipeline
     "power_bidding.model_max_age_hours": "8760",
     "power_bidding.retrain_pause_hours": "8760",
 }
@@ -188,7 +188,7 @@ def measured(
 
 
 def rehearsed(desk: Desk, replay: Replay) -> float:
-    """Rehearse with a stopped clock. Return the seconds of the slowest offer.
+    """Rehearse the replay with a stopped clock. Return the seconds that the slowest offer took.
 
     The first run includes cold starts.
     """
@@ -203,7 +203,7 @@ def replace_environment(variables: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def busy(count: int, reaper: Reaper) -> Iterator[None]:
-    """Keep this many cores busy in the context."""
+    """Keep `count` cores busy until the context ends."""
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
     try:

@@ -9,7 +9,7 @@ from scenarios.power_bidding.replay import FeedServer
 
 
 class HeldClock:
-    """The clock of feeds, market and functions. It starts at `hour` and runs at the desk's rate."""
+    """The clock of feeds, market and functions. It starts at `hour` and runs at the rate of `desk`."""
 
     def __init__(self, desk: Desk, feeds: FeedServer, hour: str) -> None:
         self._desk, self._feeds, self._hour = desk, feeds, hour

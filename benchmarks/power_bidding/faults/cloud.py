@@ -22,9 +22,9 @@ KILLS = (
     *(("MarketPrices", 1), ("Load", 2), ("Weather", 1), ("PriceForecast", 2)),
     *(("FallBack", write) for write in (1, 2, 3)),
 )
-"""(function, write before which it is killed), used in turn."""
+"""(function, number of the write before which it is killed), used in turn."""
 LATEST = 1.2
-"""A crash happens at a random time of up to this many run durations after the run's start."""
+"""Latest time of a crash after the start of a run, in durations of a run. The time is random."""
 SETTINGS = {"throttled": "fault_throttle_endpoints", "killed": "fault_kill_functions"}
 
 

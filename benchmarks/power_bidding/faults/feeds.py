@@ -1,4 +1,4 @@
-"""Faults of the feeds: the replay's server gives wrong answers while a run fetches."""
+"""Faults of the feeds: the local server that replays them gives wrong answers while a run fetches data."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Hour:
     """Remarks"""
     outcome: str = ""
     row: str = ""
-    """Status of the offer's row, when it was made, and the deadline"""
+    """The offer's status in the table of offers, the time at which it was made, and its deadline, as text"""
     doubles: int = 0
     """Number of second offers that reached the market"""
     flagged: bool = False

@@ -18,11 +18,11 @@ from scenarios.power_bidding.desk import wait_until
 LOOK_SECONDS = 0.4
 """Polling interval in seconds. Polling loads the machine under test."""
 LAUNCH_SECONDS = 4.0
-"""Seconds from a training job's start to its instance, in which its input can be removed."""
+"""Seconds for which a training job waits for its instance. Its input can be removed during this time."""
 NEVER_SECONDS = 36_000.0
 EVERY_EVENT = 100_000
 PATIENCE_SECONDS = 120
-"""Maximum seconds for a pipeline to start after its hour's dataset, and for it to end."""
+"""Maximum seconds from an hour's dataset to the start of the pipeline, and from its start to its end."""
 SWEEP_SECONDS = 5
 """Seconds between runs of the sweeper in these trials; its schedule is every 5 minutes."""
 UNREADABLE = b"hour_utc,price\n"
@@ -38,7 +38,7 @@ SILENT = (SWEPT, SWEPT, UNHEARD, SWEPT, NO_INSTANCE)
 
 
 class PipelineFaults:
-    """Pipeline faults of a deployed stack. Trials run one at a time; `release` ends one."""
+    """Pipeline faults of a deployed stack. The next trial may begin when `at_work` has called `release`."""
 
     def __init__(self, cloud: LocalCloud, outputs: dict[str, str], chance: random.Random) -> None:
         self._cloud, self._outputs, self._chance = cloud, outputs, chance

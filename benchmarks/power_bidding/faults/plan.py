@@ -55,7 +55,7 @@ class Trial:
 
 
 def plan(kinds: Collection[str], times: int, together: int, chance: random.Random) -> list[Trial]:
-    """Return trials with each fault of the kinds `times` times; feed faults as often for each feed.
+    """Return trials with each fault of the kinds `times` times; for a feed fault, `times` times per feed.
 
     :param together: number of feeds that fail in the same hour
     """

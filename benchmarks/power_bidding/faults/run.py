@@ -108,12 +108,12 @@ class HourlyRun:
         held = {each.hour.trial.lane for each in flights if each.held}
         special = [lane for lane in LANES if lane not in (HOURS, ALONE)]
         others = queue.left(special) or any(each.hour.trial.lane in special for each in flights)
-        if others or self.clock.held or self._is_late():  # a trial that blocks later hours
+        if others or self.clock.held or self._is_late():  # trials of `ALONE` block later hours
             held.add(ALONE)
         return [lane for lane in LANES if lane not in held]
 
     def _behind(self) -> float:
-        """Return how many seconds of the clock at its full rate the next run is overdue; negative before."""
+        """Return by how many real seconds at the full rate the next run is overdue; negative if it is not."""
         due = len(self.hours) + 1 + STARTS_AFTER
         return (self.clock.hours() - due) * 3600 / self.rate
 

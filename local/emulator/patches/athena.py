@@ -20,7 +20,7 @@ VIEW = re.compile(r"^/\* Presto View: ([A-Za-z0-9+/=]+) \*/$")
 DEEPEST = 10
 """Maximum depth of views that use other views."""
 JAVA = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S"}
-"""Java's parts of date formats, which partition projection uses, and Python's equivalents."""
+"""Symbols in Java's date formats, which partition projection uses, and Python's equivalents."""
 UNITS = {"DAYS": 1, "DAY": 1, "HOURS": 1 / 24, "HOUR": 1 / 24, "WEEKS": 7, "WEEK": 7}
 """Length in days of each unit in a date range."""
 

@@ -22,7 +22,7 @@ def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
     def pin(original: Callable, source_ip: str, secure_transport: bool) -> None:
         original(source_ip, True)
 
-    # Without IAM, MiniStack does not record a request's origin, but bucket policies still apply
+    # If IAM is not enforced, MiniStack does not record a request's origin, but bucket policies still apply
     address, _ = touch("core.iam_evaluator._request_origin").get()
     origin = contextvars.ContextVar("origin", default=(address, True))
     put("core.iam_evaluator._request_origin", value=origin)

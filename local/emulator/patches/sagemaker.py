@@ -22,7 +22,7 @@ def sagemaker_service(cloud: Cloud) -> None:
     async def handle(method: str, path: str, headers: dict, body: bytes, query: dict) -> tuple:
         account, region = here()
         caller = access_key_of(headers, query) or ""
-        # In a separate thread: it may wait for a container, which in turn calls this server
+        # In a separate thread: the request may wait for a container, which in turn calls this server
         answer = await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
         if path.startswith(("/endpoints/", http.MLFLOW)):
             # Lower-case names: MiniStack would overwrite `Content-Type` with the SageMaker API's content type

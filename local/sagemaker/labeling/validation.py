@@ -13,7 +13,7 @@ from local.sagemaker.store import Record
 
 LONGEST_TASK = 28_800
 LONGEST_AVAILABILITY = 2_592_000
-"""The service's limits in seconds; the latter is also the default."""
+"""The service's limits in seconds: time for a task, and availability of a task, which is also the default."""
 DEFAULT_CONCURRENCY = 1_000
 """Default of `MaxConcurrentTaskCount`."""
 _BUILT_IN = re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:(PRE|ACS)-\w+")

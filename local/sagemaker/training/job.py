@@ -223,7 +223,7 @@ class TrainingJob(ContainerJob):
                 more = not ended.wait(interval)
                 try:
                     found.send(self.client("cloudwatch"), self.name)
-                except Exception as error:  # as with logs, a role without the permission has no metrics
+                except Exception as error:  # as with logs, a job without the permission has no metrics
                     logger.warning("Could not send the metrics of training job %s: %s", self.name, error)
                     return
 

@@ -1,7 +1,7 @@
-"""A stub of the fine-tuning container `personalization_finetune` with the same files, which trains nothing.
+"""A stub of the fine-tuning container `personalization_finetune`: writes the same files, but trains nothing.
 
-The benchmark measures the pipeline around the training. A task whose first picture ends with the bytes `bad`
-fails, and no other task. Like the real container, this one may be stopped between any two writes.
+The benchmark measures the pipeline around the training. Only a task whose first picture ends with the bytes
+`bad` fails. Like the real container, this one may be stopped between any two writes.
 """
 
 import hashlib
