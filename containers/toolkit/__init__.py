@@ -1,4 +1,4 @@
-"""SageMaker's container contract, shared by all images.
+"""SageMaker's container contract, implemented once for all images.
 
-Copied into each image next to its package. Uses the standard library only; runs on Python 3.11 to 3.13.
+This package is copied into each image. It uses the standard library only and runs on Python 3.11 to 3.13.
 """

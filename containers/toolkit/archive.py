@@ -10,16 +10,17 @@ from typing import Any
 
 MOST_MEMBERS = 10_000
 MOST_BYTES = 4 * 2**30
-"""Maximum total size of the unpacked files. Models are far smaller, usually megabytes."""
+"""Maximum total size of the unpacked files, in bytes. Models are far smaller, usually megabytes."""
 
 LONGEST_PATH, LONGEST_NAME = 1024, 255
-"""Maximum length in bytes of a member's path, and of a name in it. Linux's file systems allow 255."""
+"""Maximum length in bytes of a member's path, and of each name in the path. Linux's file systems allow names
+of 255 bytes."""
 
 _METADATA_BYTES = 64 * 2**10
 
 
 class ArchiveError(Exception):
-    """The archive is damaged, or one of its members is not allowed. The message has the reason."""
+    """The archive is damaged, too large, or has a member that is not allowed. The message has the reason."""
 
 
 class _Member(tarfile.TarInfo):
@@ -64,7 +65,11 @@ def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members:
 
 
 def _inside(member: tarfile.TarInfo) -> PurePosixPath:
-    """Return a member's relative path. Raises `ArchiveError` unless it is a file or folder in the archive."""
+    """Return a member's relative path.
+
+    Raises `ArchiveError` if the member is neither a file nor a folder, or if its path is too long or leaves
+    the target folder.
+    """
     name = member.name if len(member.name) <= 80 else f"{member.name[:80]}…"
     if not (member.isfile() or member.isdir()):
         raise ArchiveError(f"{name!r} is neither a file nor a folder")

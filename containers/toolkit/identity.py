@@ -16,7 +16,7 @@ APART = "safety_checker"
 """Component that only classifies pictures. The id ignores it: adapters fit a base with or without it."""
 
 _FILE = re.compile(r"[^.]+\.safetensors")
-"""Name of a weights file that diffusers loads by default. `name.fp16.safetensors` is a variant."""
+"""Name of a weights file that diffusers loads by default, unlike the variant `name.fp16.safetensors`."""
 
 
 def identity(folder: Path) -> str:
@@ -43,7 +43,7 @@ def identity(folder: Path) -> str:
 
 
 def files_identity(folder: Path) -> str:
-    """Return the base model's id in the format that adapters of earlier versions store.
+    """Return the base model's id in the format that earlier versions of this project store in adapters.
 
     It has 16 hexadecimal digits, from a SHA-256 over the names, sizes and bytes of all files in the folder.
     """

@@ -1,6 +1,6 @@
 """Typed hyperparameters with defaults and bounds.
 
-SageMaker passes all values as text. An invalid value raises a `FatalError` that names it.
+SageMaker passes all values as text. An invalid value raises a `FatalError` that names the hyperparameter.
 
     @dataclass(frozen=True)
     class Settings(Options):
@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Self
 from .failure import FatalError
 
 Parser = Callable[[str], Any]
-"""Converts the text of a hyperparameter. Raises ValueError or KeyError if it is invalid."""
+"""Converts the text of a hyperparameter. Raises ValueError or KeyError if the text is invalid."""
 
 
 def option(parse: Parser, allowed: str, default: Any = MISSING) -> Any:
-    """Declare a hyperparameter. `allowed` completes "must be ..."; without a default it is required."""
+    """Declare a hyperparameter. Without a default, it is required. `allowed` ends the error "must be ..."."""
     return field(default=default, metadata={"parse": parse, "allowed": allowed})
 
 
@@ -71,7 +71,7 @@ def text(allowed: str, default: Any = MISSING) -> Any:
 
 
 def name_of(attribute: str) -> str:
-    """Return the hyperparameter's name for an attribute: `lambda` for `lambda_`, a reserved word."""
+    """Return the hyperparameter's name for an attribute: `lambda`, a reserved word, for `lambda_`."""
     return attribute.rstrip("_")
 
 

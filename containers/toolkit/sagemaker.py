@@ -21,7 +21,7 @@ FAILURE = BASE / "output" / "failure"
 PROCESSING = BASE / "processing"
 """Folder of a processing job's inputs and outputs, by this project's convention."""
 MESSAGE = BASE / "output" / "message"
-"""Exit message of a processing job."""
+"""File with the exit message of a processing job."""
 CHANNELS = BASE / "input" / "data"
 CONFIG = BASE / "input" / "config"
 
@@ -102,7 +102,7 @@ def write_message(reason: object) -> None:
 
 
 def source_uri(name: str) -> str:
-    """Return the `S3Uri` of a processing job's input, "" if it has none.
+    """Return the `S3Uri` of the processing job's input `name`; "" if there is none.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
     """

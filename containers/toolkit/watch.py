@@ -6,7 +6,8 @@ timeout (`Loop::Block` in XGBoost 3.2; when the first of three hosts was killed 
 host hung in 9 of 80 trials). NCCL waits for its timeout, then exits the process without a reason.
 
 Therefore each host keeps a separate connection to the first host. A host is lost if its connection closes
-without a shutdown message. A host that fails sends its reason first, and all hosts report that reason.
+without a shutdown message. A host that fails sends its reason before it closes the connection, and all hosts
+report that reason.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FAILED = b"failed "
 """Prefix of a host's failure reason."""
 
 LONGEST = 8192
-"""Maximum size of a line in bytes. A reason has at most 1,024 characters."""
+"""Maximum size of a message (one line) in bytes. A reason has at most 1,024 characters."""
 
 
 class Watch:
@@ -43,7 +44,7 @@ class Watch:
 
     def __init__(self, cluster: Cluster, on_loss: Callable[[], None] = lambda: None) -> None:
         self.lost: str | None = None
-        """The first host that failed, or whose connection closed without a shutdown message"""
+        """The host that was lost first: it failed, or its connection closed without a shutdown message"""
         self.reason: str | None = None
         """Failure reason that the lost host sent; None if it sent none"""
         self.joined: set[str] = set()
@@ -56,7 +57,7 @@ class Watch:
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Connect to the first host, or listen on it. Raises `FatalError` if its port is in use."""
+        """Connect to the first host; on the first host, listen. Raises `FatalError` if its port is in use."""
         follow = self._listen() if self.cluster.first else self._call
         threading.Thread(target=follow, daemon=True).start()
 
@@ -102,13 +103,13 @@ class Watch:
         self._on_loss()
 
     def _loss(self) -> bytes:
-        """Return the first host's message about the lost host."""
+        """Return the message by which the first host tells the others about the lost host."""
         return (
             (FAILED + f"{self.lost} {self.reason}\n".encode()) if self.reason else f"{self.lost}\n".encode()
         )
 
     def _hear(self, words: bytes, host: str) -> None:
-        """Process the last line of a connection: a shutdown, a failure reason, or else the loss of `host`."""
+        """Process a connection's last message. If it is no shutdown or failure reason, `host` is lost."""
         if words.startswith(FAILED):
             host, _, reason = words.removeprefix(FAILED).decode(errors="replace").strip().partition(" ")
             self._miss(host, reason)
@@ -164,7 +165,7 @@ def _tell(line: socket.socket, words: bytes) -> None:
 
 
 def _heard(reader: BufferedIOBase) -> bytes:
-    """Return the next line, or nothing if the connection is closed."""
+    """Return the next message; empty if the connection is closed."""
     try:
         return reader.readline(LONGEST)
     except OSError:

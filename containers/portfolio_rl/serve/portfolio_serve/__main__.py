@@ -33,7 +33,7 @@ def serve() -> None:
     switch = Switch("" if parameter == "none" else parameter)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    # above this limit waitress closes the connection; above a lower limit the application responds with 413
+    # above this limit waitress closes the connection; above `LARGEST` the application responds with 413
     limit = LARGEST + 2**20
     server = create_server(
         application(predictor, switch), host=host, port=port, threads=THREADS, max_request_body_size=limit

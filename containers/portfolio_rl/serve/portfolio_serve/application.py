@@ -39,7 +39,7 @@ def application(predictor: Predictor, switch: Switch) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests from web pages, to which browsers add these headers. SageMaker forwards neither."""
+        """Reject requests with headers that browsers add for web pages. SageMaker never forwards them."""
         if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
             return _answer(403, {"error": "requests from web pages are not allowed"})
         return None
@@ -114,7 +114,7 @@ def _accounts(body: bytes, predictor: Predictor) -> list[Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """Return an integer, or infinity if it exceeds a double, so that only the account with it is rejected."""
+    """Return an integer, or infinity if it is too large for a double: then only its account is rejected."""
     return int(digits) if len(digits) < 300 else float(digits)
 
 

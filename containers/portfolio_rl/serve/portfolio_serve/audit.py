@@ -27,7 +27,7 @@ def line(predictor: Predictor, account: Any, order: dict[str, Any]) -> str:
 
 
 def _account(predictor: Predictor, account: Any) -> Any:
-    """Return the fields of an account that the predictor uses, with only the entries that it uses."""
+    """Return an account without the fields, and entries of fields, that the predictor does not use."""
     if not isinstance(account, dict):
         return _entry(account)
     lengths = {"mask": 2 * predictor.largest + 1, "history": predictor.look_back + 1}

@@ -17,8 +17,9 @@ POLICY, CARD = "policy.onnx", "card.json"
 MOST_ACCOUNTS = 10_000
 CHOICES_IN_A_RUN, CHOICES_IN_A_REQUEST = 2**16, 2**24
 """Maximum number of choices that the policy computes for all accounts, in one run of the ONNX session and in
-one request. The choices for an account are all its joint orders, or for a network the sizes of all its legs.
-A run must fit into a processor's cache, and a request must finish within SageMaker's 60 seconds."""
+one request. For each account, a policy from value iteration computes every possible order, a network every
+possible size of each leg. A run must fit into a processor's cache, and a request must finish within
+SageMaker's 60 seconds."""
 SAME = 1e-6
 """Maximum relative difference between an asset's price and the last price of its history. Rounding to single
 precision causes a smaller one."""
@@ -36,7 +37,7 @@ class RequestError(Exception):
 class Predictor:
     """A policy file and its card, from a model's folder. Raises `FatalError` if they are invalid.
 
-    The methods' arrays have B accounts, N assets, Z signals and orders of at most K lots.
+    Shapes of arrays: B accounts, N assets, Z signals, and at most K lots of an asset in an order.
     """
 
     def __init__(self, folder: Path, threads: int = 1):

@@ -1,7 +1,7 @@
 """The stop switch: a parameter in Systems Manager that allows trades only while its value is `go`.
 
-It is read at most once in `FRESH_SECONDS`. If it cannot be read, all trades are forbidden, because it is
-unknown whether trading is allowed.
+It is read at most once every `FRESH_SECONDS` seconds. If it cannot be read, all trades are forbidden, because
+it is unknown whether trading is allowed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Switch:
             self._ssm = boto3.client("ssm", config=config)
 
     def reason(self) -> str:
-        """Return why no trade is allowed now, or an empty string."""
+        """Return why trades are forbidden now; an empty string if they are allowed."""
         if not self.name:
             return ""
         with self._lock:

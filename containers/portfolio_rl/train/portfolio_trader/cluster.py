@@ -5,8 +5,8 @@ lost, and ends when the head has ended.
 
 Ray's processes listen on every address of the container; this cannot be configured. Run the job with network
 isolation, where its hosts can only connect to each other. The processes also require the job's token, which
-is derived from the job's ARN. It keeps out processes of other jobs, but is not secret for users who may
-describe the job.
+is derived from the job's ARN. It keeps out processes of other jobs, but users who may describe the job can
+compute it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 _SIOCGIFFLAGS, _IFF_UP = 0x8913, 0x1
 PORT = 6379
 PATIENCE = 600.0
-"""Maximum seconds to wait for all hosts to join, and for a lost node to join again."""
+"""Maximum seconds to wait for Ray's head to start, and then for all hosts to join."""
 POLL = 1.0
 OBJECT_STORE = 256 * 2**20
 """Size of a node's object store in bytes. Batches of episodes are small."""
@@ -168,7 +168,7 @@ def _is_up(interface: str) -> bool:
 def _address(host: str) -> str:
     with suppress(OSError):
         found = socket.gethostbyname(host)
-        # every host would take 127.0.0.1 as its own address
+        # not 127.0.0.1, which every host would take as its own address
         return "127.0.0.2" if found == "127.0.0.1" else found
     return "127.0.0.2"
 

@@ -8,10 +8,10 @@ pass. An observation is a dictionary with RLlib's names, for N assets and Z sign
   variant `published` does not observe the step.
 - `action_mask`: int8, 1 for each action that is admissible now.
 
-An action is the index of a joint order in `every_order` (`Discrete`, with an exact mask), or a leg for each
+An action is the index of a whole order in `every_order` (`Discrete`, with an exact mask), or a leg for each
 asset (`MultiDiscrete`, 2K+1 choices for at most K lots). Masks for each asset cannot express which legs are
-admissible together. They allow each leg of any admissible order, so an order whose legs are all allowed may
-be refused. A refused order is not executed (`info["refused"]`).
+admissible together. They allow each leg of any admissible order, so an order whose legs are all allowed can
+still be refused. A refused order is not executed (`info["refused"]`).
 
 The reward is the account's total value in dollars at the last step of an episode, and 0 at the other steps.
 """
@@ -160,8 +160,8 @@ class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
         copy: bool = True,
     ):
         """
-        :param copy: whether the variant `published` with legs returns new arrays; otherwise the next step
-            overwrites them
+        :param copy: whether the variant `published` with `actions="legs"` returns new arrays; if not, the
+            next step overwrites the returned arrays
         """
         chosen = variants.variant(variant)
         rules, market = rules or chosen.rules, market or chosen.market

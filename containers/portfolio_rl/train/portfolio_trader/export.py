@@ -7,8 +7,8 @@ choices that the caller allows for each asset, from selling K lots to buying K l
 
 A file contains the rules: with any mask, the order is admissible as a whole. An account gets no trade, and
 `valid` is false, if its observation is not finite, its cash or holdings are negative, its holdings are not
-whole lots, its prices are not above zero, its step has no decision, or its mask allows no choice for an
-asset. ONNX Runtime rejects a wrong shape or type.
+whole lots, its prices are not above zero, its step is not the number of a decision, or its mask allows
+no choice for an asset. ONNX Runtime rejects a wrong shape or type.
 
 Limits are stricter than in `orders.py` by one part in 10^9, so that rounding never allows an inadmissible
 order.
@@ -38,8 +38,8 @@ STRICTER = 1e-9
 MOST = 1e12
 """Upper bound of an account's units, dollars and signals, so that no product of them overflows."""
 CHOICES = "choices"
-"""Key of a number in the file's metadata: how many values are computed for each account, one for each joint
-order or each choice of a leg. Memory and time of a run are proportional to it."""
+"""Key of a number in the file's metadata: how many values are computed for each account, one for each
+possible order or each possible size of each leg. Memory and time of a run are proportional to this number."""
 
 
 def _some(array: nd.Array) -> nd.Array:
@@ -62,14 +62,14 @@ def _numbers(array: Any) -> list[float]:
 
 
 class Account(NamedTuple):
-    """Parts of an observation, with safe values where it is invalid. A column is float64 [B, 1]."""
+    """Parts of observations, with harmless values for invalid accounts. A column is float64 [B, 1]."""
 
     lots: list[nd.Array]
-    """Lots held of each asset, columns"""
+    """Lots held, a column for each asset"""
     cash: nd.Array
     """In dollars, a column"""
     prices: list[nd.Array]
-    """In dollars, columns"""
+    """In dollars, a column for each asset"""
     step: nd.Array
     """int64 [B]"""
     signals: nd.Array
@@ -98,7 +98,7 @@ def account(given: nd.Array, mask: nd.Array, rules: Compiled, decisions: int) ->
 
 
 class Limits:
-    """The orders that the rules allow an account. Limits of computed values are stricter by `STRICTER`."""
+    """The orders that the rules allow each account. Limits of computed values are stricter by `STRICTER`."""
 
     def __init__(self, rules: Compiled, found: Account):
         self.rules, self.found = rules, found
@@ -107,11 +107,11 @@ class Limits:
         sell_fee, sell_rate = _numbers(rules.sell_fee), _numbers(rules.sell_rate)
         buy_fee, buy_rate = _numbers(rules.buy_fee), _numbers(rules.buy_rate)
         self.values = [lot[i] * prices[i] for i in self.assets]
-        """Value of one lot of each asset, columns"""
+        """Value of one lot, a column for each asset"""
         self.gains = [lot[i] * (prices[i] - sell_fee[i] - sell_rate[i] * prices[i]) for i in self.assets]
-        """Proceeds of selling one lot in dollars, columns"""
+        """Proceeds of selling one lot in dollars, a column for each asset"""
         self.costs = [lot[i] * (prices[i] + buy_fee[i] + buy_rate[i] * prices[i]) for i in self.assets]
-        """Cost of buying one lot in dollars, columns"""
+        """Cost of buying one lot in dollars, a column for each asset"""
         self.whole = reduce(add, (found.lots[i] * self.values[i] for i in self.assets), found.cash)
         """Total value before the order, a column"""
         self.least_cash = float(rules.cash_after) + STRICTER * self.whole
@@ -135,7 +135,7 @@ class Limits:
         return allowed
 
     def within_caps(self, held: list[nd.Array], bought: list[nd.Array], fees: nd.Array) -> list[nd.Array]:
-        """Return for each group whether it has no purchase or is within its cap after the order.
+        """Return for each group with a cap whether the order buys none of it or leaves it within the cap.
 
         :param held: lots of each asset after each of M orders, [B, M]
         :param bought: whether each asset is bought
@@ -153,7 +153,7 @@ class Limits:
 def exact_maximum(policy: Maximiser, observation: nd.Array, mask: nd.Array) -> tuple[nd.Array, nd.Array, int]:
     """Return for each account the admissible order with the highest value (`values.Maximiser`).
 
-    :return: actions, validity [B, 1], and M, the number of joint orders
+    :return: actions, validity [B, 1], and M, the number of possible orders
     """
     rules = policy.rules
     found = account(observation, mask, rules, len(policy.values.weights))
@@ -192,7 +192,7 @@ def _polynomial(
 
     :param held: lots of each asset after the order, [B, M] each
     :param cash: dollars after the order, [B, M]
-    :param values: value of one lot of each asset, columns
+    :param values: value of one lot, a column for each asset
     """
     given, own = policy.values, len(held) + 1
     left = monomials(own, given.degree)
@@ -226,7 +226,7 @@ def _factors(terms: Any) -> list[tuple[int, ...]]:
 
 
 def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[nd.Array, nd.Array, int]:
-    """Return the most likely orders of a network, one leg after the other (`ppo.Policy`).
+    """Return each account's order, with the most likely choice of one leg after the other (`ppo.Policy`).
 
     If the caller's mask excludes zero lots of an asset, a leg of the asset does not choose zero lots while
     another choice of the leg is admissible. The leg that sells the asset may choose zero if buying the asset
@@ -250,7 +250,7 @@ def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[
     some, none = nd.asarray(np.arange(k + 1) > 0), nd.asarray(np.arange(k + 1) == 0)
 
     def tradable(i: int) -> list[nd.Array]:
-        """Return which numbers of lots of asset i the turnover allows after the legs so far, [B, K+1]."""
+        """Return which numbers of lots of asset i the turnover limit allows after these legs, [B, K+1]."""
         if limits.most_traded is None:
             return []
         return [traded + values[i] * options <= limits.most_traded]

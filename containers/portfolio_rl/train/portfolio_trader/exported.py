@@ -13,8 +13,8 @@ from .values import in_parts
 
 POLICY, CARD = "policy.onnx", "card.json"
 CHOICES_IN_A_RUN = 2**16
-"""Maximum number of joint orders, or choices of legs, of all accounts in one run of the ONNX session. More of
-them do not fit into a processor's cache."""
+"""Maximum number of values in one run of the ONNX session: for each account, one for each possible order or
+each possible size of each leg. More do not fit into a processor's cache."""
 
 
 class Exported:

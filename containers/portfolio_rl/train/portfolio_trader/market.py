@@ -54,7 +54,7 @@ class Market(Protocol):
 
 @dataclass(frozen=True)
 class Curves:
-    """Independent normal prices around a mean curve."""
+    """Prices that are normally distributed around mean curves, independent of each other."""
 
     means: np.ndarray[Any, np.dtype[np.float64]]
     """[T, N] dollars"""
@@ -106,7 +106,7 @@ def source_curves(first_is_on_the_curve: bool = True) -> Curves:
 
 @dataclass(frozen=True)
 class Scales:
-    """Means and deviations of the raw signals of a price history, frozen when a policy is trained."""
+    """Means and standard deviations of the raw signals of a price history, fixed when a policy is trained."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -120,8 +120,8 @@ def raw_signals(prices: Any) -> Any:
     """Return two signals for each asset from its last prices.
 
     :param prices: [..., LOOK_BACK + 1, N] dollars; the last one is the price at the decision
-    :return: float64 [..., 2N]: the logarithm of the last price minus the previous logarithm, and minus the
-        mean of all earlier logarithms
+    :return: float64 [..., 2N]: for each asset, the logarithm of the last price minus that of the price before
+        it; then for each asset, the logarithm of the last price minus the mean of all earlier logarithms
     """
     logs = np.log(np.asarray(prices, np.float64))
     last = logs[..., -1, :] - logs[..., -2, :]

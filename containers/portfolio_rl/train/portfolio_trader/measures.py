@@ -17,7 +17,7 @@ from .values import Run
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two means over the same episodes, with its 95 % interval."""
+    """A ratio of two means, or a mean difference in dollars, with its 95 % interval."""
 
     value: float
     low: float

@@ -246,7 +246,7 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
                 more = k + 1
                 left = money[leg] - more * purchase[i]
                 if faithful:
-                    # $5 of slack, because the sample charges the selling fee, which is lower
+                    # $5 of slack, because the sample charges purchases the selling fee, which is lower
                     possible = not distinct or left >= -5
                 else:
                     possible = left >= floor and traded[leg] + more * value[i] <= limit

@@ -41,8 +41,8 @@ class Hyperparameters:
     episodes: int = 600_000
     """Episodes to train on."""
     cpu_seconds: float = 0.0
-    """Stop after this CPU time, even before `episodes` are reached; 0: no limit. The learning rate falls to
-    zero in both cases."""
+    """Stop after this CPU time in seconds, even before `episodes` are reached; 0: no limit. The learning rate
+    falls to zero in both cases."""
     batch: int = 1200
     """Episodes between two updates."""
     minibatch: int = 2400
@@ -56,7 +56,8 @@ class Hyperparameters:
     max_norm: float = 0.5
     width: int = 64
     objective: Literal["mean", "log", "cvar"] = "mean"
-    """Mean of the final values, of their logarithms, or of the lowest share `tail` of the final values."""
+    """What is maximised: the mean of the final values, of their logarithms, or of the lowest share `tail`
+    of the final values."""
     tail: float = 0.1
     seed: int = 0
 
@@ -127,7 +128,7 @@ def input_size(assets: int, signals: int) -> int:
 
 
 class Tanh(nn.Module):
-    """The hyperbolic tangent, computed from the sigmoid, which is five times faster in PyTorch on a CPU."""
+    """The hyperbolic tangent, computed from the sigmoid: on a CPU, five times faster than PyTorch's tanh."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 2 * torch.sigmoid(2 * x) - 1

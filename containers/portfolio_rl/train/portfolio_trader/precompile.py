@@ -24,7 +24,7 @@ EPISODES = 40
 
 
 def precompile() -> None:
-    """Compile for the processor in `NUMBA_CPU_FEATURES`, unless this processor lacks one of its features."""
+    """Compile for the CPU features in `NUMBA_CPU_FEATURES`, unless this processor lacks one of them."""
     here = binding.get_host_cpu_features()
     wanted = [name[1:] for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+")]
     if missing := [name for name in wanted if not here.get(name)]:

@@ -58,7 +58,7 @@ def purchasable(lots, cash, prices, allowed) -> None:
 class Core:
     """E accounts with their observations and masks, in arrays that are updated in place.
 
-    A step is one compiled pass over the accounts, which also computes the next prices from normal numbers.
+    A step is one compiled pass over the accounts, which also computes the next prices.
     """
 
     def __init__(self, count: int, market: Curves, cash: float):

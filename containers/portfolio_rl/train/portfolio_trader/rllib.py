@@ -231,9 +231,9 @@ SOURCE = RllibHyperparameters(
 """Hyperparameters of the AWS sample (batches of 25,000 decisions), with RLlib's defaults for those that the
 sample does not set.
 
-The training differs from the sample in four ways. Every step has a reward instead of only the last one,
-divided by the cash at the start. Prices are normalised. The observation includes the step, and the mask
-covers the whole order. The value error is not clipped.
+The training differs from the sample in these ways. Every step, not only the last one, has a reward, and the
+reward is divided by the cash at the start. Prices are normalised. The observation includes the step, and the
+mask covers the whole order. The value error is not clipped.
 """
 RECIPES = {"ours": RllibHyperparameters(), "source": SOURCE}
 

@@ -18,10 +18,10 @@ always required that no leg sells more than the account has, that the value of a
 that cash covers the purchases. No constraint forces a trade. The order without a trade is therefore always
 admissible.
 
-An order is admissible if and only if each of its prefixes is admissible. A prefix has the order's sales and
-its first purchases. Sales only add cash and free no cap. Each purchase adds to the turnover and to the shares
-of its groups, and reduces cash and, by its fee, the total value. Masks for one leg after the other are
-therefore exact, for any number of assets.
+An order is admissible if and only if each of its prefixes is admissible. A prefix has the first legs
+of the order, sales before purchases. A sale adds cash and turnover, and no cap forbids it. Each purchase adds
+to the turnover and to the shares of its groups, and reduces cash and, by its fee, the total value. Masks for
+one leg after the other are therefore exact, for any number of assets.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Asset:
 
 @dataclass(frozen=True)
 class Cap:
-    """These assets are not bought if their share of the total value is above `share`.
+    """These assets are not bought if their combined share of the total value is above `share`.
 
     The share is checked before the order (`before`), after it (`after`), or at both times (`both`).
     """
@@ -73,7 +73,7 @@ class Cap:
 
 @dataclass(frozen=True)
 class Turnover:
-    """The value traded by one order is at most this share of the total value before it."""
+    """The value traded by one order is at most this share of the total value before the order."""
 
     share: float
 
@@ -124,7 +124,7 @@ class Compiled(NamedTuple):
     buy_rate: Floats
     sell_rate: Floats
     buy_allowed: Flags
-    """[N] whether no constraint forbids buying the asset in general."""
+    """[N] false if a constraint of the kind `no_trade` forbids buying the asset."""
     sell_allowed: Flags
     before: Flags
     """[G, N] members of each group with a cap checked before the order."""

@@ -17,7 +17,8 @@ class Settings(Options):
     """Hyperparameters of a training or evaluation job."""
 
     mode: str = choice("train", "evaluate", default="train")
-    """`evaluate` compares the channels `candidate` and `champion` on the same held-out prices."""
+    """`evaluate` compares the models in the channels `candidate` and `champion` on the same held-out
+    prices."""
     variant: str = choice(
         *(name for name, each in VARIANTS.items() if not each.faithful), default="corrected"
     )
@@ -30,7 +31,7 @@ class Settings(Options):
     episodes: int = whole(100, 100_000_000, default=600_000)
     """Number of training episodes of PPO."""
     cpu_seconds: float = number(0, 1e6, default=0.0)
-    """CPU time after which PPO stops, even before `episodes` are reached; 0: no limit."""
+    """CPU time in seconds after which PPO stops, even before `episodes` are reached; 0: no limit."""
     held_out: int = whole(1000, 1_000_000, default=50_000)
     """Number of held-out episodes for the comparison with the baselines."""
     program: bool = flag(default=False)

@@ -51,7 +51,8 @@ class Task:
     curves: Curves | None = None
     """The price model; None for a user's price history."""
     later: History | None = None
-    """The held-out end of a user's price history, with the `LOOK_BACK` prices before it; None without one."""
+    """The held-out end of a user's price history, with the `LOOK_BACK` prices before it; None if there is no
+    history."""
 
     def seen_by(self, card: dict[str, Any]) -> Episodes:
         """Return the held-out episodes, with signals scaled as in the policy's card."""
@@ -75,7 +76,10 @@ def held_out_generator() -> np.random.Generator:
 
 
 def file_of(channels: Path, name: str, file: str) -> Path | None:
-    """Return the file of a channel; None without the channel. Raises `FatalError` for any other content."""
+    """Return the file of a channel; None without the channel.
+
+    Raises `FatalError` unless the channel has this file and no other.
+    """
     folder = channels / name
     if not folder.exists():
         return None
@@ -179,7 +183,7 @@ def run(settings: Settings) -> None:
 
 
 ENUMERATING = ("greedy on estimated moments", "random")
-"""Baselines that list every joint order."""
+"""Baselines that list every possible order."""
 
 
 def joint_orders(rules: Rules) -> int:
@@ -187,7 +191,7 @@ def joint_orders(rules: Rules) -> int:
 
 
 def enumerable(rules: Rules) -> bool:
-    """Return whether the joint orders are few enough to try each."""
+    """Return whether the possible orders are few enough to try all of them."""
     return joint_orders(rules) <= MOST_JOINT_ORDERS
 
 
@@ -198,7 +202,7 @@ def too_many(rules: Rules) -> str:
 
 
 def check_orders(task: Task, settings: Settings) -> None:
-    """Raise `FatalError` if the method would have to try too many joint orders."""
+    """Raise `FatalError` if the method would have to try too many possible orders."""
     if settings.method == "fitted" and not enumerable(task.rules):
         raise FatalError(
             f"method must be ppo or rllib for {too_many(task.rules)}; fitted takes at most"
@@ -390,7 +394,8 @@ def card(
 def evaluate(settings: Settings) -> None:
     """Compare the models of two channels on the same held-out prices.
 
-    If the champion was trained on another problem, the log has `comparable:value=0` instead of its value.
+    If the champion was trained on another problem, the log has `comparable:value=0` instead of the
+    champion's value.
     """
     task = task_of(settings)
     rules = task.rules.compiled()

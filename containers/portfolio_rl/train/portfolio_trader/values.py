@@ -64,7 +64,7 @@ class Values:
 
 
 def units(prices: Any, rules: Compiled, signals: int) -> Doubles:
-    """Return the increase of a holding's variable for one lot, [E, N]."""
+    """Return by how much one more lot increases a holding's variable in the polynomial, [E, N]."""
     if signals:
         return prices * rules.lot / CASH_UNIT
     return np.full(prices.shape, 1 / LOTS_UNIT)
@@ -232,7 +232,7 @@ def in_parts(work: Callable[[int, int], None], count: int) -> None:
         work(0, count)
         return
     ends = [count * part // threads for part in range(threads + 1)]
-    for _ in _threads().map(work, ends, ends[1:]):  # raises an exception of `work`
+    for _ in _threads().map(work, ends, ends[1:]):  # raises the exceptions of `work`
         pass
 
 
@@ -369,7 +369,8 @@ def selected(
     """Fit with the hyperparameters that earn most on observed episodes that were not used for their fit.
 
     Each candidate is fitted to the first two thirds of the episodes, in order of time, and trades on the
-    rest. The best one is then fitted to all of them. Returns its values and its hyperparameters.
+    rest. The best one is then fitted to all of them. Returns its value function and its
+    hyperparameters.
 
     :param candidates: default: `CANDIDATES` or, with signals, `HISTORY_CANDIDATES`
     """

@@ -56,7 +56,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
-    A failure's reason is in the last line of the log, and in the file that SageMaker reads it from.
+    A failure's reason is in the last line of the log; with `train` and `evaluate` also in the file from which
+    SageMaker reads it.
     """
     if not arguments or arguments[0] not in COMMANDS:
         print(f"usage: python -m power_forecaster {'|'.join(COMMANDS)} ...", file=sys.stderr)  # noqa: T201

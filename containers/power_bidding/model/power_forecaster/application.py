@@ -34,7 +34,7 @@ def application(trained: Trained) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests from web pages, to which browsers add these headers. SageMaker forwards neither."""
+        """Reject requests with headers that browsers add for web pages. SageMaker never forwards them."""
         if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
             return _answer(403, {"error": "requests from web pages are not allowed"})
         return None
@@ -75,7 +75,7 @@ def _document(body: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    """Return an integer, or infinity if it exceeds a double. The check of the field rejects infinity."""
+    """Return an integer, or infinity if it is too large for a double. The field's check rejects infinity."""
     return int(digits) if len(digits) < 300 else float(digits)
 
 

@@ -128,7 +128,7 @@ def forecasts(
 
 
 def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str, Any]:
-    """Return revenue and capture of each forecast, and the difference to the best naive one.
+    """Return each forecast's revenue and capture, and its difference in capture to the best naive forecast.
 
     Revenues are means over seeds. Days on which a price or a forecast is missing are omitted.
     `decision_loss_gain`, if measured, is the capture with the decision loss minus the capture without it.

@@ -1,4 +1,4 @@
-"""Offers for a request: forecast, schedule, curves."""
+"""The offers for a request: forecasts of prices, a schedule from them, and curves."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _of_the_day(request: Request, found: Outlook) -> float:
 
 
 def _fixed(request: Request, mw: float, awards: Doubles) -> Curve:
-    """Return a curve for the request's hour with the same MW at every price: the award, otherwise `mw`."""
+    """Return a curve for the request's hour with the same MW at every price: the award; without one, `mw`."""
     least, most = reach(request.asset, request.level)
     mw = float(awards[0]) if np.isfinite(awards[0]) else mw
     return self_scheduled(min(max(mw, least), most), request.market)
@@ -142,9 +142,9 @@ def _curve(request: Request, expected: RealTime, awards: Doubles) -> Curve:
 
 
 def deliverable(asset: Asset, net: Doubles, level: float, terms: Terms) -> list[float]:
-    """Round a schedule to the market's steps so that the battery can still deliver every hour.
+    """Round a schedule's MW to the market's steps so that the battery can still deliver in every hour.
 
-    Independent rounding of each hour would sell more energy than the rounded purchases have stored.
+    Rounding each hour independently could sell more energy than the rounded purchases store.
 
     :param net: [hours] MW sold, purchases below zero
     :param level: stored MWh before the first hour

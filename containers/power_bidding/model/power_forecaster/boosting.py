@@ -26,7 +26,7 @@ PARAMETERS: dict[str, Any] = {
 
 
 def fit(x: Doubles, y: Doubles, seed: int) -> lightgbm.Booster:
-    """Fit scaled prices [n, 24] to features [n, 24, F]."""
+    """Fit trees that predict the scaled prices `y` [n, 24] from the features `x` [n, 24, F]."""
     known = np.isfinite(y)
     data = lightgbm.Dataset(x[known], y[known])
     return lightgbm.train(PARAMETERS | {"seed": seed}, data, ROUNDS)

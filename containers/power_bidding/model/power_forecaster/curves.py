@@ -20,7 +20,7 @@ Curve = list[tuple[float, float]]
 MARGIN = 0.05
 """Minimum advantage of a trade over later use of the energy, as a share of the water value.
 
-Of 0, 0.05 and 0.1, this value earned most on NYISO's prices of 2018."""
+Of 0, 0.05 and 0.1, the margin 0.05 earned most on NYISO's prices of 2018."""
 
 CENT = 0.01
 _ROUNDING = 1e-9
@@ -36,7 +36,7 @@ class Terms:
     """Highest price of a segment, in dollars per MWh"""
     most_segments: int = 10
     least_mw: float = 0.1
-    """Step of the output; also its smallest absolute value, apart from 0"""
+    """Step of the output in MW; also its smallest absolute value, apart from 0"""
 
 
 def mw_at(curve: Curve, price: float) -> float:
@@ -52,9 +52,9 @@ def fixed(mw: float, floor: float) -> Curve:
 def water_value_curve(
     asset: Asset, value: Callable[[float], float], level: float, least: float, most: float, terms: Terms
 ) -> Curve:
-    """Return the curve that trades a block of energy if the price is better than the value of later use.
+    """Return the curve that trades each block of energy if the price is better than the value of later use.
 
-    :param value: returns the value in dollars of one more MWh stored after the hour, at a level in MWh
+    :param value: returns, for the stored MWh after the hour, the value in dollars of one more MWh
     :param level: stored MWh after the hour if nothing is traded
     :param least: minimum output in MW
     :param most: maximum output in MW
@@ -83,13 +83,13 @@ def water_value_curve(
 
 
 def level_after(asset: Asset, level: float, mw: float) -> float:
-    """Return the stored MWh after an hour with an output of `mw`, from `level` MWh."""
+    """Return the stored MWh after an hour with an output of `mw`; without output, it would be `level`."""
     stored = -mw * asset.charge_efficiency if mw < 0 else -mw / asset.discharge_efficiency
     return level + stored
 
 
 def least_sale(asset: Asset, charge: float) -> float:
-    """Return the lowest price, in whole cents, at which energy bought for `charge` sells at a profit."""
+    """Return the lowest price in whole cents at which energy bought at the price `charge` earns a profit."""
     losses = asset.charge_efficiency * asset.discharge_efficiency
     return _down(max(charge, charge / losses)) + CENT
 
@@ -106,7 +106,7 @@ def _within(first: float, moves: Curve, terms: Terms) -> Curve:
 
 
 def _blocks(begin: float, end: float, most: int, step: float) -> list[float]:
-    """Return up to `most` + 1 values in MW from `begin` to `end`, evenly spaced in whole steps."""
+    """Return up to `most` + 1 MW values from `begin` to `end`, about evenly spaced, in whole `step`s."""
     steps = round(abs(end - begin) / step)
     count = min(most, steps)
     sign = 1 if end > begin else -1

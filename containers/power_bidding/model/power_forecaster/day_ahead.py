@@ -69,7 +69,7 @@ class Walk:
     forecasts: Doubles
     """[D, 24] dollars per MWh; NaN on days that are not forecast"""
     models: dict[int, Model]
-    """Models by day; each was fitted to the days before its day"""
+    """Models by the first day that each one forecasts; it was fitted to the days before that day"""
 
 
 def walk(panel: Panel, family: Family, begin: int, end: int) -> Walk:
@@ -92,8 +92,8 @@ def shares(
 ) -> dict[str, float]:
     """Return the weights of the families for a day, learned on the days before it.
 
-    A family gets no weight if it has no forecast for the day, or too few before it. If the other families
-    have fewer than `LEAST_TRAILING` days in common, their weights are equal.
+    A family gets no weight if it has no forecast for the day, or too few forecasts for the days before. If
+    fewer than `LEAST_TRAILING` of these days have forecasts of all other families, the weights are equal.
 
     :param at: the day for which forecasts must exist; None: `day`
     """

@@ -17,7 +17,7 @@ from .scale import Scale
 from .storage import Asset, Scheduler
 
 ROUNDING = 1e-6
-"""A loss of at most this many dollars counts as a rounding error of the solver, so as 0."""
+"""A loss of at most this many dollars is considered a rounding error of the solver, and set to 0."""
 STEEPEST = 20.0
 """Maximum gradient norm of a day in training. At ERCOT's hubs 8 is typical; after the storm of February 2021
 it reached 2,000."""

@@ -37,8 +37,8 @@ LEAST_DAYS = 7
 TOLERATED = 0.02
 """A candidate is rejected if the 95 % interval of its loss minus the champion's loss is entirely above this.
 
-With two weeks of days, the block bootstrap has only two blocks, so its intervals are too narrow to reject a
-candidate for every interval above 0."""
+The value is above 0 because the block bootstrap has only two blocks in two weeks. Its intervals are then too
+narrow, and candidates that are no worse would be rejected."""
 
 
 def main(arguments: list[str]) -> None:
@@ -108,7 +108,7 @@ def compared(
     Days on which a price or a forecast is missing are omitted. Raises `FatalError` if fewer than `LEAST_DAYS`
     remain.
 
-    :param not_compared: why there is a champion but the candidate cannot be compared with it
+    :param not_compared: why the candidate cannot be compared with an existing champion; otherwise empty
     """
     missing = sorted(set(candidate.locations) - set(given))
     if missing:
@@ -157,7 +157,8 @@ def compared(
 def _days(given: dict[str, Location], candidate: Trained, champion: Trained | None) -> tuple[int, int]:
     """Return the days of the evaluation, in days since 1970-01-01.
 
-    They begin after the last day to which a model was fitted, and end with the last day of all histories.
+    They begin with the first day for which each model has, at all locations, a fit to earlier days only. They
+    end with the last day that all histories have.
     """
     begins, ends = [], []
     for name in candidate.locations:
@@ -203,7 +204,7 @@ def _summary(judged: dict[str, Judged], known: Any, best: str) -> dict[str, Any]
 
 
 def _months(judged: dict[str, Judged], known: Any, best: str, begin: int) -> list[dict[str, Any]]:
-    """Return the captures of each calendar month, over the days `known` from day `begin` on."""
+    """Return the captures of each calendar month. `known` selects days; its first element is day `begin`."""
     month = (np.datetime64("1970-01-01") + begin + np.arange(len(known))).astype("datetime64[M]")
     return [
         {
@@ -219,8 +220,9 @@ def _months(judged: dict[str, Judged], known: Any, best: str, begin: int) -> lis
 def verdict(found: dict[str, Any], floor: float, not_compared: str = "") -> tuple[bool, str]:
     """Return whether a candidate may be deployed, and why.
 
-    :param not_compared: why there is a champion but the candidate cannot be compared with it. The best naive
-        forecast then takes the champion's place: the candidate is rejected if its interval is below it.
+    :param not_compared: why the candidate cannot be compared with an existing champion; otherwise empty. If
+        it has a text, the candidate is compared with the best naive forecast instead, and rejected if the
+        whole interval of its capture is below that forecast's capture.
     """
     capture, loss = found["capture"]["candidate"], found["loss"]
     if capture < floor:

@@ -1,7 +1,7 @@
 """An hourly price history, and its local market days.
 
-Times are UTC. A market day is a day of the market's time zone: 24 hours, or 23 and 25 where daylight saving
-begins and ends.
+Times are UTC. A market day is a day of the market's time zone: 24 hours, or 23 when daylight saving begins
+and 25 when it ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from toolkit.failure import FatalError
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
 HOURS = 24
-"""Number of local hours in a day's row of a grid, from 0 to 23, also for days of 23 or 25 hours."""
+"""Number of columns of a grid: one for each local hour, also on days of 23 or 25 hours."""
 TIME = "hour_utc"
 REAL_TIME = "real_time"
 """Column of the real-time price, dollars per MWh."""
@@ -56,11 +56,11 @@ class Days:
     """The D whole market days of T consecutive hours."""
 
     dates: Whole
-    """[D] days since 1970-01-01, local"""
+    """[D] local date, in days since 1970-01-01"""
     begin: Whole
     """[D] index of the day's first hour"""
     length: Whole
-    """[D] hours of the day: 23, 24 or 25"""
+    """[D] number of hours of the day: 23, 24 or 25"""
     clock: Whole
     """[T] local hour, 0 to 23"""
     of: Whole
@@ -68,7 +68,7 @@ class Days:
 
     @staticmethod
     def of_hours(start: int, count: int, zone: str) -> Days:
-        """Return the market days of `count` hours from `start`, hours since 1970-01-01 UTC."""
+        """Return the market days of `count` hours from `start`, in hours since 1970-01-01 UTC."""
         here = ZoneInfo(zone)
         local = [datetime.fromtimestamp(3600 * (start + hour), here) for hour in range(count)]
         ordinal = np.array([moment.toordinal() for moment in local]) - EPOCH
@@ -117,7 +117,7 @@ class Days:
 
 
 def _hours_of(day: int, zone: ZoneInfo) -> int:
-    """Return the hours of a local day, given in days since 1970-01-01."""
+    """Return the number of hours of the local day `day`, in days since 1970-01-01."""
     begin, end = (datetime.fromordinal(EPOCH + at).replace(tzinfo=zone).timestamp() for at in (day, day + 1))
     return round((end - begin) / 3600)
 

@@ -16,7 +16,7 @@ from .storage import Asset
 from .trained import Fit, Trained
 
 CLIPPED = 3.0
-"""Maximum of a day's loss ratio, so that a day with price spikes does not dominate."""
+"""Maximum loss of a day, so that a day with price spikes does not dominate."""
 TINY = 1e-9
 
 

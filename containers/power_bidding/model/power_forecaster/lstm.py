@@ -76,7 +76,7 @@ class Trainer:
             self.optimizer.apply(tape.gradient(output, variables, gradient), variables)
 
     def _gradient(self, output: Any, batch: Any) -> Any:
-        """Return the clipped gradient of a batch's mean decision loss for its output [BATCH, 24]."""
+        """Return the clipped gradient of a batch's mean decision loss with regard to `output` [BATCH, 24]."""
         assert self._loss is not None  # noqa: S101 - set by `fit`
         _, gradients = self._loss(output, batch)
         return (clipped(gradients) / len(batch)).astype(np.float32)
@@ -127,9 +127,9 @@ def fit(
     epochs: int,
     loss: DecisionLoss | None = None,
 ) -> Network:
-    """Fit the network to scaled prices [n, 24]; see `network.inputs` for the other shapes.
+    """Fit the network to scaled prices [n, 24]; see `network.inputs` for the other arrays.
 
     :param epochs: epochs of training with the absolute error
-    :param loss: decision loss of the n days, for as many further epochs; None: no further epochs
+    :param loss: decision loss of the n days, used in as many further epochs; None: no further epochs
     """
     return trainer(sequences.shape[-1]).fit((sequences, weekdays, means, targets), seed, epochs, loss)

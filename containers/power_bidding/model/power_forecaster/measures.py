@@ -9,7 +9,7 @@ import numpy as np
 from .history import Doubles
 
 BLOCK = 7
-"""Length of a bootstrap block in days, because price spikes and weather last for days."""
+"""Length of a bootstrap block in days; more than 1, because price spikes and weather last for days."""
 RESAMPLES = 2_000
 SEED = 20_260_101
 

@@ -17,8 +17,8 @@ from .scale import Scale
 from .trees import Trees
 
 LINEAR_WINDOWS = (56, 91, 182, 364)
-"""Windows in days. A linear model is fitted to each. Their combination is better than one model (Marcjasz et
-al., 2018)."""
+"""Numbers of past days to which linear models are fitted, one model for each number. The combined models are
+better than one of them (Marcjasz et al., 2018)."""
 BOOSTED, RECURRENT, EXTERNAL = "boosted trees", "recurrent network", "external forecast"
 
 

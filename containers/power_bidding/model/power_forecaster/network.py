@@ -11,8 +11,8 @@ from .features import WEEK, lagged, mean_before
 from .history import Days, Doubles
 
 KIND = "lstm"
-"""Kind of the network, in `model.json`. Change it with the arrays of `Network` or with `inputs`: `evaluate`
-does not compare models of different kinds."""
+"""Kind of the network, in `model.json`. Change it whenever the arrays of `Network` or the result of
+`inputs` change: `evaluate` does not compare models of different kinds."""
 SEQUENCE = 14
 """Number of days that the network reads. The last one is the day before the forecast day."""
 

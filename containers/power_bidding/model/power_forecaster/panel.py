@@ -42,7 +42,7 @@ class Panel:
     def past(self, begin: int, window: int = WINDOW, lags: int = max(features.LAGS)) -> slice:
         """Return the days to which a model that forecasts from `begin` on is fitted.
 
-        Their features need the `lags` days before each of them.
+        The features of each of these days need the `lags` days before it.
         """
         return slice(max(lags + 1, begin - window), begin)
 

@@ -1,4 +1,5 @@
-"""Expected prices of the next hours: published prices, then forecasts, plus the real-time spread."""
+"""Expected prices of the next hours: day-ahead prices as far as published, then forecasts of them; for real
+time, plus the expected spread."""
 
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ def _extended(found: History, given: History, end: int) -> History:
 
 
 def _filled(history: History) -> History:
-    """Return the history with missing prices of whole days replaced by those of the day before."""
+    """Return the history in which earlier prices of the same local hour replace missing ones."""
     panel = Panel.of(history)
     prices = history.prices.copy()
     for row in range(len(panel.days)):
@@ -115,7 +116,7 @@ class RealTime:
     prices: Doubles
     """[hours] from the request's hour on, dollars per MWh"""
     errors: Errors
-    """Possible differences of the real-time prices from these"""
+    """Possible differences of the real-time prices from `prices`"""
 
 
 def expected_real_time(request: Request, found: Outlook, hours: int) -> RealTime:

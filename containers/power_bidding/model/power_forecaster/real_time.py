@@ -54,7 +54,7 @@ def curve(
 ) -> Curve:
     """Return the curve for the first of T hours.
 
-    A market that dispatches every few minutes limits the output by the stored energy at that time. So the
+    A market that dispatches every few minutes limits the output by the stored energy each time. So the
     curve offers the asset's full power for a price spike of five minutes, even if the store could not deliver
     it for the whole hour. If later awards need energy or room in the store, the curve's MW are limited so
     that enough remains for them after a whole hour.
@@ -111,7 +111,7 @@ def _allowed(asset: Asset, left: float, limits: Limits) -> tuple[float, float]:
 
 
 def _mw(asset: Asset, energy: float) -> float:
-    """Return the output of an hour that removes `energy` MWh from the store."""
+    """Return the MW that, for an hour, remove `energy` MWh from the store, as far as the power allows."""
     mw = energy * asset.discharge_efficiency if energy > 0 else energy / asset.charge_efficiency
     return min(max(mw, -asset.power), asset.power)
 

@@ -1,4 +1,4 @@
-"""Real-time trading on a price history, hour by hour, with what is known 75 minutes before each hour."""
+"""Real-time trading on a price history, hour by hour, with the data known 75 minutes before each hour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .water_value import Errors
 
 DAY = 24
 BEFORE = -(-LEAD_MINUTES // 60)
-"""Number of hours between the hour in which a curve is fixed and the curve's hour."""
+"""Number of hours from the hour in which a curve is fixed to the curve's hour."""
 
 Policy = Callable[[int, Doubles, float], Curve]
 """Returns the curve of an hour, from the hour, the expected prices [HORIZON] and the MWh stored before it."""
@@ -41,7 +41,7 @@ class Market:
 
     @property
     def seen(self) -> int:
-        """Number of intervals that have passed when a curve is fixed, in the hour in which it is fixed."""
+        """Number of intervals of the current hour that have passed when a curve is fixed."""
         return self.intervals * (60 * BEFORE - LEAD_MINUTES) // 60
 
     def spread(self, hour: int) -> float:
@@ -71,7 +71,10 @@ class Market:
         return real_time.expected_prices(self.day_ahead[at], self.spread(hour))
 
     def errors(self, hour: int) -> Errors:
-        """Return the differences of real-time and day-ahead prices on the days before `hour`'s deadline."""
+        """Return the differences of real-time and day-ahead prices on the last `ERROR_DAYS` days.
+
+        Only days that have ended when the curve of `hour` is fixed are used.
+        """
         end = self.error_day(hour) * DAY
         past = slice(max(end - ERROR_DAYS * DAY, 0), end)
         return Errors.seen(self.real_time[past] - self.day_ahead[past, None])
@@ -121,7 +124,7 @@ def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -
             price = float(market.day_ahead[between]) + real_time.SPREAD_SHARE * market.spread(hour)
             _, projected = settle(between, [price] * intervals, projected)
         made.append(policy(hour, expected, projected))
-        # settle the previous hour: first up to the time when the next curve is fixed, then to its end
+        # settle the previous hour: up to the time when the next curve is fixed, then to the hour's end
         if hour > begin:
             prices = market.real_time[hour - 1].tolist()
             first, known = settle(hour - 1, prices[:seen], level)
@@ -142,7 +145,7 @@ def rolling(asset: Asset, terms: Terms) -> Policy:
 
 
 def self_schedule(market: Market, asset: Asset, terms: Terms) -> Policy:
-    """Return the policy that keeps, for a day, the best schedule by the day's day-ahead prices."""
+    """Return the policy that follows, for a whole day, the best schedule for the day's day-ahead prices."""
     programs: dict[int, Scheduler] = {}
     plan: dict[int, float] = {}
 
@@ -159,7 +162,7 @@ def self_schedule(market: Market, asset: Asset, terms: Terms) -> Policy:
 
 
 def by_water_value(market: Market, asset: Asset, terms: Terms) -> Policy:
-    """Return the policy that offers the curves of `real_time.curve`, with the market's past errors."""
+    """Return the policy that offers the curves of `real_time.curve`, with the market's past price errors."""
     values: dict[int, Doubles] = {}
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:

@@ -19,7 +19,8 @@ from .storage import Asset
 SELF_SCHEDULE, CURVES, MANAGED_CURVES = MODES = ("self_schedule", "curves", "managed_curves")
 CURVE, SELECTED = REAL_TIME_POLICIES = ("curve", "selected")
 LEAST_DAYS, MOST_DAYS = 42, 500
-"""Number of days in a request's history. Linear models need the minimum; the maximum limits the work."""
+"""Minimum and maximum number of days in a request's history. Linear models need the minimum; the maximum
+limits the computing time."""
 AHEAD = 72
 """Maximum number of hours from a request's `now` to its `hour`."""
 MOST_AWARDS = 200
@@ -69,7 +70,7 @@ class Request:
     asset: Asset
     market: Terms
     history: History
-    """Day-ahead prices, feeds and the external forecast, padded with NaN to the length of the longest"""
+    """Day-ahead prices, feeds and the external forecast, padded with NaN to the longest column"""
     real_time: Doubles
     """Real-time prices of the history's hours"""
     level: float

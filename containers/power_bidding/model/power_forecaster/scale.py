@@ -1,6 +1,7 @@
 """A variance-stabilising transformation of prices (Uniejewski, Weron and Ziel, 2018).
 
-asinh((price - median) / MAD) is linear near the median and logarithmic far from it; prices may be negative.
+asinh((price - median) / width) is linear near the median and logarithmic far from it; prices may be negative.
+The width is the scaled median absolute deviation.
 """
 
 from __future__ import annotations

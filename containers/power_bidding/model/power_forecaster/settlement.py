@@ -46,7 +46,7 @@ def foresight(asset: Asset, prices: Doubles, periods: Sequence[slice]) -> Double
     """Return the revenue of perfect foresight in each hour, by a separate linear program for each period.
 
     :param prices: [hours, intervals] dollars per MWh
-    :param periods: slices of the hours; the store is at its lowest level before each
+    :param periods: slices of the hours; the store is at its lowest level before each slice
     """
     dollars = np.zeros(len(prices))
     intervals = prices.shape[1]

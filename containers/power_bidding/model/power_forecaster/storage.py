@@ -6,10 +6,10 @@ Maximise price * (discharge - charge) over T hours, under
     charge + discharge <= power
     lowest <= level <= energy
 
-The second row limits the sum of charge and discharge. With separate limits, the program would do both at full
-power when the price is negative. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with an initial
-and a final state of charge. An asset with a ramp limit has an additional row, for the change of
-`discharge - charge` between hours.
+The second row limits the sum of charge and discharge. With separate limits, the program would charge
+and discharge at full power at the same time when the price is negative. The formulation is Sandia's (Nguyen
+et al., QuEST, 2019), with an initial and a final state of charge. An asset with a ramp limit has an
+additional row, for the change of `discharge - charge` between hours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from toolkit.failure import FatalError
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
 THREADS = 1
-"""Threads of every `Highs` object. Objects with different numbers of threads in a process returned zeros."""
+"""Number of threads of every `Highs` object. With different numbers in one process, solutions were zeros."""
 
 _INFINITE = highspy.kHighsInf
 
@@ -170,7 +170,7 @@ class Scheduler:
 def checked_prices(prices: Any, hours: int, name: str = "prices") -> Doubles:
     """Return prices as an array [hours]. Raises `OptimizationError` unless all are finite.
 
-    With a NaN the solver may not terminate.
+    With a NaN the solver might run forever.
     """
     found = np.asarray(prices, np.float64)
     if found.shape != (hours,) or not np.isfinite(found).all():
@@ -230,7 +230,7 @@ def assembled(
 
 def _program(asset: Asset, hours: int) -> highspy.HighsLp:
     """Return the program without prices. Columns: charge [T], discharge [T], level [T]; rows: balance [T],
-    power [T], and with a ramp limit ramp [T]."""
+    power [T] and, if the asset has a ramp limit, ramp [T]."""
     t = np.arange(hours)
     entries: list[Entry] = [
         (t, 2 * hours + t, 1.0),

@@ -10,7 +10,7 @@ import numpy as np
 from .history import Doubles, Whole
 
 CATEGORICAL, DEFAULT_LEFT = 1, 2
-"""Bits of LightGBM's `decision_type`; the two bits above them are the kind of missing values."""
+"""Bits of LightGBM's `decision_type`; the two bits above them say how missing values are treated."""
 MISSING_NAN = 2
 FIELDS = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "leaf_value")
 

@@ -3,7 +3,7 @@
 A stochastic dynamic program over the levels of the store: in each step a price is drawn, the asset trades,
 and the value of one more MWh is computed from its value after the trade (Zheng, Jaworski and Xu, 2022).
 Without errors of the expected prices the result is, for all levels, the dual of the linear program in
-`storage.py`, up to the resolution of the grid.
+`storage.py`, up to the resolution of the levels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LEVELS = 41
 STEPS = 2
 """Number of steps in an hour, each with its own price. Of 1, 2 and 4, two earned most at NYISO in 2018."""
 ERROR_SHARE = 0.5
-"""Factor of past errors. Of 0.5, 0.7 and 1, the factor 0.5 earned most at NYISO in 2018."""
+"""Factor that multiplies past price errors. Of 0.5, 0.7 and 1, 0.5 earned most at NYISO in 2018."""
 
 CUTS = (0, 0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99, 1)
 """Quantiles between which errors are averaged. They are finer at the ends, where the price spikes are."""
 BEYOND = 1e6
-"""Dollars per MWh: the value below the lowest level, and its negative above the highest."""
+"""Value of one more MWh below the lowest level, in dollars; above the highest level, minus this value."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Limits:
 
 
 def levels(asset: Asset) -> Doubles:
-    """Return the levels of the values, [LEVELS] MWh."""
+    """Return the stored MWh for which values are computed, [LEVELS]."""
     return np.linspace(asset.lowest, asset.energy, LEVELS)
 
 
