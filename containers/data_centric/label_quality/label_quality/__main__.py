@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.read(named(arguments))
 
-        # imported here, and `job` only after it, so that invalid input is reported before the slow import of
-        # scikit-learn
+        # imported here, and `job` only after the inputs are read, so that invalid input is reported before
+        # the slow import of scikit-learn
         from .inputs import read
 
         inputs = read(settings)

@@ -20,8 +20,8 @@ CHANCE = 3.0
 """Minimum agreement of a labeler with the model, in standard deviations above chance. A labeler below it is a
 likely spammer."""
 POWER = 10.0
-"""Minimum agreement with the model if its own predictions are taken as a labeler's answers, in standard
-deviations above chance. Below it, the labeler's verdict is `unknown`."""
+"""Minimum agreement with the model that the model's own predictions for a labeler's items must reach, in
+standard deviations above chance. Below it, the labeler's verdict is `unknown`."""
 NONE = -1
 """Value in a table of answers for an item without an answer."""
 
@@ -35,7 +35,7 @@ class Labeler:
     quality: float
     """CROWDLAB's estimate of the labeler's accuracy, from 0 to 1"""
     agreement: float
-    """Share of the answers that are the consensus"""
+    """Share of the labeler's answers that equal the consensus"""
     above_chance: float
     """Agreement with the out-of-fold predictions, in standard deviations above the mean agreement of the same
     answers in random order"""

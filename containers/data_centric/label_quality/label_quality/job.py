@@ -48,7 +48,7 @@ class Found:
     """[n] of bool"""
     crowd: Crowd | None
     ignored: int
-    """Number of answers that are not used: no analyzed item has their class, or their item is not analyzed"""
+    """Number of unused answers: their item is not analyzed, or no analyzed item's label is their class"""
 
 
 def run(inputs: Inputs, settings: Settings) -> None:

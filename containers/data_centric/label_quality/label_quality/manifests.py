@@ -36,7 +36,7 @@ class Line:
     """Name of the field with the item's source: `source-ref` or `source`"""
     source: str
     choice: int
-    """Index of the class in the manifest"""
+    """The label: the index by which the manifest denotes the class"""
     class_name: str
     fields: Fields
 
@@ -91,7 +91,10 @@ def version(lines: Iterable[Line]) -> str:
 
 
 def relabeled(line: Line, attribute: str, choice: int, name: str, confidence: float, human: bool) -> Line:
-    """Return a line with another label. Other fields of the metadata are unchanged."""
+    """Return a line with another label.
+
+    In the metadata, only `class-name`, `confidence` and `human-annotated` change.
+    """
     metadata = {
         **line.fields[attribute + METADATA],
         "class-name": name,

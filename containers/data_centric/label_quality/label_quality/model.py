@@ -22,7 +22,7 @@ LANDMARKS = 400
 """Maximum number of examples with which the kernel is approximated (Williams and Seeger, "Using the Nystroem
 method to speed up kernel machines", 2000)."""
 PENALTY = 0.1
-"""L2 penalty. It and the kernel's width were chosen with seeds that the benchmark does not use."""
+"""L2 penalty. It and the kernel's width were chosen in runs with other random seeds than the benchmark's."""
 ROUNDS = 300
 START = (0.0, -3.0)
 """Initial values of the calibration: logarithm of the temperature, and log-odds of the share of random
@@ -40,9 +40,9 @@ class Calibrated:
     uniform: float
     """Fitted share of labels that are random"""
     accuracy: float
-    """Share of the labels that are the most probable class"""
+    """Share of the examples whose label is the most probable class"""
     log_loss: float
-    """Mean over the labels"""
+    """Mean over the examples"""
     error: float
     """Expected calibration error with respect to the labels"""
     error_before: float
@@ -93,8 +93,8 @@ def calibrated(probabilities: Any, labels: Any) -> Calibrated:
     """Calibrate probabilities [n, K] with respect to labels [n], some of which are wrong.
 
     Finds the temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017) and the share of the
-    uniform distribution with the least log loss. Without the uniform share, wrong labels would raise the
-    temperature.
+    uniform distribution that together give the least log loss. Without the uniform share, wrong labels would
+    raise the temperature.
     """
 
     def mixed(parameters: Any) -> Any:

@@ -1,8 +1,8 @@
 """Redundant examples: duplicates, and examples that the model predicts with the highest probability.
 
 Four orders of removal were compared: random, most easily predicted first, farthest-first in each class, and
-the sum of the latter two ranks. Removing the most easily predicted examples costs the least accuracy.
-benchmarks/README.md compares it with random removal.
+by the sum of an example's ranks in the latter two orders. Removing the most easily predicted examples first
+costs the least accuracy. benchmarks/README.md compares this order with random removal.
 """
 
 from __future__ import annotations

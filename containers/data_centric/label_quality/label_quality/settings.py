@@ -21,15 +21,16 @@ class Settings(Options):
     folds: int = whole(2, 20, default=5)
     """Number of folds for out-of-fold predictions"""
     side: int = whole(4, 256, default=32)
-    """Pictures are scaled to a square of this many pixels"""
+    """Side, in pixels, of the square to which pictures are scaled"""
     grey: bool = flag(default=False)
     """Convert pictures to grayscale"""
     most_unreadable: int = whole(0, 1_000_000, default=0)
     """Maximum number of items whose picture or row is missing or unreadable; the job fails above it"""
     duplicate_distance: float = number(0, 1, default=0.3)
-    """Maximum distance between near-duplicates, as a multiple of the median distance to the nearest item"""
+    """Maximum distance between near-duplicates, as a multiple of the median distance between an item and the
+    nearest item of different content"""
     least_confidence: float = number(0, 1, default=0.4)
-    """An item is a suspect if the confidence of its consensus is lower"""
+    """An item is a suspect if the confidence of its consensus is lower than this"""
     outlier_distance: float = number(1, 100, default=1.5)
     """Minimum mean distance of an outlier to its neighbours, as a multiple of the median over all items"""
     redundant_share: float = number(0, 0.9, default=0.3)

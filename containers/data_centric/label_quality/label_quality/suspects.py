@@ -12,8 +12,8 @@ from cleanlab.filter import find_label_issues
 from .similar import Similar
 
 Kind = Literal["label", "consensus", "duplicate", "outlier"]
-"""`label`: a probable error; `consensus`: labelers and model disagree; `duplicate`: a duplicate has another
-label; `outlier`: dissimilar to all other examples"""
+"""`label`: a probable error; `consensus`: the consensus of labelers and model has a low confidence;
+`duplicate`: duplicates of the example have another label; `outlier`: dissimilar to all other examples"""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SHOWN = 6
 """Maximum number of neighbours shown with a suspect"""
@@ -44,7 +44,7 @@ class Given:
     names: Sequence[str]
     """Names of the K classes"""
     votes: Any
-    """[n, K], number of labelers' answers"""
+    """[n, K], number of labelers' answers for each class"""
     confidence: Any
     """[n], confidence of the consensus; NaN for items without answers"""
 
@@ -62,9 +62,9 @@ def label_errors(labels: Any, probabilities: Any) -> Any:
 def find(given: Given, least_confidence: float, outlier_distance: float) -> list[Suspect]:
     """Return the suspects, least probable labels first, and suspects that are only outliers last.
 
-    The suggested class is the model's prediction. If that is the current label, it is the most frequent label
-    of conflicting duplicates, or else the class with the most votes among the other classes. A suspect that
-    is only an outlier may have its current label as the suggestion.
+    The suggested class is the model's prediction. If that is the current label, the suggested class is the
+    most frequent label of conflicting duplicates or, if there are none, the class with the most votes among
+    the other classes. For a suspect that is only an outlier, the suggestion may be the current label.
     """
     conflicts = _conflicts(given)
     masks: dict[Kind, Any] = {
@@ -84,7 +84,7 @@ def find(given: Given, least_confidence: float, outlier_distance: float) -> list
 
 
 def _rival(given: Given, index: int) -> int:
-    """Return the class other than the label that has the most votes; the model breaks ties."""
+    """Of the classes other than the label, return the one with the most votes; the model breaks ties."""
     support = given.votes[index] + given.probabilities[index]
     support[given.labels[index]] = -1
     return int(support.argmax())

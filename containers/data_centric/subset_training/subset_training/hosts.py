@@ -38,9 +38,9 @@ PORT = 9097
 """Port of the `TCPStore` on the first host, which the hosts use for rendezvous."""
 POLL = 0.1
 GRACE = 5.0
-"""Seconds to find the cause of a failed collective operation. `toolkit.watch` reports a lost host within that
-time. If no host was lost, each responsive host writes a key to the store, and the failure reason names the
-hosts that did not write."""
+"""Time to find the cause of a failed collective operation, in seconds. `toolkit.watch` reports a lost host in
+less time. If no host was lost, each responsive host writes a key to the store, and the failure reason names
+the hosts that did not write."""
 CUDA = "cuda"
 
 Both = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -55,14 +55,14 @@ class Hosts:
 
     rank, size = 0, 1
     norm: Norm = nn.BatchNorm2d
-    """Class of the batch normalization layers; its statistics cover the batch of all hosts."""
+    """Class of the batch normalization layers, whose statistics cover the batch of all hosts."""
 
     def __init__(self, stop: Callable[[], None] = lambda: None):
         self._stop = stop
 
     @property
     def first(self) -> bool:
-        """Whether this host has rank 0, which writes the job's files."""
+        """Whether this host has rank 0. Only the host of rank 0 writes the job's files."""
         return self.rank == 0
 
     def check(self) -> None:
@@ -70,7 +70,7 @@ class Hosts:
         self._stop()
 
     def part(self, values: Tensor) -> Tensor:
-        """Split the rows into contiguous parts by rank. Return this host's part."""
+        """Split the rows into contiguous parts, one for each rank. Return this host's part."""
         return values
 
     def gather(self, values: Tensor) -> Tensor:
@@ -152,11 +152,12 @@ class _Both(nn.Module):
 
 @contextmanager
 def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[[], None]) -> Iterator[Hosts]:
-    """Connect to the other hosts; on exit, wait for them or report the failure to them.
+    """Connect to the other hosts. On exit, wait for them; after an exception, report it to them.
 
-    :param timeout: maximum seconds that hosts wait for each other, at the start and in each operation
+    :param timeout: maximum time, in seconds, that hosts wait for each other at the start and in each
+        collective operation
     :raises FatalError: names the hosts that did not join or do not answer. If another host fails or is lost,
-        the process ends with that reason
+        the process exits instead, with that as its failure reason
     """
     if cluster.size == 1:
         yield Hosts(stop)
@@ -187,7 +188,8 @@ def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[
 
 
 class _End:
-    """Decides how this process ends: with its result, or because a host was lost, whichever is first."""
+    """Decides how this process ends: with its own result or failure, or because another host was lost,
+    whichever is first."""
 
     def __init__(self, cluster: Cluster):
         self.watch = Watch(cluster, self._on_loss)
@@ -250,7 +252,7 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
     watch.start()
     wait(lambda: {first} - watch.joined)
     store = _store(found[0], limit)
-    # The first host times out before this one, and its failure reason names the missing host
+    # Longer than the first host waits, so that the first host fails first, with the missing host's name
     wait(lambda: set() if store.check(["joined"]) else {first}, timeout + GRACE)
     return store
 

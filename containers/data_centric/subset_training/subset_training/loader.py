@@ -34,8 +34,8 @@ class Loader:
     def __init__(
         self, examples: Examples, mean: Tensor, deviation: Tensor, size: int, device: torch.device
     ) -> None:
-        """:param mean: [channels], for pixels from 0 to 255 or a table's values
-        :param deviation: [channels], in the same units"""
+        """:param mean: [channels], of the examples' values: pixels from 0 to 255, or a table's numbers
+        :param deviation: [channels], of the same values"""
         self.images, self.labels = examples.images.to(device), examples.labels.to(device)
         self.mean, self.deviation = (each.view(1, -1, 1, 1).to(device) for each in (mean, deviation))
         self.size, self.device = size, device
@@ -52,7 +52,7 @@ class Loader:
     ) -> Iterator[Batch]:
         """Yield shuffled batches of the selected examples, with random crops and flips if `augment`.
 
-        :param part: returns this host's share of a batch, which may be empty. Default: the whole batch
+        :param part: returns the rows of a batch that this host computes, possibly none. Default: all rows
         """
         order = torch.randperm(len(selection.indices), generator=generator)
         for rows in order.split(self.size):
@@ -68,7 +68,7 @@ class Loader:
     def all(self, indices: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of all examples, or of the given indices, in order."""
         selection = unweighted(torch.arange(len(self)) if indices is None else indices)
-        # larger batches are faster on a GPU, and half as fast on a CPU, whose caches they do not fit
+        # larger batches are faster on a GPU, but half as fast on a CPU, because they exceed its caches
         size = 4 * self.size if self.device.type == "cuda" else self.size
         for rows in torch.arange(len(selection.indices)).split(size):
             yield self._batch(selection.indices[rows], selection.weights[rows])
@@ -87,7 +87,7 @@ class Loader:
 def statistics(examples: Examples) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel or column, [channels] each.
 
-    The deviation of pixels is at least 1. The deviation of a column with a single value is 1.
+    The deviation of pixels is at least 1. The deviation of a column whose values are all equal is 1.
     """
     count = len(examples) * examples.images[0, 0].numel()
     parts = examples.images.split(1024)
@@ -118,7 +118,7 @@ class Shifts(NamedTuple):
 
 
 def augmented(images: Tensor, shifts: Shifts) -> Tensor:
-    """Return randomly cropped and flipped pictures, padded by reflection by `PADDING` pixels."""
+    """Pad the pictures by reflection by `PADDING` pixels, then crop and flip them as in `shifts`."""
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, [PADDING] * 4, mode="reflect")
     rows = shifts.down[:, None] + torch.arange(height)

@@ -82,7 +82,7 @@ class Block(nn.Module):
 
 
 def resnet18(shape: tuple[int, int, int], classes: int, norm: Norm) -> Classifier:
-    """Return ResNet-18 for 32 by 32 pictures: the first convolution is 3 by 3, without max pooling."""
+    """Return ResNet-18 for 32 by 32 pictures: the first convolution is 3 by 3, and no max pooling follows."""
     layers: list[nn.Module] = [nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False), norm(64), nn.ReLU()]
     channels = 64
     for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 class HostsBatchNorm(nn.BatchNorm2d):
     """Batch normalization with the statistics of the batch on all hosts, as if one host had the whole batch.
 
-    `nn.SyncBatchNorm` has no CPU implementation. With mixed precision, its hosts would exchange tensors of
-    different types if one host's share of the batch is empty. All hosts must take part in every training
-    step, even with an empty share.
+    `nn.SyncBatchNorm` has no CPU implementation. With mixed precision, it would exchange tensors of
+    different types between hosts if one host's share of the batch is empty.
+
+    All hosts must take part in every training step, even with an empty share.
 
     :param group: process group of the hosts. Default: the group for tensors on CPUs
     """

@@ -1,7 +1,7 @@
 """A channel's labelled pictures or table: a folder for each class, Parquet, or NumPy arrays.
 
     CLASS/NAME.png    a folder for each class, with pictures at any depth
-    NAME.parquet      columns `label`, `image` or `jpeg` (bytes, or a struct with `bytes`), and `embedding`
+    NAME.parquet      columns `label`, either `image` or `jpeg` (bytes, or a struct with `bytes`), `embedding`
     NAME.parquet      columns `label`, and any number of columns of numbers
     NAME.npz          arrays `images` [n, H, W] or [n, H, W, channels] of uint8, `labels` [n], and
                       `embeddings` [n, E]
@@ -41,7 +41,7 @@ class Decoding:
     """Options for decoding pictures."""
 
     side: int = 0
-    """Scale pictures to a square of this many pixels; 0: all pictures must have the same size"""
+    """Side, in pixels, of the square to which pictures are scaled; 0: all must have the same size already"""
     grey: bool = False
     """Convert pictures to one channel"""
     most_unreadable: int = 0
@@ -56,7 +56,7 @@ class Raw:
     """Arrays [channels, H, W], uint8; a table's rows are float32 [columns, 1, 1]"""
     labels: list[str] = field(default_factory=list)
     embeddings: list[Any] = field(default_factory=list)
-    """Arrays [E], float32: one for each picture, or empty"""
+    """Arrays [E], float32: one for each picture, or none at all"""
     unreadable: list[str] = field(default_factory=list)
     columns: tuple[str, ...] = ()
     """Names of a table's columns; empty for pictures"""

@@ -52,7 +52,7 @@ class State:
         return len(self.labels)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Return a random generator for a purpose, seeded by run and epoch."""
+        """Return a random generator, seeded with the run's seed, the epoch and the purpose."""
         return random_numbers(self.seed, self.epoch, purpose)
 
 

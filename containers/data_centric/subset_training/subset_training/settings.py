@@ -62,11 +62,11 @@ class Settings(Options):
     interval: int = whole(1, 10_000, default=10)
     """Epochs between gradient-based selections"""
     outputs: str = choice(FRESH, RECORDED, default=FRESH)
-    """Source of gradients: `fresh`, a forward pass over the training set, or `recorded` training outputs"""
+    """Outputs from which gradients are computed: of a `fresh` forward pass, or `recorded` during training"""
     validation_sample: int = whole(0, 10_000_000, default=0)
     """Number of validation examples used for a selection; 0: all"""
     rounds: int = whole(0, 1_000_000, default=ROUNDS)
-    """Rounds of GLISTER's greedy selection; 0: one round for each example"""
+    """Rounds of GLISTER's greedy selection; 0: one round for each example to select"""
     epsilon: float = number(0, 0.5, default=0.01, above=True)
     """Accuracy parameter of stochastic greedy selection: smaller values use larger samples"""
     match_batch: int = whole(1, 65_536, default=64)
@@ -74,14 +74,14 @@ class Settings(Options):
     penalty: float = number(0, 1e6, default=PENALTY, above=True)
     """L2 penalty of GradMatch, relative to the mean squared gradient"""
     pruned: float = number(0, 0.99, default=infobatch.PRUNED, above=True)
-    """Share of the examples with a below-average loss that InfoBatch prunes"""
+    """The share that InfoBatch prunes of the examples with a below-average loss"""
     annealed: float = number(0, 1, default=infobatch.ANNEALED)
     """Share of the epochs after which InfoBatch stops pruning"""
 
     validation_fraction: float = number(0, 0.5, default=0.1, above=True)
     """Share of the training channel held out for validation if there is no validation channel"""
     side: int = whole(0, 1024, default=0)
-    """Scale pictures to a square of this many pixels; 0: keep their size"""
+    """Side, in pixels, of the square to which pictures are scaled; 0: keep their size"""
     grey: bool = flag(default=False)
     """Convert pictures to grayscale"""
     most_unreadable: int = whole(0, 1_000_000, default=0)
@@ -91,7 +91,7 @@ class Settings(Options):
     threads: int = whole(0, 1024, default=0)
     """Number of CPU threads; 0: all cores"""
     timeout: int = whole(5, 86_400, default=600)
-    """Maximum seconds that hosts wait for each other: to join, and in each operation"""
+    """Maximum time, in seconds, that hosts wait for each other at the start and in a collective operation"""
 
     def check(self) -> None:
         """Raise `FatalError` for hyperparameters that contradict each other."""

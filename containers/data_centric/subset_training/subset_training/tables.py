@@ -16,7 +16,7 @@ LABEL = "label"
 
 
 def numbers(path: Path, table: pyarrow.parquet.ParquetFile) -> tuple[tuple[str, ...], Any, list[str]]:
-    """Return the columns' names without the label, their values as float32 [n, columns], and the labels.
+    """Return the names of the columns except `label`, their values as float32 [n, columns], and the labels.
 
     Raises `FatalError` for columns of other types than numbers, and for missing or infinite values.
     """

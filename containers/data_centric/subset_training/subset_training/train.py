@@ -101,7 +101,7 @@ def require_same(digest: str, cluster: Cluster, hosts: Hosts) -> None:
 
 
 def check_fit(settings: Settings, data: Data) -> None:
-    """Raise `FatalError` for a model that does not support the data, or pictures too small for it."""
+    """Raise `FatalError` if the model does not support the data, or if pictures are too small for it."""
     if data.columns:
         if settings.model != models.MLP:
             raise FatalError(f"hyperparameter model must be {models.MLP} for a table, got {settings.model}")

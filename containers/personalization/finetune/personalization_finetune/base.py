@@ -83,7 +83,7 @@ def _diffusers() -> type[StableDiffusionPipeline]:
 
 
 def _device(wanted: str) -> torch.device:
-    """Return the device that PyTorch finds. Raises `FatalError` if it is not `wanted`, unless that is empty.
+    """Return the device that PyTorch finds. Raises `FatalError` if `wanted` is another, non-empty name.
 
     Without this check, a job on a GPU instance whose GPU is absent, or whose driver is too old for the
     image's CUDA, would train on the CPU.
@@ -116,7 +116,7 @@ def _downloaded(named: str) -> Path:
 
     name, _, revision = named.partition("@")
     try:
-        # only weights in safetensors files, without their variants and without the safety checker
+        # only weights in safetensors files, without variants such as fp16 and without the safety checker
         folder = snapshot_download(
             name,
             revision=revision or None,

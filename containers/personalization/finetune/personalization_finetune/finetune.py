@@ -149,7 +149,7 @@ def _learn(
 
 def _write_adapter(task: Task, settings: Settings, learner: Learner, folder: Path, side: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)  # it still exists if SageMaker has just added a marker file
+    folder.mkdir(parents=True, exist_ok=True)  # exists if SageMaker added a marker file during the removal
     learner.save(folder)
     targets = [*TARGETS[settings.targets], *(TEXT if settings.train_text_encoder else ())]
     about = {"version": 1, "request": task.request, "base": learner.base.id, "trigger": task.trigger}

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 150_000_000
 LEAST_SIDE = 32
-"""The widest limits, in pixels, that a deployment may set. Its API enforces the limits that it has set."""
+"""Limits of a picture's size, in pixels. A deployment may set narrower limits, which its API enforces."""
 COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """Colour space that an ICC profile must have, by the picture's mode in Pillow."""
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -71,7 +71,7 @@ def as_seen(opened: Image.Image) -> Image.Image:
 
 
 def _channels(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Split into colours, in mode L, RGB or CMYK, and alpha; None if the picture has no alpha."""
+    """Split into colours, in mode L, RGB or CMYK, and alpha, which is None if the picture has none."""
     if picture.mode in DEEP_GREY:  # Pillow's conversion makes all values above 255 (of 65,535) white
         values = np.asarray(picture).astype(np.int64)
         colours = Image.fromarray((values.clip(0, 65_535) / 257).round().astype(np.uint8))

@@ -21,7 +21,7 @@ class Settings(Options):
     targets: str = choice("attention", "attention+convolutions", default="attention+convolutions")
     rank: int = whole(1, 256, 8)
     alpha: float = number(0, 1024, 8.0, above=True)
-    rank_falloff: float = number(0, 4, 0.0)  # rank of a block: rank * (narrowest / its width) ** rank_falloff
+    rank_falloff: float = number(0, 4, 0.0)  # rank of a block: rank * (least width / width) ** rank_falloff
     train_text_encoder: bool = flag(False)
     steps: int = whole(1, 100_000, 1000)  # for tasks without `steps`
     batch_size: int = whole(1, 256, 4)
@@ -38,5 +38,5 @@ class Settings(Options):
     preview_steps: int = whole(1, 200, 30)
     guidance: float = number(1, 30, 5.0)
     seed: int = whole(0, 2**31 - 1, 0)
-    checkpoint_every: int = whole(0, 100_000, 100)  # steps; 0: only when stopped
+    checkpoint_every: int = whole(0, 100_000, 100)  # in steps; 0: only at SIGTERM
     threads: int = whole(0, 1024, 0)  # CPU threads; 0: all

@@ -21,7 +21,10 @@ PROMPT_CHARACTERS = 1000
 
 @dataclass(frozen=True)
 class Task:
-    """A fine-tune. `images` are paths below the channel `images`. `steps` 0: the hyperparameter is used."""
+    """A fine-tune.
+
+    `images` are paths below the channel `images`. If `steps` is 0, the hyperparameter `steps` is used.
+    """
 
     request: str
     images: tuple[str, ...]
@@ -37,7 +40,7 @@ class Task:
 
 
 def read(path: Path, hosts: int) -> list[Task]:
-    """Return all tasks of the job. Raises `FatalError` for an invalid file: the file is not from users."""
+    """Return all tasks of the job. Raises `FatalError` for an invalid file, which no user has written."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -29,7 +29,7 @@ from .triton import Triton
 log = logging.getLogger(__package__)
 
 GRACE = 60
-"""Seconds that requests in flight have to finish after SIGTERM."""
+"""Time that requests in flight are given to finish after SIGTERM, in seconds."""
 
 
 def serve() -> int:

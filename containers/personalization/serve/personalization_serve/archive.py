@@ -31,7 +31,7 @@ ENTRIES = 1000
 LARGEST_ALPHA = 10_000
 TYPES = {"F32", "F16", "BF16"}
 HARMLESS = {".json", ".txt", ".md", ".safetensors", ""}
-"""Suffixes of files in a full pipeline. None of these formats can contain code, unlike pickles."""
+"""Allowed suffixes of files in a full pipeline. None of these formats can contain code, unlike pickles."""
 
 _KEY = re.compile(r"(unet|text_encoder)\.([\w.]+)\.lora_([AB])\.weight")
 _SAFE_ERRORS = (SafetensorError, OSError, ValueError, OverflowError)
@@ -182,7 +182,7 @@ def read(path: Path) -> Adapter:
 
 
 def fit(adapter: Adapter, targets: dict[str, list[int]]) -> None:
-    """Raise `RequestError` if a target is not a weight of the resident base, or has another shape there."""
+    """Raise `RequestError` unless each target is a weight of the resident base, with the same shape."""
     shapes, _ = _header(adapter.file, WEIGHTS, TYPES)
     for target, low in adapter.weights.items():
         weight = targets.get(target)
@@ -226,7 +226,7 @@ def _header(
 def _settings(metadata: dict[str, str]) -> dict[str, float]:
     """Return each component's alpha from the file's metadata, in diffusers' format. Raises `RequestError`.
 
-    A component without an alpha is absent. For it, alpha is the rank, as in diffusers.
+    A component without an alpha is absent from the result. Its alpha is the rank, as in diffusers.
     """
     try:
         found = json.loads(metadata.get("lora_adapter_metadata") or "{}")

@@ -23,7 +23,8 @@ class Base:
     def knows(self, identity: str) -> bool:
         """Return whether an adapter that names this id belongs to the base.
 
-        Adapters of earlier versions name the revision, or a hash of all files in the folder; they are valid.
+        Adapters from earlier versions of Groundplan name the revision, or a hash of all files in the folder.
+        They are still valid.
         """
         if identity in (self.id, self.revision):
             return True

@@ -17,7 +17,7 @@ def check(wanted: str) -> None:
     """Raise `FatalError` unless PyTorch finds the device `wanted`, which is `cuda`, `cpu` or empty for any.
 
     Without a GPU, or with a driver that is too old for the image's CUDA, PyTorch would serve from the CPU.
-    PyTorch is imported in a separate process, because this one does not need it.
+    PyTorch is imported in a separate process, because this process does not need it.
     """
     if not wanted:
         return

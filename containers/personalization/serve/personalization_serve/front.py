@@ -1,8 +1,8 @@
 """SageMaker's multi-model API in front of Triton.
 
-Triton implements this API too, but starts a process for each model. Here, a model is usually an adapter: two
-small files. This server validates the files and counts their memory. With each request, it passes the
-adapter's path to the resident base.
+Triton implements this API too, but starts a process for each model. In this container, a model is usually
+an adapter: two small files. This server validates the files and counts their memory. With each request, it
+passes the adapter's path to the resident base.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _refuse_pages() -> None:
     that pages cannot remove and that SageMaker does not forward: `Origin` on all methods but GET,
     `Sec-Fetch-Site` from secure origins, and `Accept-Language` on a GET after DNS rebinding.
     """
-    if request.path == "/ping":  # contains no data, and SageMaker stops a container that rejects it
+    if request.path == "/ping":  # returns no data, and SageMaker stops a container that rejects it
         return
     signs = ("Origin", "Sec-Fetch-Site", *(["Accept-Language"] if request.method == "GET" else []))
     if any(sign in request.headers for sign in signs):

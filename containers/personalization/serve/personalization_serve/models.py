@@ -178,7 +178,7 @@ class Models:
 
 
 def _copy(source: Path, target: Path, most: int) -> None:
-    """Copy at most `most` bytes. Raises `RequestError` if the source has more, because it has grown since."""
+    """Copy at most `most` bytes. Raises `RequestError` if the source, whose size was checked, has grown."""
     with source.open("rb") as read, target.open("xb") as write:
         while block := read.read(1 << 20):
             if write.tell() + len(block) > most:

@@ -126,7 +126,7 @@ class Resident:
                 try:
                     self.use(adapter)
                     found: Iterable[bytes | Exception] = self._denoise([pictures[number] for number in part])
-                except Exception as error:  # an error of one group must not fail the others
+                except Exception as error:  # an error of one group must not fail other groups
                     found = [error] * len(part)
                 for number, picture in zip(part, found, strict=True):
                     made[number] = picture

@@ -46,14 +46,14 @@ parameters {{ key: "pipeline" value: {{ string_value: "{pipeline}" }} }}
 parameters {{ key: "state" value: {{ string_value: "{state}" }} }}
 parameters {{ key: "batch" value: {{ string_value: "{batch}" }} }}
 """
-"""KIND_CPU is about Triton's tensors only. The Python model uses the GPU if there is one."""
+"""KIND_CPU applies to Triton's tensors only. The Python model uses the GPU if there is one."""
 
 BASE = "base"
 GRACE = 20
 """Time that Triton is given to exit, in seconds."""
 ABORTS = 3
-"""Start attempts when Triton aborts. Its Python backend does so occasionally on a loaded machine, with
-`boost::interprocess::lock_exception`: https://github.com/triton-inference-server/server/issues/8882."""
+"""Maximum number of starts if Triton aborts. Its Python backend does so occasionally on a loaded machine,
+with `boost::interprocess::lock_exception`: https://github.com/triton-inference-server/server/issues/8882."""
 PR_SET_PDEATHSIG = 1
 SOCKET = "http"
 """Name of Triton's socket in its folder."""
@@ -128,7 +128,7 @@ class Triton:
         return True
 
     def watch(self) -> str:
-        """Wait until Triton or the base's process exits; return which one. Requires `start`."""
+        """Wait until Triton or the base's process exits; return which one. Call it after `start`."""
         watched, pids = select.poll(), [self.state["pid"]]
         pids += [self.process.pid] if self.process else []
         for pid in pids:
@@ -139,7 +139,7 @@ class Triton:
     def stop(self, gently: bool = True) -> None:
         """Stop Triton.
 
-        :param gently: let Triton stop its models first, which does not end if a model's process was killed
+        :param gently: let Triton stop its models first; this never ends if a model's process was killed
         """
         if self.process is None:
             return
@@ -190,7 +190,7 @@ class Triton:
             raise
 
     def unload(self, model: str) -> None:
-        """Unload a model and wait until its process has exited, at most `GRACE`. Raises `FatalError`."""
+        """Unload a model and wait at most `GRACE` seconds for its process to exit. Raises `FatalError`."""
         state = self.repository.parent / f"{model}.json"
         pid = json.loads(state.read_text())["pid"] if state.exists() else None
         self._call("POST", f"repository/models/{model}/unload", {})
@@ -203,7 +203,7 @@ class Triton:
     def _write(self, model: str, kind: str, pipeline: Path) -> Path:
         version = self.repository / model / "1"
         version.mkdir(parents=True)
-        # Triton's Python ignores PYTHONPATH, so it gets the path of this process
+        # Triton's Python ignores PYTHONPATH, so the program adds this process's module search path
         program = [
             "import sys",
             f"sys.path[:0] = {self._packages!r}",  # before Triton's default paths
@@ -254,7 +254,7 @@ def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
     """Return the command of Triton with its backends, and its environment. Raises `FatalError`.
 
     NVIDIA's image has Triton in /opt/tritonserver. The wheel nvidia-pytriton contains the same program, the
-    Python backend, and a stub for each version of Python that must be in the backend's folder.
+    Python backend, and a stub for each version of Python; the stub must be copied to the backend's folder.
     """
     environment = dict(os.environ)
     if program := shutil.which("tritonserver", path=f"{os.environ.get('PATH', '')}:/opt/tritonserver/bin"):
@@ -277,9 +277,9 @@ def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _seal(pid: int) -> None:
-    """Restrict the shared memory through which Triton and a model exchange data to its owner.
+    """Let only the owner access the shared memory through which Triton and a model exchange data.
 
-    Triton creates its files readable for all users, independent of the umask.
+    Triton creates the shared memory's files readable for all users, independent of the umask.
     """
     with contextlib.suppress(FileNotFoundError):  # the process has exited, which `watch` detects
         mapped = Path(f"/proc/{pid}/maps").read_text().split()

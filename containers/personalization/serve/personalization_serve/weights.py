@@ -15,8 +15,8 @@ from .archive import WEIGHTS, Adapter
 from .settings import RequestError
 
 LARGEST = 10_000.0
-"""Maximum of a number in the file, and of the change of a weight. The maximum of half precision is 65,504;
-weights of a network and their changes are usually below 10."""
+"""Maximum magnitude of a number in the file, and of the change of a weight. The maximum of half precision is
+65,504; weights of a network and their changes are usually below 10."""
 
 _BITS = {"F32": ("<u4", 0x7FFF_FFFF), "F16": ("<u2", 0x7FFF), "BF16": ("<u2", 0x7FFF)}
 """For each type of tensor: the integer type of the same size, and a mask that removes the sign bit.

@@ -1,6 +1,6 @@
 """`python -m snowflake_xgboost train|serve`, which SageMaker runs.
 
-`train` supervises a worker process. When another host fails, XGBoost exits the worker or blocks it
+`train` supervises a worker process. When another host fails, XGBoost ends the worker or blocks it
 indefinitely, so only another process can write the failure reason. The worker is not a fork, because forks
 do not work with XGBoost's threads.
 """
@@ -42,7 +42,7 @@ def train() -> int:
 
     A failure's reason is in SageMaker's failure file and in the last line of the log.
     """
-    reason = _train()  # has stopped the tracker, which also prints to the log
+    reason = _train()  # returns after the tracker, which also logs, has stopped
     return 0 if reason is None else fail(reason)
 
 

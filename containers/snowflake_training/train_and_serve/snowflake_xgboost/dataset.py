@@ -69,8 +69,9 @@ class Pieces(xgb.DataIter):
 class Share:
     """The preprocessed rows of a host, and counts of its rows.
 
-    `pulled`: number of rows that were read. `blank_target`: rows without a target, which are dropped.
-    `blank_features`: rows with a target and a missing feature, which are dropped if `blanks` is drop.
+    `pulled`: number of rows that were read. `blank_target`: number of rows without a target, which are
+    dropped. `blank_features`: number of rows with a target and a missing feature, which are dropped if the
+    hyperparameter `blanks` is `drop`.
     """
 
     preparation: Preparation

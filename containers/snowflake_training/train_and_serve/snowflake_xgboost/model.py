@@ -20,7 +20,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Model:
-        """Load a model from its folder. Raises `FatalError` if it has no model of this container."""
+        """Load a model from its folder. Raises `FatalError` if the folder has no model of this container."""
         preparation = Preparation.load(folder)
         try:
             return cls(xgb.Booster({"nthread": threads}, model_file=folder / "model.ubj"), preparation)

@@ -70,7 +70,7 @@ def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
 
 @contextlib.contextmanager
 def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
-    """Connect all hosts, ranked by their names. Raises `FatalError` if it takes more than `timeout` seconds.
+    """Connect all hosts, ranked by their names. Raises `FatalError` if not all join in `timeout` seconds.
 
     Hosts start in any order, so a host retries until the tracker runs. If a host is lost afterwards, XGBoost
     usually raises an error on the other hosts at once; if it does not, `toolkit.watch` detects the loss. If a

@@ -3,7 +3,7 @@
 Numbers are unchanged. Text becomes a category, by a dictionary that is the same on all hosts. If two columns
 are coordinates, their rotations are added as features, because trees split along axes and the directions of a
 map are arbitrary. Rows with missing values are kept, and XGBoost learns a default side for them at each
-split; with `blanks` drop, they are dropped.
+split; if the hyperparameter `blanks` is `drop`, they are dropped.
 
 `Preparation.encode` is the only place where a value is trimmed, treated as missing, looked up, converted or
 rejected. Training passes the columns as Snowflake stores them, serving the cells as a client sends them.
@@ -98,11 +98,11 @@ class Preparation:
         return ANGLES if self.coordinates else ()
 
     def encode(self, rows: pa.Table) -> np.ndarray:
-        """Encode Arrow columns by source name as float32 [rows, features]; a missing value is NaN.
+        """Encode Arrow columns, named as in the source, as float32 [rows, features]; missing values are NaN.
 
-        A column of text is `string`. A column of numbers or booleans is `double`, or `string` if a client
-        sent text. Text that is not in the dictionary is a missing value. Raises `CellError` for an invalid
-        value.
+        The Arrow type of a text column is `string`; that of a column of numbers or booleans is `double`, or
+        `string` if a client sent text. Text that is not in the dictionary is a missing value. Raises
+        `CellError` for an invalid value.
         """
         result = np.empty((rows.num_rows, len(self.features)), dtype=np.float32)
         for i, (name, kind) in enumerate(self.kinds.items()):

@@ -22,7 +22,7 @@ class RequestError(Exception):
 
 
 def features(body: bytes, kind: str, preparation: Preparation) -> Any:
-    """Return the features in a body of content type `kind`, float32 [rows, N]. Raises `RequestError`."""
+    """Return the features in a body of content type `kind`, float32 [rows, n]. Raises `RequestError`."""
     columns = (_from_csv if kind == CSV else _from_json)(body, preparation)
     if not next(iter(columns.values())):
         raise RequestError("the body has no rows")
@@ -34,8 +34,8 @@ def features(body: bytes, kind: str, preparation: Preparation) -> Any:
 
 
 def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Return the cells by column. Cells are in the order of a heading of column names, if there is one, or
-    else of `preparation.kinds`."""
+    """Return the cells by column. The cells of a line are in the order of the heading, a first line of
+    column names, or without a heading in the order of `preparation.kinds`."""
     try:
         lines = [line or [""] for line in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -50,7 +50,7 @@ def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]
 
 
 def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Return the values by column. `instances` has lists in the order of `preparation.kinds`, or objects."""
+    """Return the values by column. Each row is a list in the order of `preparation.kinds`, or an object."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -84,7 +84,7 @@ def _columns(names: list[str], lines: list[Any], preparation: Preparation) -> di
 
 
 def _array(name: str, kind: str, values: Sequence[Any]) -> pa.Array:
-    """Return an Arrow column: text as `string`, numbers as `double`, or all as `string` if any is text."""
+    """Return an Arrow column: `string` for text; other kinds `double`, or `string` unless all are numbers."""
     types = set(map(type, values))
     try:
         if kind == "text":
@@ -113,7 +113,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _fits(kind: str, value: Any) -> bool:
-    """Return whether a value is valid in a column."""
+    """Return whether a value is valid in a column of this kind."""
     try:
         if isinstance(value, str):
             value.encode()  # raises for a lone surrogate, which JSON can contain and UTF-8 cannot

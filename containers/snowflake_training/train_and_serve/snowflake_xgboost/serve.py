@@ -1,11 +1,11 @@
 """The HTTP API of SageMaker's hosting and batch transform, `/ping` and `/invocations`.
 
-Request: `text/csv`, one row per line, with cells in the order of `preparation.json` or below a line of column
-names; or `application/json`, `{"instances": [[...], {"COLUMN": value, ...}, ...]}`. An empty cell, null or
-NaN is a missing value.
+Request: `text/csv`, one row per line, with cells in the order of the columns in `preparation.json`, or of a
+first line with column names; or `application/json`, `{"instances": [[...], {"COLUMN": value, ...}, ...]}`.
+An empty cell, null or NaN is a missing value.
 
-Response: one prediction per row, as CSV or as `{"predictions": [...]}`, by the header `Accept`. Without this
-header, the format is that of the request.
+Response: one prediction per row, as CSV or as `{"predictions": [...]}`, as the header `Accept` requests.
+Without this header, the format is that of the request.
 
 This process only forwards bodies to the workers, so that it answers `/ping` within SageMaker's limit of two
 seconds.
@@ -48,7 +48,7 @@ def application(workers: Workers) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests from web pages, to which browsers add these headers. SageMaker forwards neither."""
+        """Reject requests from web pages, by headers that browsers add and SageMaker does not forward."""
         signs = ("Origin", "Sec-Fetch-Site")
         if request.method != "GET" and any(sign in request.headers for sign in signs):
             return _refusal(403, "requests from web pages are not allowed")

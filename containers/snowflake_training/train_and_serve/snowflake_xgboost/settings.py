@@ -55,7 +55,7 @@ class Booster(Options):
     def booster_parameters(self) -> dict[str, Any]:
         """Return the parameters for XGBoost."""
         parameters = {name_of(each.name): getattr(self, each.name) for each in fields(Booster)}
-        # With a seed for each round, a resumed training draws the same random numbers as one without a stop.
+        # With one seed per round, resumed training draws the same random numbers as uninterrupted training.
         return parameters | {"seed_per_iteration": True, "eval_metric": "rmse"}
 
 

@@ -13,8 +13,9 @@ the hash are independent. Therefore
 The alternative is one query whose result batches are distributed by rank. It has disadvantages: Snowflake
 splits a result by size, so a table of some megabytes is one batch and one host gets all of it; batches have
 presigned URLs that the hosts would have to exchange; and the validation split still needs the hash. Its
-advantage is that one query is one snapshot. Time travel gives the same: all hosts read the table AT the time
-when the first host read its metadata. A table without history is read in its current state, with a warning.
+advantage is that one query reads one snapshot. With Snowflake's time travel, the queries of all hosts do so
+too: they read the table AT the time when the first host read its metadata. A table without history is read in
+its current state, with a warning.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ BITS = 31
 
 @dataclass(frozen=True)
 class Split:
-    """The held-out rows: a fraction of all rows, chosen by a hash of these columns and the seed."""
+    """The held-out rows: a fraction of all rows, chosen by a hash of `columns` and `seed`."""
 
     columns: tuple[str, ...]
     seed: int
@@ -26,14 +26,14 @@ class Split:
 
     @property
     def hash(self) -> str:
-        """SQL of a row's hash: 63 bits, as an integer of at least 0."""
+        """SQL expression of a row's hash: 63 bits, as an integer of at least 0."""
         row = f"HASH({', '.join(map(quoted, self.columns))}, {self.seed})"
         # Hashed twice: a hash of several values may be the XOR of their hashes, and then the holdouts of two
         # seeds would not be independent.
         return f"BITAND(HASH({row}), {2**63 - 1})"
 
     def host(self, hosts: int) -> str:
-        """Return the SQL of the rank of a row's host."""
+        """Return the SQL expression of the rank of the host that reads a row."""
         return f"MOD(BITAND({self.hash}, {2**BITS - 1}), {hosts})"
 
     @property

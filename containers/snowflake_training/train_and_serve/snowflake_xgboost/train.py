@@ -44,7 +44,7 @@ FREE_TO_CHANGE = ("rounds", "early_stopping_rounds", "checkpoint_every", "record
 
 
 class TrainingInterruption:
-    """Handler of SIGTERM. Raises `Stopped` at once; during training, `wanted` is checked between rounds."""
+    """Handler of SIGTERM. Raises `Stopped` at once, or within `between_rounds` only sets `wanted`."""
 
     def __init__(self) -> None:
         self.wanted = self.patient = False
@@ -123,8 +123,8 @@ def run(settings: Settings, cluster: Cluster) -> None:
                     progress.hosts = together(cluster, lambda: own)
                     if cluster.first:
                         write_checkpoint(settings, preparation, booster, progress)
-                    # Reload the model as a resumed job does: XGBoost's column sampling restarts here in both
-                    # cases, so an interruption does not change the model.
+                    # Reload the model as a resumed job does. Loading restarts XGBoost's column sampling, so
+                    # the trained model is the same with and without an interruption.
                     model = bytearray(booster.save_raw("ubj"))
                     booster = xgb.Booster(
                         settings.booster_parameters(), cache=[train, validation], model_file=model

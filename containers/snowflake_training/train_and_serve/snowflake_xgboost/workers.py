@@ -54,7 +54,7 @@ class _Worker:
         self._line = Connection(ours.detach())
 
     def hello(self) -> str:
-        """Wait for the model and return its target. Raises `FatalError`."""
+        """Wait until the model is loaded; return the name of its target column. Raises `FatalError`."""
         loaded, told = self._exchange()
         if not loaded:
             raise FatalError(told)

@@ -11,7 +11,7 @@ from ..selection import Selection, State, Stateless, others, permuted, unweighte
 
 
 class Full(Stateless):
-    """Select all examples in every epoch. With fewer epochs, it is the baseline for the other strategies."""
+    """Select all examples in every epoch: for the baselines `full` and, in fewer epochs, `fewer_epochs`."""
 
     def select(self, state: State, k: int) -> Selection:
         return unweighted(torch.arange(len(state)))
@@ -21,8 +21,8 @@ class AdaptiveRandom:
     """Select a new random subset in every epoch, without replacement across epochs.
 
     RS2: Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR
-    2024. Every example is used once before any is repeated. An epoch that crosses the end of a pass
-    continues with the next pass and skips examples it has already selected.
+    2024. Every example is used once before any is repeated. An epoch that reaches the end of a pass
+    over the training set continues with the next pass and skips the examples that it has already selected.
     """
 
     def __init__(self) -> None:

@@ -16,9 +16,9 @@ class Craig(Stateless):
     Models", ICML 2020.
 
     Maximises facility location over distances between last-layer gradients, in each class. An example's
-    weight is the size of its cluster, so the weighted subset approximates the full gradient. The authors'
-    experiments with networks compare the gradients with respect to the logits only; here the gradients are
-    with respect to the last layer's weights.
+    weight is the size of its cluster, so the weighted subset approximates the full gradient. In the authors'
+    experiments with networks, the gradients are with respect to the logits only; in this class, with respect
+    to the last layer's weights.
 
     :param epsilon: 0: lazy greedy; above 0: stochastic greedy
     """
@@ -40,7 +40,7 @@ class Craig(Stateless):
 
 
 def nearness(outputs: Outputs) -> Doubles:
-    """Return similarities [n, n]: the maximum distance between two gradients minus each pair's distance."""
+    """Return similarities [n, n]: the largest distance between two gradients, minus the pair's distance."""
     inner = products(outputs).cpu().numpy()
     squares = inner.diagonal()
     distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * inner, 0))

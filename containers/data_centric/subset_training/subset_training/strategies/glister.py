@@ -25,11 +25,11 @@ class Glister(Stateless):
     greedy selection takes the examples with the highest gains, then updates the validation logits by a
     gradient step on them. Only the last layer's gradients are used; for these the update is exact.
 
-    :param rounds: rounds of the greedy selection; 0: one for each example
-    :param balanced: in every round, select from each class in proportion to its share of the training set
-    :param epsilon: above 0, stochastic greedy: each round considers a random sample of n / k * ln(1 /
-        epsilon) examples for each that it selects (Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI
-        2015)
+    :param rounds: rounds of the greedy selection; 0: one for each example to select
+    :param balanced: if true, each round selects from the classes in proportion to their sizes
+    :param epsilon: above 0: stochastic greedy. For each example that a round selects, it considers n / k *
+        ln(1 / epsilon) random ones of the n training examples, where k is the budget (Mirzasoleiman et al.,
+        "Lazier Than Lazy Greedy", AAAI 2015)
     """
 
     def __init__(self, rounds: int = ROUNDS, balanced: bool = False, epsilon: float = 0.0):
@@ -72,15 +72,15 @@ class Glister(Stateless):
 
 
 class Mixture:
-    """Select half of the budget at random, and draw half in every epoch from a pool that another strategy
-    selects.
+    """Select half of the budget at random, and the other half from a pool that another strategy selects.
 
-    Repeating a fixed subset costs more accuracy than a good selection gains. The random half is drawn without
-    replacement over epochs, as in `AdaptiveRandom`. The first epochs are completely random, because gradients
-    of an untrained model cost the same but contain no information about the examples.
+    Repeating a fixed subset costs more accuracy than a good selection gains. So each epoch draws a new half
+    from the pool. The random half is drawn without replacement over epochs, as in `AdaptiveRandom`. The first
+    epochs are completely random, because gradients of an untrained model cost as much as later ones but
+    contain no information about the examples.
 
-    :param pool: strategy that selects the pool, of twice the size of the half drawn from it
-    :param begin: first epoch, from 0, that draws from a pool
+    :param pool: strategy that selects the pool, which is twice as large as the half that is drawn from it
+    :param begin: number of the first epoch, counted from 0, that draws from a pool
     """
 
     def __init__(self, pool: Strategy, begin: int = 0):

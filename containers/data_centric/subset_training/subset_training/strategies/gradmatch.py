@@ -13,8 +13,8 @@ from ..selection import Selection, State, Stateless, others, parts, permuted, we
 from .pursuit import matching_pursuit
 
 PENALTY = 0.5
-"""Default penalty. The authors' configurations have the same number (lambda) as an absolute penalty, and 0
-for batches."""
+"""Default penalty, relative to the mean squared gradient. In the authors' configurations, the absolute
+penalty (lambda) is 0.5 for examples and 0 for batches."""
 MOST_MATCHED = 1000
 """Maximum number of examples matched together: time grows with the fourth power of the number selected."""
 
@@ -47,7 +47,7 @@ class GradMatch(Stateless):
 
 
 class GradMatchBatches(Stateless):
-    """GRAD-MATCH-PB of the same paper: matches batches instead of examples.
+    """GRAD-MATCH-PB, from the paper of `GradMatch`: matches batches instead of examples.
 
     The training set is split into random batches. All examples of a batch get its weight. The last
     selected batch is truncated to the budget.
@@ -75,7 +75,7 @@ class GradMatchBatches(Stateless):
 def filled(state: State, indices: Tensor, weights: Tensor, k: int) -> Selection:
     """Return the selection, filled up to the budget with random examples of weight 1.
 
-    :param weights: weights with which the sum of gradients approximates the sum over the training set
+    :param weights: weights with which the gradients of `indices` add up to about the training set's sum
     """
     more = permuted(others(len(state), indices), state.generator("filled"))[: k - len(indices)]
     weights = torch.cat([weights, torch.ones(len(more), dtype=weights.dtype)])

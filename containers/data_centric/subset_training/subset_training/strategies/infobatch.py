@@ -15,12 +15,12 @@ class InfoBatch(Stateless):
     """InfoBatch: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR
     2024.
 
-    A random share of the examples with a below-average last loss is pruned from the epoch. The remaining
+    A random share of the examples whose last loss is below average is pruned from the epoch. The remaining
     examples with a below-average loss get higher weights, so that the expected gradient is unchanged. The
     weights add up to n, so their mean is above 1. Examples that were never trained on are kept, and the last
     epochs use all data. The budget k is ignored.
 
-    :param pruned: share of the examples with a below-average loss that is pruned
+    :param pruned: which share of the examples with a below-average loss is pruned
     :param annealed: share of the epochs after which nothing is pruned
     """
 

@@ -22,13 +22,14 @@ class Milo(Stateless):
 
     In each class, on cosine similarities of the embeddings:
 
-    - stochastic-greedy exploration for the first epochs: a subset by stochastic greedy on graph cut, which is
-      representative and easy to learn;
-    - weighted random exploration after them: a random subset, where an example's probability is the Taylor
-      softmax of its gain in disparity-min, which favours diverse examples.
+    - stochastic-greedy exploration for the first epochs: a subset that is representative and easy to
+      learn, by stochastic greedy on graph cut;
+    - weighted random exploration for the later epochs: a random subset, where an example's probability is the
+      Taylor softmax of its gain in disparity-min, which favours diverse examples.
 
-    Every epoch gets a new subset. The paper uses embeddings of a pretrained network. Similarities are
-    computed once, and again when a job resumes from a checkpoint.
+    Every epoch gets a new subset. The paper uses embeddings of a pretrained network, and this class uses
+    those that `State.embeddings` returns. Similarities are computed once, and again when a job resumes from a
+    checkpoint.
 
     :param easy: share of the epochs that use graph cut
     """
@@ -72,7 +73,7 @@ def cosines(embeddings: Tensor) -> Doubles:
 def exploration(cosine: Doubles) -> Tensor:
     """Return the probability of each example in weighted random exploration, float64 [n].
 
-    Distances are scaled to [0, 1] and gains shifted to start at 0, as in the authors' code.
+    Distances are scaled to [0, 1], and gains are shifted so that the smallest is 0, as in the authors' code.
     """
     low, high = cosine.min(), cosine.max()
     gains = disparity_min_gains(1 - (cosine - low) / max(high - low, 1e-12))

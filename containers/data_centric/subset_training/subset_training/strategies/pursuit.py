@@ -45,7 +45,7 @@ def matching_pursuit(
 def nonnegative(matrix: Doubles, right: Doubles, start: Doubles) -> Doubles:
     """Return w >= 0 that minimises w' A w - 2 b' w, by the active-set method.
 
-    Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23, from a feasible start.
+    Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23, but from `start` instead of 0.
 
     :param matrix: A, [n, n] positive definite
     :param right: b, [n]

@@ -102,8 +102,8 @@ def graph_cut(
 def disparity_min_gains(distance: Doubles) -> Doubles:
     """Return each example's gain in disparity-min, [n], when all examples are added greedily to a set.
 
-    Disparity-min is the minimum distance within the set. The first example, whose gain is 0, is added first.
-    Then the example that is farthest from the set is added, until all are in it.
+    Disparity-min is the minimum distance within the set. The example with index 0 is added first, with
+    gain 0. Then the example that is farthest from the set is added, until all are in it.
 
     :param distance: [n, n] symmetric
     """
