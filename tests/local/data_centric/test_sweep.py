@@ -286,7 +286,7 @@ def examination(aws: Callable, machine: str) -> str:
 
 
 def streams(aws: Callable, prefix: str, kind: str = "Training") -> list[str]:
-    """Return the names of log streams of jobs that begin with `prefix`."""
+    """Return the names of the jobs' log streams that begin with `prefix`."""
     logs, group = aws("logs"), f"/aws/sagemaker/{kind}Jobs"
     if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
         return []
