@@ -127,7 +127,7 @@ refuses.clear()
 said["all"] = retry()
 said["files"] = files()
 """)
-    # when there is space, then neither is written
+    # when writes are possible again, then neither refused write is repeated
     assert (said["replaced"], said["all"]) == (False, True)
     assert said["files"]["replaced"] == "newer"
     assert not [name for name in said["files"] if name.startswith("deleted")]
@@ -172,7 +172,7 @@ refuses.clear()
 said["all"] = retry()
 said["files"] = {str(path.relative_to(folder)): "" for path in folder.rglob("*") if path.is_file()}
 """)
-    # when there is space, then neither is written
+    # when writes are possible again, then neither refused write is repeated
     assert (said["lost"], said["all"]) == ([True, True], True)
     assert sorted(said["files"]) == ["111122223333/bucket/version", "111122223333/bucket/version.meta.json"]
 

@@ -112,7 +112,7 @@ def refusal(bench: Many, endpoint: str, **said: str) -> Any:
 
 
 def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> None:
-    # Given an endpoint over a prefix, and one model in a subfolder
+    # Given an endpoint that serves the models below an S3 prefix, and one model in a subfolder
     endpoint, prefix = bench.serve("first")
     bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while the endpoint serves
 

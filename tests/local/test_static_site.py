@@ -109,7 +109,7 @@ def test_deletion_removes_every_version_from_the_bucket(ask, s3, properties):
     ask("Create", properties)
     ask("Update", properties | {"SourceKey": "two.zip"}, bucket)
 
-    # WHEN the stack is deleted, with two requests of CloudFormation
+    # WHEN the stack is deleted, with two Delete requests of CloudFormation
     first, second = ask("Delete", properties, bucket), ask("Delete", properties, bucket)
 
     # THEN the bucket can be deleted, and a third request succeeds too

@@ -181,7 +181,7 @@ def test_picture_does_not_depend_on_concurrent_requests(container: Container, ma
         for prompt in (PROMPT, "a drawing of sks dog by night")
     ]
     alone = [container.draw(name, **request)[0] for name, request in requests]
-    # when all requests are sent at once, several times
+    # when the requests are sent concurrently, three times each
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(lambda each: container.draw(each[0], **each[1])[0], requests * 3))
     # then each request gets the same picture as when it is sent alone

@@ -261,7 +261,7 @@ def test_user_signs_up_and_resets_the_password(visit, service):
 
 
 def test_session_is_renewed_until_it_is_revoked(visit, service):
-    # GIVEN tokens that expire at once
+    # GIVEN tokens that expire immediately
     service.token_seconds = 0
     page = signed_in(visit, service)
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
