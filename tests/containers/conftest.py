@@ -1,4 +1,4 @@
-"""A local server of AWS services, for the programs in the container images."""
+"""A local AWS emulator (MiniStack) for the programs in the container images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REGION = "eu-west-1"
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment variables with which a container calls a local MiniStack instead of AWS."""
+    """Environment variables with which a container calls MiniStack instead of AWS."""
     port = free_port()
     settings = {
         "GATEWAY_PORT": str(port),

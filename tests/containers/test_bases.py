@@ -1,4 +1,4 @@
-"""Every image starts from a listed base image with its date."""
+"""Every image starts from a base image that `containers/bases.toml` lists, with the date of the choice."""
 
 from __future__ import annotations
 

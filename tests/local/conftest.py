@@ -1,4 +1,4 @@
-"""One local cloud for the whole session, and clients of it."""
+"""One local cloud for the whole test session, and clients of it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tooling import envs
 
 @pytest.fixture(scope="session", autouse=True)
 def record_of_calls(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
-    """The file to which every local cloud of this session appends what it answered (`local/record.py`).
+    """The file in which all local clouds of this session record what they answer (`local/record.py`).
 
-    At the end, `local/fidelity.toml` must describe all of it.
+    At the end, `local/fidelity.toml` must describe everything that is recorded.
     """
     folder = os.environ.get(fidelity.FOLDER) or tmp_path_factory.mktemp("record")
     path = Path(folder, worker_id)
@@ -45,28 +45,29 @@ def record_of_calls(tmp_path_factory: pytest.TempPathFactory, worker_id: str) ->
 
 @pytest.fixture(scope="module", autouse=True)
 def file_in_the_record(record_of_calls: Path, request: pytest.FixtureRequest) -> None:
-    """Name the test file in the record, before what its tests call."""
+    """Write the test file's name into the record, before the calls of its tests."""
     with record_of_calls.open("a") as file:
         file.write(f"{request.path.relative_to(envs.ROOT)}\n")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_session_of_another_cloud() -> None:
-    """Drop boto3's default session, which has the keys of another file's cloud."""
+    """Drop boto3's default session, which may have the keys of another test file's cloud."""
     boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture(scope="session")
 def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A running cloud in a separate folder, on a free port. Environments and images are shared."""
+    """A running cloud in a separate folder, on a free port. All clouds share Python environments and
+    images."""
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def cloud(shared_cloud: LocalCloud) -> Iterator[LocalCloud]:
-    """The session's cloud. After each file its settings are reset and all endpoints are deleted, because the
-    endpoints of an account share its quotas."""
+    """The session's cloud. After each test file, the cloud's settings are reset and all endpoints are
+    deleted, because the endpoints of an account share its quotas."""
     yield shared_cloud
     shared_cloud.configure(**dict.fromkeys(shared_cloud.configure()))
     sagemaker = client(shared_cloud, "sagemaker")

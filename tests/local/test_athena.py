@@ -164,7 +164,7 @@ def test_caller_needs_grants_on_all_data_of_a_view(
     athena = client(cloud, "athena", **assumed(aws, ("athena:*", "*"), *granted))
     # when the caller queries a view
     status, answer = ask(athena, "SELECT total FROM totals WHERE asset = 'north'")
-    # then the error names the missing grant
+    # then the query succeeds with all grants, and otherwise the error names the missing grant
     if missing is None:
         assert (status, answer) == ("SUCCEEDED", [["total"], ["9.5"]])
     else:

@@ -147,7 +147,7 @@ def test_all_processes_end_with_the_server(own: LocalCloud, end: str) -> None:
     function(own, "warm")
     before = processes(own)
     assert len(before) >= 3
-    # when the server ends in any way
+    # when the server is stopped or killed
     if end == "stop":
         own.stop()
     else:

@@ -259,7 +259,7 @@ def test_command_line_enforces_iam(cloud: LocalCloud) -> None:
 
 
 def test_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: str) -> None:
-    # given IAM off, and a valid presigned address
+    # given a valid presigned address, and IAM that is not enforced
     place = {"Bucket": bucket, "Key": "a b/ü.txt"}
     url = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=600)
     assert fetch(url)[:2] == (200, b"hidden")
@@ -329,7 +329,7 @@ def upload(fields: dict[str, str], content: bytes) -> tuple[bytes, dict[str, str
 
 
 def test_policy_of_a_form_must_be_signed(aws: Callable, bucket: str) -> None:
-    # given a form for one object, with IAM off
+    # given a form for one object, and IAM that is not enforced
     post = aws("s3").generate_presigned_post(bucket, "uploads/one", ExpiresIn=600)
     other = aws("s3").generate_presigned_post(bucket, "uploads/two", ExpiresIn=600)["fields"]
 
@@ -516,7 +516,7 @@ def test_unsigned_request_is_refused_by_every_route(
 
 
 def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud: LocalCloud) -> None:
-    # given a home of an older version, with functions and without a key
+    # given a separate cloud with a key and a function
     with LocalCloud(tmp_path / "older") as older:
         key = older.key
         file = older.home / keys.FILE

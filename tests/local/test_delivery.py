@@ -326,7 +326,7 @@ def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Sta
 def test_filter_passes_matching_records_only(stack: Stack) -> None:
     for status in ("QUEUED", "TRAINING", "READY"):
         stack.put("Filtered", "f", status=status)
-    # the filter passes only items that change to READY; g is inserted with this status
+    # the filter passes only items whose status changes to READY; g has this status from the start
     stack.put("Filtered", "g", status="READY")
     stack.put("Filtered", "h", status="OTHER")
     stack.put("Filtered", "h", status="READY")
@@ -346,7 +346,7 @@ def test_failed_event_is_retried_then_dead_lettered_unchanged(stack: Stack) -> N
     assert json.loads(letters[0]["Body"])["detail"] == {"number": 1}
     assert letters[0]["MessageAttributes"]["ErrorMessage"]["StringValue"] == "never"
     assert stack.gather("Seen", lambda found: len(found) >= 3) == [["failed", {"number": 1}]] * 3
-    # and an undeliverable event is in the rule's own queue
+    # and an event that could not be delivered is in the rule's own dead-letter queue
     assert stack.gather("RuleLetters", lambda found: found)[0]["detail"] == {"number": 1}
 
 

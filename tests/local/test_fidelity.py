@@ -116,7 +116,7 @@ def test_policies_of_topics_and_queues_deny_requests(aws: Callable) -> None:
 
 @pytest.mark.usefixtures("enforced")
 def test_user_of_a_stack_reads_its_parameter(aws: Callable) -> None:
-    # given a stack with a parameter and a user with a grant on it, and a role without
+    # given a stack with a parameter and a user who has a grant on it, and a role without this grant
     name, stack = f"/{next(names)}", Stack(aws)
     arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{name}"
     grant = json.loads(policy({"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": arn}))
@@ -133,7 +133,7 @@ def test_user_of_a_stack_reads_its_parameter(aws: Callable) -> None:
     key = aws("iam").create_access_key(UserName=stack.outputs["User"])["AccessKey"]
     keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     reader, other = aws("ssm", **keys), aws("ssm", **assumed(aws, ("sqs:*", "*")))
-    # when both read it, then only the first gets the value
+    # when both read the parameter, then only the user gets the value
     assert reader.get_parameter(Name=name)["Parameter"]["Value"] == "on"
     with pytest.raises(ClientError, match="AccessDenied"):
         other.get_parameter(Name=name)
@@ -149,7 +149,7 @@ def test_aborted_upload_leaves_no_parts(cloud: LocalCloud, aws: Callable) -> Non
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
 
-# Missing effects: if a test fails because the local cloud has the effect, correct the entry ----------------
+# Missing effects: if a test fails because the local cloud now has the effect, correct fidelity.toml ---------
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_event_reaches_targets_that_do_not_allow_it(aws: Callable, function: str
     events.put_rule(Name=name, EventPattern=json.dumps({"source": [name]}))
     targets = [function, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"]
     events.put_targets(Rule=name, Targets=[{"Id": f"{n}", "Arn": arn} for n, arn in enumerate(targets)])
-    # when an event is sent, then it reaches both
+    # when an event is sent, then it reaches the function and the queue
     events.put_events(Entries=[{"Source": name, "DetailType": "x", "Detail": "{}"}])
     until(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), "the message")
     until(lambda: invoked(aws, function), "the invocation")
@@ -283,13 +283,13 @@ def test_log_events_outlive_the_retention_period(aws: Callable, group: str) -> N
         logGroupName=group, logStreamName="s", logEvents=[{"timestamp": old, "message": "old"}]
     )
     logs.put_retention_policy(logGroupName=group, retentionInDays=1)
-    # then it is still there
+    # then the event can still be read
     (event,) = logs.get_log_events(logGroupName=group, logStreamName="s")["events"]
     assert event["message"] == "old"
 
 
 def test_email_subscription_needs_no_confirmation(aws: Callable) -> None:
-    # given a topic with subscriptions of a stack and of a call
+    # given a topic with two subscriptions, one created by a stack and one by an API call
     sns, stack = aws("sns"), Stack(aws)
     address = {"TopicArn": {"Ref": "Topic"}, "Protocol": "email", "Endpoint": "one@example.com"}
     made = stack.create(

@@ -138,7 +138,7 @@ print("left", *sorted(different(before, state())), len(reach.CHANGES))
 
 
 def test_every_hook_applies_to_the_pinned_ministack(in_the_clouds_environment: Callable) -> None:
-    # when all hooks are installed; then no target is missing, and the list above is complete
+    # when all hooks are installed; then no target is missing, and the list `HOOKS` is complete
     assert "MOVED" not in in_the_clouds_environment(INSTALL).stdout
     program = "import local.emulator.patches; from local.emulator import reach; print(*reach.HOOKS)"
     found = in_the_clouds_environment(program).stdout

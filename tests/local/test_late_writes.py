@@ -90,7 +90,8 @@ said["logged"] = list(logs)
 refuses.clear()
 said["then"] = retry(), files()["stuck"]
 """)
-    # then it is written; the first is logged once, retried, and written as soon as it can be
+    # then it is written; the failure of the first is logged once, and the first is written as soon as
+    # possible
     assert said["lost"] == [True, True]
     assert (said["all"], said["written"]) == ([False, False], ["free"])
     assert sum("bucket/stuck" in line for line in said["logged"]) == 1, said["logged"]
@@ -126,7 +127,7 @@ refuses.clear()
 said["all"] = retry()
 said["files"] = files()
 """)
-    # when there is space, then neither is written
+    # when writes are possible again, then neither refused write is repeated
     assert (said["replaced"], said["all"]) == (False, True)
     assert said["files"]["replaced"] == "newer"
     assert not [name for name in said["files"] if name.startswith("deleted")]
@@ -135,7 +136,7 @@ said["files"] = files()
 def test_version_is_written_before_the_object_that_replaced_it(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given an object in a versioned bucket, and no space for a copy of its version
+    # given an object in a versioned bucket that is overwritten while its older version cannot be copied
     said = told("""
 versioned()
 first, _ = call("PUT", "/bucket/key", b"older")
@@ -147,7 +148,7 @@ said["all"] = retry()
 said["version"] = (folder / ".versions" / "111122223333" / "bucket" / first / "key").read_text()
 said["object"] = (folder / "111122223333" / "bucket" / "key").read_text()
 """)
-    # when there is space again, then each version has its own content
+    # when the copy is possible again, then each version has its own content
     assert (said["lost"], said["meanwhile"], said["all"]) == (True, "older", True)
     assert (said["version"], said["object"]) == ("older", "newer")
 
@@ -171,7 +172,7 @@ refuses.clear()
 said["all"] = retry()
 said["files"] = {str(path.relative_to(folder)): "" for path in folder.rglob("*") if path.is_file()}
 """)
-    # when there is space, then neither is written
+    # when writes are possible again, then neither refused write is repeated
     assert (said["lost"], said["all"]) == ([True, True], True)
     assert sorted(said["files"]) == ["111122223333/bucket/version", "111122223333/bucket/version.meta.json"]
 

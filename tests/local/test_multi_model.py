@@ -56,7 +56,8 @@ class Many(Bench):
         self.put(f"{prefix}/{target}", archive({"model.txt": text} | files))
 
     def has_files(self, answer: dict[str, Any]) -> bool:
-        """Return whether an instance has the answering model's files. Targets are unique to a test."""
+        """Return whether an instance has the files of the model that gave this answer. No two tests use the
+        same model name."""
         inside = f"ml/models/{answer['name']}/model"
         return any((folder / inside).exists() for folder in self.folders())
 
@@ -111,9 +112,9 @@ def refusal(bench: Many, endpoint: str, **said: str) -> Any:
 
 
 def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> None:
-    # Given an endpoint over a prefix, and one model in a subfolder
+    # Given an endpoint that serves the models below an S3 prefix, and one model in a subfolder
     endpoint, prefix = bench.serve("first")
-    bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while it serves
+    bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while the endpoint serves
 
     # When both models are invoked, one of them twice
     one = bench.ask(endpoint, TargetModel="first.tar.gz")
@@ -204,7 +205,7 @@ def test_least_recently_used_model_is_evicted_when_memory_is_full(bench: Many) -
 
 
 def test_files_of_a_model_are_evicted_from_a_full_volume(bench: Many, settings: Any) -> None:
-    # Given a volume for two models of a kilobyte
+    # Given a volume for two models of one kilobyte each
     settings(endpoint_volume_gb=2_500 / 1e9)
     endpoint, prefix = bench.serve()
     for name in "abc":

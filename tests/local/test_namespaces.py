@@ -25,7 +25,7 @@ from tests.support.waiting import until
 from tooling import envs
 
 CONTAINER = CONTAINERS / "namespaces"
-TEMPORARY = Path("/tmp")  # noqa: S108 - looked at, and nothing else
+TEMPORARY = Path("/tmp")  # noqa: S108 - the test writes nothing to it
 ENDED = ("Completed", "Failed", "Stopped")
 ALWAYS = {
     "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "root", "run", "sbin", "sys",
@@ -200,8 +200,8 @@ os.symlink(secret, "/opt/ml/output/failure")
 time.sleep(0.5)
 sys.exit(int(hyperparameters["code"]))
 """
-"""Script that writes links to a file outside at all paths where the cloud reads a container's files, and runs
-on while the cloud copies checkpoints."""
+"""Script that writes links to a file outside of the container, at all paths where the cloud reads a
+container's files. The script runs on while the cloud copies checkpoints."""
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -395,7 +395,7 @@ def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path:
     # given a script, and an image without it
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "train.py").write_text(SOURCE)
-    # when SageMaker's SDK 3 trains with it
+    # when version 3 of SageMaker's Python SDK trains with the script and the image
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("AWS_")
     } | cloud.env()
@@ -432,8 +432,8 @@ def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) 
         algorithm |= {"ContainerEntrypoint": ["python", "-c", script]}
         name = world.begin("", AlgorithmSpecification=algorithm)
         assert world.end(name)["TrainingJobStatus"] == "Completed"
-        # then the status and the job's log report plain processes and the reason, and the job's host is an
-        # address
+        # then the status and the job's log report plain processes and the reason, and the job's host name is
+        # an IP address
         why = "plain processes: the setting container_isolation is plain"
         assert cloud.status()["containers"] == why
         logs, group = world.client("logs"), "/aws/sagemaker/TrainingJobs"

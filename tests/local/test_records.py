@@ -361,7 +361,7 @@ def test_versions_are_numbered_in_their_group_and_wait_for_approval(sagemaker: A
     assert found["CustomerMetadataProperties"] == {"rmse": "0.42"}
     assert "ModelPackageName" not in found  # versions of a group have no name
 
-    # A number is not used twice
+    # The number of a deleted version is not used again
     sagemaker.delete_model_package(ModelPackageName=second)
     with refused("ValidationException", f"ModelPackage {second} does not exist"):
         sagemaker.describe_model_package(ModelPackageName=second)

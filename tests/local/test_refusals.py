@@ -117,7 +117,7 @@ def test_machine_needs_a_role_that_step_functions_may_assume(
     nobody = f"arn:aws:iam::{ACCOUNT}:role/nobody"
     arn = made(machine(A=END))
     for each in (nobody, role(aws, "lambda.amazonaws.com")):
-        # then no machine can be created with it or updated to it
+        # then no state machine can be created with either role, or updated to it
         with refused("AccessDeniedException", "states.amazonaws.com"):
             made(machine(A=END), roleArn=each)
         with refused("AccessDeniedException"):
@@ -235,7 +235,7 @@ def test_jsonata_makes_the_output_of_every_type_of_state(ran: Callable) -> None:
 
 
 def test_sdk_tasks_answer_with_numbers_and_booleans(aws: Callable, ran: Callable, trusted: str) -> None:
-    # given a bucket with one object, a role and a queue: services that answer in XML
+    # given a bucket with one object, a role and an alarm's name: their services respond with XML
     bucket = next(names)
     aws("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     aws("s3").put_object(Bucket=bucket, Key="k", Body=b"12345")

@@ -195,10 +195,10 @@ def test_invalid_scaling_request_is_refused_with_the_services_code(bench: Bench,
     [
         (1, [30, 30, 30], 3),  # above the target three times in a row
         (2, [11, 11, 11], 3),  # slightly above the target, which adds at least one instance
-        (1, [30, 30, 9], 1),  # not above the target three times in a row
+        (1, [30, 30, 9], 1),  # above the target only twice in a row
         (3, [2] * 15, 1),  # below the target for fifteen periods
-        (3, [0] * 15, 0),  # no requests; the minimum is applied later
-        (3, [2] * 14, 3),  # one period too few
+        (3, [0] * 15, 0),  # no requests; the caller applies the minimum
+        (3, [2] * 14, 3),  # below the target for only fourteen periods
         (3, [9.5] * 15, 3),  # below the target by less than a tenth
         (2, [6] * 15, 2),  # below the target, but one instance would be too few
     ],

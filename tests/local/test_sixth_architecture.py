@@ -49,7 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(project: Path, *command: str) -> str:
     """Run a command in the copy, which has separate environments; return its output.
 
-    The CDK validates the template of the new stack in `dev`. Other tests validate the templates of the other
+    The CDK validates the new stack's template in `dev` only. Other tests validate the templates of the other
     stacks.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("GROUNDPLAN_", "AWS_"))}
@@ -68,7 +68,8 @@ def run(project: Path, *command: str) -> str:
 
 @pytest.mark.timeout(1800)
 def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> None:
-    # when its demonstration runs, then it is synthesized, deployed and used with its policies enforced
+    # when the demonstration of the new architecture runs, then the architecture is synthesized, deployed and
+    # used with its policies enforced
     run(project, "make", "demo", "ARCH=notes")
     results = json.loads((project / "out" / "results.json").read_text())
     assert results["notes"]["status"] == "ok"

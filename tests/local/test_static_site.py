@@ -61,8 +61,8 @@ def test_creation_publishes_the_page_with_settings_and_endpoint_addresses(ask, s
     # WHEN CloudFormation creates the page
     answer = ask("Create", properties)
 
-    # THEN the files are stored, the settings keep their types, and AWS's addresses are those of the local
-    # cloud
+    # THEN the files are stored, the settings keep their types, and AWS's addresses are replaced by the local
+    # cloud's
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     assert answer["PhysicalResourceId"] == properties["Bucket"]
     page = s3.get_object(Bucket=properties["Bucket"], Key="index.html")
@@ -109,7 +109,7 @@ def test_deletion_removes_every_version_from_the_bucket(ask, s3, properties):
     ask("Create", properties)
     ask("Update", properties | {"SourceKey": "two.zip"}, bucket)
 
-    # WHEN the stack is deleted, with two requests of CloudFormation
+    # WHEN the stack is deleted, with two Delete requests of CloudFormation
     first, second = ask("Delete", properties, bucket), ask("Delete", properties, bucket)
 
     # THEN the bucket can be deleted, and a third request succeeds too

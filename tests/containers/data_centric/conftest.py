@@ -1,4 +1,5 @@
-"""The Python interpreters of two images: one trains on subsets, the other examines labels."""
+"""The Python interpreters of two images: one image trains on subsets of the data, the other finds label
+errors."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tests.support.data_centric.label_image import LABEL_QUALITY
 from tests.support.data_centric.training_image import SUBSET_TRAINING
 from tooling.containers import CONTAINERS
 
-# test_inside.py runs the tests in these folders, with the packages of the images
+# test_inside.py runs the tests in each of these folders with the packages of the folder's image
 collect_ignore = ["inside", "inside_label_quality"]
 
 
@@ -21,11 +22,11 @@ def python(image: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def trainer() -> Path:
-    """Path of the Python interpreter in the image that trains on subsets."""
+    """Path of the Python interpreter in the image that trains on subsets of the data."""
     return python(SUBSET_TRAINING)
 
 
 @pytest.fixture(scope="session")
 def examiner() -> Path:
-    """Path of the Python interpreter in the image that examines labels."""
+    """Path of the Python interpreter in the image that finds label errors."""
     return python(LABEL_QUALITY)

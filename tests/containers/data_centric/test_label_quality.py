@@ -106,7 +106,7 @@ def test_review_manifest_has_suspects_with_reasons(job: Job) -> None:
     assert review["reason"].startswith("The model gives middle a probability of 0.")
     assert {each["label"] for each in review["neighbours"]} == {"middle"}
     assert all(each["source-ref"].startswith(PREFIX) for each in review["neighbours"])
-    # and the copy with another label is suspected as a duplicate too
+    # and the copy with another label is suspected, also as a duplicate
     assert copy["review"]["suggested"] == "left"
     assert "duplicate" in copy["review"]["kinds"]
 

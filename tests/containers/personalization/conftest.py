@@ -1,4 +1,4 @@
-"""The serving image with a small base, and adapters to load."""
+"""The serving image with a small base model, and adapters to load."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def built() -> BuiltImage:
 
 @pytest.fixture(scope="session")
 def made(made_once: MakeOnce) -> Path:
-    """Pipelines, adapters, and the pictures that diffusers draws with them."""
+    """Folder with pipelines, adapters, and the pictures that diffusers draws with them."""
     return pipelines(made_once)
 
 
 @pytest.fixture(scope="module")
 def serving(built: BuiltImage, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     """A serving container with memory for three of the large adapters."""
-    # A long path with a space and an apostrophe
+    # The container must work in a long path with a space and an apostrophe
     folder = tmp_path_factory.mktemp("serving") / "a folder's name" / ("deep" * 20)
     settings = {"GROUNDPLAN_MEMORY": str(BUDGET), "GROUNDPLAN_ADAPTER_BYTES": str(BUDGET)}
     with Container(built, folder, GROUNDPLAN_BASE=str(made / "base"), **settings) as container:

@@ -1,4 +1,5 @@
-"""A base on the Hugging Face Hub: both images fetch the given commit, and identify its weights alike."""
+"""A base model on the Hugging Face Hub: both images fetch the given commit, and compute the same identity
+from its weights."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
             (folder / part / "config.json").write_text("{}")
             for variant in ("", ".fp16", ".non_ema"):
                 header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-                # all files of the second commit differ
+                # every file differs between the two commits
                 data = f"{part[0]}{commit[0]}{variant[-2:]:>2}".encode()
                 content = struct.pack("<Q", len(header)) + header + data
                 (folder / part / f"diffusion_pytorch_model{variant}.safetensors").write_bytes(content)
@@ -99,7 +100,8 @@ def test_both_images_fetch_the_named_commit_of_a_base(hub: Hub, tmp_path: Path, 
             "unet/diffusion_pytorch_model.safetensors",
             "vae/diffusion_pytorch_model.safetensors",
         }
-        # and a branch name means the branch's last commit, and the error for a missing revision names it
+        # and a branch name means the branch's last commit, and the error for a missing revision names the
+        # revision
         branch, new, nowhere = map(fetched, ("owner/name@fp16", "owner/name", "owner/name@nowhere"))
     assert "could not download the base owner/name@nowhere" in nowhere
     # and both images compute the same identity from the weights

@@ -53,12 +53,12 @@ StableDiffusionPipeline(
     scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
 ).save_pretrained(folder)
 """
-"""Program that writes a base in Stable Diffusion's format with random weights."""
+"""Program that writes a base model with random weights in Stable Diffusion's format."""
 
 
 @pytest.fixture(scope="session")
 def python() -> Path:
-    """The Python of the image, built as by `cdk deploy`."""
+    """Path of the image's Python interpreter. The image is built as by `cdk deploy`."""
     image = build.build(CONTAINERS, SOURCE / "Dockerfile")
     return image.folder / "env" / "bin" / "python"
 
@@ -210,7 +210,7 @@ GOOD = tuple(PICTURES)
 
 
 def verified(job: Job, request: str, rank: int = 0) -> dict[str, Any]:
-    """Return the result. Check that every listed file exists with the listed size and digest."""
+    """Return the result of a request, after checking the size and digest of every file that it lists."""
     result = job.result(request, rank)
     assert result["status"] == "done", result
     for name, told in result["files"].items():
@@ -305,7 +305,7 @@ def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
         if number == signal.SIGTERM:
             process.send_signal(number)
         else:
-            os.killpg(process.pid, number)  # the instance is lost
+            os.killpg(process.pid, number)  # as when the instance is lost
         assert process.wait(PATIENCE) == code
         assert not (made.of("one") / "result.json").exists()
     assert made.run() == [0], made.log()[-3000:]
@@ -328,7 +328,7 @@ def test_task_whose_worker_is_killed_fails_and_the_next_succeeds(job):
 
 
 def spoil(path: Path, name: str) -> None:
-    """Make the first value of a tensor in a file of safetensors infinite."""
+    """Set the first value of a tensor in a safetensors file to infinity."""
     content = bytearray(path.read_bytes())
     start = 8 + int.from_bytes(content[:8], "little")
     about = json.loads(content[8:start])[name]

@@ -115,7 +115,7 @@ def test_triton_listens_on_no_port_and_its_socket_is_private(container: Containe
     # then the API's port is the only port on which a process of the container listens
     ports = {port for _, port in listening(container.children)}
     assert ports == {container.port}
-    # and the socket is in a folder that only its owner can enter
+    # and Triton's socket is in a folder that only its owner can enter
     folder = container.socket.parent.stat()
     assert (folder.st_uid, stat.S_IMODE(folder.st_mode)) == (os.getuid(), 0o700)
     # and the shared memory of Triton and its models is private
@@ -181,7 +181,7 @@ def test_picture_does_not_depend_on_concurrent_requests(container: Container, ma
         for prompt in (PROMPT, "a drawing of sks dog by night")
     ]
     alone = [container.draw(name, **request)[0] for name, request in requests]
-    # when all requests are sent at once, several times
+    # when the requests are sent concurrently, three times each
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(lambda each: container.draw(each[0], **each[1])[0], requests * 3))
     # then each request gets the same picture as when it is sent alone
@@ -295,7 +295,7 @@ def restarted(
 ) -> Iterator[tuple[Container, int]]:
     """A container whose Triton aborted while it loaded the base, and the process id of that Triton.
 
-    Triton's Python cannot encode the names of the container's folders.
+    Triton's Python cannot encode the names of the container's folders, because they are not in ASCII.
     """
     folder = tmp_path_factory.mktemp("restarted")
     home, base = (folder / f"{name} å" for name in ("home", "base"))
@@ -331,7 +331,7 @@ def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
 ):
     container, _ = restarted
     before = len(container.children)
-    # when a full copy of the base is loaded whose shared memory cannot be made private
+    # when a model that is a full copy of the base is loaded, and its shared memory cannot be made private
     refused = container.folder / "refused"
     refused.touch()
     assert container.load("full", copied)[0] == 400

@@ -1,4 +1,4 @@
-"""Both images of the architecture, and a model of the training image for the serving image."""
+"""Both images of the architecture, and models that the training image trains for the serving image."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_audit_log_has_each_account_shortened_and_redacted(
     status, answer = server.ask({"accounts": [ACCOUNT, ACCOUNT | change]})
     # when the lines of the audit log are read
     lines = server.audit[before:]
-    # then both accounts are logged in short lines with the fields of an account
+    # then both accounts are logged, in short lines that show no secret
     assert status == 200
     assert [line["units"] for line in lines] == [order["units"] for order in answer["orders"]]
     assert [line["valid"] for line in lines] == [True, False]

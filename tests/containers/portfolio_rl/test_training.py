@@ -54,7 +54,7 @@ def test_candidate_and_champion_are_judged_on_the_same_prices(
     # when
     job = train(base, trainer, QUICK | {"variant": "strict", "mode": "evaluate"})
 
-    # then candidate and champion have the value that the job itself measured
+    # then candidate and champion have the value that the training job measured
     assert job.code == 0, job.log
     values = dict(re.findall(r"(candidate|champion):value=([0-9.]+)", job.log))
     assert values["candidate"] == values["champion"]
@@ -74,7 +74,7 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
     low, high = card["signal_range"]
     assert len(low) == 4
     assert all(below < 0 < above for below, above in zip(low, high, strict=True))
-    assert card["held_out_episodes"] == 60 - 20 + 1  # windows of twenty in the last fifth of 300 rows
+    assert card["held_out_episodes"] == 60 - 20 + 1  # windows of 20 rows in the last fifth of 300 rows
     # and the results compare a policy that is refitted at several times with the policy that was fitted once
     walked = job.json("output/data/results.json")["walk_forward"]
     assert walked["gain_over_hold"]["low"] < walked["gain_over_hold"]["value"]
@@ -139,7 +139,7 @@ def test_wrong_input_is_the_failure_reason(
 
 
 def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Path, tmp_path: Path) -> None:
-    # given six assets, which have 1,771,561 joint orders
+    # given six assets, for which there are 1,771,561 orders
     settings = {"method": "ppo", "episodes": "1200"}
     job = train(
         tmp_path / "job", trainer, settings, rules={"rules.json": MANY}, prices={"prices.csv": MANY_PRICES}

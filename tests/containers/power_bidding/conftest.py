@@ -1,4 +1,4 @@
-"""The images of the architecture, and a model of the training image for the serving image."""
+"""The images of the architecture, and a model that the training image trains for the serving image."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.support.power_bidding.images import Job, Server
 
 ROWS = prices.rows()
 LAST = prices.DAYS - 1
-"""Number of days whose prices a request has. The history of the model's training has one day more."""
+"""Number of days whose prices a request has. The history on which the model was trained has one day more."""
 DAY = ROWS[prices.begin(LAST) :][:24]
 """Rows of the requested day"""
 
@@ -40,7 +40,7 @@ def test_schedule_of_the_next_day_earns_from_the_price_spread(server: Server) ->
     assert earned > 800
     assert min(net) == -8
     assert max(net) == 8
-    # and the forecast is near those prices
+    # and the forecast is near the day's prices
     assert answer["forecast"]["start"] == prices.hour(prices.begin(LAST))
     errors = [abs(price - row["price"]) for price, row in zip(answer["forecast"]["price"], DAY, strict=True)]
     assert sum(errors) / 24 < 5
@@ -85,7 +85,7 @@ def test_day_ahead_offers_of_curve_modes_are_the_schedule(server: Server) -> Non
 
 
 def test_day_ahead_offers_of_an_empty_store_sell_only_purchases(server: Server) -> None:
-    # given a real-time hour after the start of the day-ahead market day
+    # given a requested real-time hour after the start of the day for which day-ahead offers are made
     hour = prices.hour(prices.begin(LAST) + 1)
     # when the battery is empty at that hour
     offers = asked(server, hour=hour, state_of_charge=0.0)["day_ahead"]

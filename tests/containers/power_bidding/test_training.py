@@ -43,7 +43,7 @@ def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
 
 
 def test_decision_loss_trains_another_network(trained: Job, trainer: Path, tmp_path: Path) -> None:
-    # given two jobs with different losses, which are the allowed values of the deployment's setting
+    # given two jobs with the two losses that the deployment's setting allows
     error, decision = get_args(NetworkLoss)
     job = train(tmp_path / "job", trainer, QUICK | {"network_loss": decision}, HUB=prices.csv(prices.rows()))
     assert job.code == 0, job.log[-3000:]
@@ -91,7 +91,7 @@ def test_candidate_and_champion_are_judged_on_the_same_days(
 def test_worse_candidate_is_not_accepted(
     trained: Job, trainer: Path, server_python: Path, tmp_path: Path
 ) -> None:
-    # given a candidate whose weights are all on the worst forecast
+    # given a candidate that uses the worst forecast only
     card = trained.json("model/model.json")
     for fit in card["fits"]["HUB"].values():
         fit["weights"] = {"mean of 28 days": 1.0}
@@ -103,10 +103,10 @@ def test_worse_candidate_is_not_accepted(
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]
     assert found["loss"]["over_champion"]["low"] > 0
-    # and both fits are reported as naive
+    # and both fits, `served` and `judged`, are reported to use naive forecasts only
     assert found["naive_only"] == ["HUB/served", "HUB/judged"]
     assert "the fit HUB/judged has weights on naive forecasts only" in job.log
-    # and with a higher minimum capture, the candidate is rejected for its capture alone
+    # and without a champion, the candidate is rejected if its capture is below the minimum
     job = compared(tmp_path / "alone", server_python, worse, None, "--floor", "0.99")
     found = job.json("processing/output/evaluation.json")
     assert (found["accepted"], found["floor"]) == (False, 0.99)
@@ -116,7 +116,7 @@ def test_worse_candidate_is_not_accepted(
 def test_champion_of_another_kind_does_not_stop_a_candidate(
     trained: Job, server_python: Path, tmp_path: Path
 ) -> None:
-    # given a champion whose network was replaced since
+    # given a champion with a kind of network that the serving image does not have any more
     card = trained.json("model/model.json")
     champion = changed(trained, tmp_path / "champion", card | {"kind": f"not {card['kind']}"})
     # when a candidate is compared with it

@@ -21,7 +21,7 @@ from tooling.containers import CONTAINERS
 
 @pytest.fixture(scope="session")
 def image_python() -> Path:
-    """Path of the image's Python interpreter, built as by `cdk deploy`."""
+    """Path of the image's Python interpreter. The image is built as by `cdk deploy`."""
     return build(CONTAINERS, IMAGE / "Dockerfile").folder / "env" / "bin" / "python"
 
 
@@ -37,7 +37,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     ]
     port = free_port()
     command += ["--credentials", str(home / "connection.json"), "--port", str(port)]
-    own = os.environ | {"TMPDIR": str(home)}  # Snowflake writes the files of its stages there
+    own = os.environ | {"TMPDIR": str(home)}  # the local Snowflake writes the files of its stages to TMPDIR
     process = subprocess.Popen(command, cwd=envs.ROOT, env=own, stdout=subprocess.DEVNULL)
     try:
         until(lambda: answers(port), "the start of the local Snowflake", process=process)

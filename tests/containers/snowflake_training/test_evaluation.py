@@ -30,7 +30,8 @@ def packed(job: Job, into: Path) -> Path:
 
 @pytest.fixture
 def judge(image: Image, secret: str, table: str, tmp_path: Path):
-    """Evaluate two trained jobs: `judge(candidate, champion, setting=value)`."""
+    """`judge(candidate, champion, setting=value)` runs a job that compares the models of two training
+    jobs."""
 
     def run(candidate: Job, champion: Job, **change: str) -> Job:
         base = tmp_path / f"evaluation-{len(image.processes)}"
@@ -53,7 +54,8 @@ def test_both_are_scored_on_the_rows_held_out(image: Image, secret: str, table: 
     for job in (strong, weak):
         job.succeeded()
     found = scores(judge(strong, weak).succeeded())
-    # then the error of each model equals the last error of its training, because the rows are the same
+    # then the error of each model equals the validation error of its training job, because the rows are the
+    # same
     assert found["candidate"] == pytest.approx(strong.metrics()["validation_rmse"], rel=1e-5)
     assert found["champion"] == pytest.approx(weak.metrics()["validation_rmse"], rel=1e-5)
     assert found["rows"] == strong.metrics()["rows_validation"] == weak.metrics()["rows_validation"]
@@ -69,7 +71,7 @@ def test_models_of_different_preprocessing_are_scored_on_their_common_holdout(
     for job in (one, other):
         job.succeeded()
     found = scores(judge(one, other).succeeded())
-    # one model drops the third of the rows in which KIND is blank
+    # one model drops the rows in which KIND is blank, a third of all rows
     assert found["rows"] == pytest.approx(3000 * 0.3 * 0.3 * 2 / 3, rel=0.25)
     assert set(found) == {"candidate", "champion", "rows"}
 

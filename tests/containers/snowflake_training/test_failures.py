@@ -162,7 +162,7 @@ def test_exception_of_a_learner_is_the_reason_of_every_host(
     path = os.pathsep.join((import_path(IMAGE), str(tmp_path)))
     given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y", "timeout": "600"}
     job = image.train(given, hosts=3, PYTHONPATH=path, FAIL="1")
-    # then all hosts log the complete reason of the exception as their last line
+    # then the last log line of every host is the reason, with the exception's complete message
     reason = job.reason()
     assert reason == f"host {job.hosts[rank].name}: XGBoostError: the learner's own reason"
     for host in job.hosts:
@@ -176,7 +176,7 @@ def test_exception_of_a_learner_is_the_reason_of_every_host(
     "name", ["no such table", "infinite target", "dropped", "bad setting", "no such secret"]
 )
 def test_all_hosts_end_with_the_reason(image: Image, secret: str, name: str):
-    """The reason does not depend on the failed host, or on what the other hosts were waiting for."""
+    """The reason does not depend on which host fails, or on what the other hosts are waiting for."""
     change, reason = REASONS[name]
     job = image.train({**QUICK, "secret": secret, "table": "GOOD", "target": "Y", **change}, hosts=3)
     assert job.reason() == reason
@@ -296,7 +296,7 @@ sys.exit(__main__.main())
 
 @pytest.mark.parametrize("where", ["alone", "together"])
 def test_key_in_a_librarys_error_is_redacted(image_python: Path, tmp_path: Path, where: str):
-    # given a library whose error has the lines of the key
+    # given a library that raises an error with the lines of the key
     config = tmp_path / "input" / "config"
     config.mkdir(parents=True)
     (config / "hyperparameters.json").write_text('{"secret": "S", "table": "T", "target": "Y"}')
@@ -317,7 +317,7 @@ def test_key_in_a_librarys_error_is_redacted(image_python: Path, tmp_path: Path,
 
 
 def everything_told(job: Job) -> str:
-    """Return the log, the failure, and every file that the job wrote."""
+    """Return the log, the failure reason, and every file that the job wrote."""
     texts = []
     for path in job.first.base.rglob("*"):
         if path.is_file():

@@ -14,7 +14,7 @@ from toolkit.failure import FatalError
 
 PHRASE = "correct horse"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
+SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - too short: must be refused
 EDWARDS = ed25519.Ed25519PrivateKey.generate()
 EC = ec.generate_private_key(ec.SECP256R1())
 PKCS8, PKCS1, OPENSSH = (

@@ -1,4 +1,5 @@
-"""Preprocessing in training and serving: a table's rows get the same predictions from the endpoint."""
+"""Preprocessing in training and serving: for a table's rows, the endpoint predicts the same as the training's
+own code."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def ping(endpoint: Endpoint) -> int:
 
 def test_ping_is_answered_while_all_workers_are_busy(server):
     endpoint, _, workers = server
-    # given workers that are stopped, and more requests of 6 MB each than the server accepts
+    # given suspended workers (SIGSTOP), and more requests of 6 MB each than the server accepts
     expected = endpoint.csv(lines(ROWS))
     body = lines(ROWS * 80_000)
     assert len(body) > 6 * 2**20

@@ -42,7 +42,7 @@ def everything(warehouse: Warehouse, table: Table, split: Split, hosts: int) -> 
 
 @pytest.fixture(scope="module")
 def awkward(warehouse: Warehouse) -> Table:
-    """A table with blanks, copies, the smallest and largest integers, text, booleans and a date."""
+    """A table with blanks, duplicate rows, the smallest and largest integers, text, booleans and a date."""
     warehouse.run(
         "CREATE OR REPLACE TABLE AWKWARD AS SELECT SEQ4() AS ID, "
         "CASE WHEN SEQ4() % 3 = 0 THEN NULL ELSE SEQ4() % 50 END AS N, "
@@ -125,7 +125,7 @@ def test_holdout_changes_with_the_seed_and_grows_with_the_fraction(warehouse: Wa
 
 
 def test_pull_with_two_splits_returns_their_common_holdout(warehouse: Warehouse, awkward: Table):
-    """The common holdout of two models with different splits is pulled."""
+    """A row is pulled if both of two models with different splits hold it out."""
     splits = [Split.of(awkward, 1, 0.3), Split.of(awkward, 2, 0.3)]
     ids = [
         set(np.concatenate([b.columns["ID"].to_numpy() for b in batches]))

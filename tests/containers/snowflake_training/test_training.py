@@ -35,7 +35,8 @@ from toolkit.sagemaker import Cluster
 from toolkit.watch import PORT, SHUTDOWN, Watch
 
 LOSS_GRACE = 2
-"""Seconds to wait after the loss of a host: shorter than the default, for tests that wait until the end"""
+"""Seconds that hosts wait after the loss of a host. Shorter than the default, because tests wait for the end
+of this time"""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_any_number_of_hosts_trains_one_model_on_all_rows(image: Image, given: d
         # then the hosts have each row of the table once
         parts = [host.rows for host in job.hosts]
         assert np.array_equal(np.sort(np.concatenate(parts)), whole)
-        # and the hosts together hold out the same number of rows
+        # and the hosts together hold out as many rows as a single host
         summaries = [host.output("summary") for host in job.hosts]
         assert sum(summary["rows_validation"] for summary in summaries) == held_out
         assert sum(summary["rows_train"] for summary in summaries) == 4000 - held_out
@@ -112,7 +113,7 @@ def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[
             assert scraped[-1] == pytest.approx(metrics[f"{name}_rmse"], rel=1e-4)
             assert len(scraped) == int(given["rounds"]) + 1
     assert re.findall(r"rows:pulled=(\d+) rows:blank=(\d+)", job.first.log) == [("4000", "0")]
-    # every host writes a learning curve of all rows and a learning curve of each host's rows
+    # every host writes the learning curves of all rows, and the learning curve of its own rows
     curve = metrics["learning_curve"]
     assert len(curve["train"]) == len(curve["validation"]) == int(given["rounds"])
     assert len(curve["hosts"]) == 2
@@ -123,7 +124,8 @@ def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[
             "validation": curve["validation"],
             "own": curve["hosts"][rank],
         }
-    # the mean of the hosts' squared errors, weighted by their rows, is the total error
+    # the mean of the hosts' squared errors, weighted by their numbers of rows, is the squared error of all
+    # rows
     weights = [host.output("summary")["rows_validation"] for host in job.hosts]
     squares = np.average(np.square(curve["hosts"]), axis=0, weights=weights)
     assert np.sqrt(squares) == pytest.approx(curve["validation"], rel=1e-4)
@@ -139,13 +141,14 @@ def test_best_round_is_kept(image: Image, given: dict[str, str]):
     job = image.train(overfit, hosts=2).succeeded()
     metrics = job.metrics()
     curve = metrics["learning_curve"]["validation"]
-    # then the job stops `early_stopping_rounds` after its best round, and keeps the model of that round
+    # then the job stops 7 rounds (`early_stopping_rounds`) after its best round, and keeps the model of that
+    # round
     assert metrics["rounds"] == metrics["best_round"] + 7 < 300
     assert metrics["validation_rmse"] == min(curve)
 
 
 def sides(warehouse: Warehouse, table: Table, split: Split) -> set[bool]:
-    """Return whether some rows are held out and some are not."""
+    """Return True if rows are held out, False if rows are not, or both values."""
     batches = pull(warehouse.session, table, {}, split)
     return {bool(out) for batch in batches for out in split.held_out(batch.hashes)}
 
@@ -188,7 +191,7 @@ def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, s
     long = {**given, "rounds": "400", "early_stopping_rounds": "30", "eta": "0.1", "checkpoint_every": "20"}
     long |= {"subsample": "0.5", "colsample_bytree": "0.5", "max_depth": "6"}
     whole = image.train(long, hosts=2).succeeded().metrics()
-    # given a job killed on all hosts, at once, in the middle
+    # given a job whose hosts are all killed in the middle of the training
     bases = [tmp_path / "killed" / str(rank) for rank in range(2)]
     killed = image.train(long, hosts=2, bases=bases)
     wait_for(killed.first, r"\[45\] ")
@@ -198,7 +201,7 @@ def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, s
     (checkpoint,) = (bases[0] / "checkpoints").iterdir()
     assert not (bases[1] / "checkpoints").exists()
     assert not (bases[0] / "model").exists()
-    # when new hosts with other addresses start, and only the first one has its checkpoint
+    # when new hosts with other addresses start, and only the first one has the job's checkpoint
     new = [tmp_path / "resumed" / str(rank) for rank in range(2)]
     shutil.copytree(bases[0] / "checkpoints", new[0] / "checkpoints")
     resumed = image.train(long, hosts=2, bases=new).succeeded()
@@ -403,7 +406,8 @@ def test_killed_worker_is_the_failure_reason_on_every_host(image: Image, given: 
 
 @pytest.fixture(scope="module")
 def mixed(warehouse: Warehouse) -> str:
-    """A table with coordinates, a category, and blanks in a feature (every 10th row) and the target (8th)."""
+    """A table with coordinates, a category, and blanks in a feature (every 10th row) and in the target (every
+    8th)."""
     warehouse.run(
         "CREATE OR REPLACE TABLE MIXED AS SELECT SEQ4() % 40 / 10::FLOAT AS LAT, "
         "SEQ4() % 39 / 10::FLOAT AS LON, "

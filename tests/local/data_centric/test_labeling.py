@@ -68,7 +68,7 @@ class Raced:
     execution: str
     output: dict[str, Any]
     whole: str
-    """Address of the manifest that the run corrects. It labels all pictures as cats"""
+    """URI of the manifest that the run corrects. The manifest labels all pictures as cats"""
     items: list[Entry]
     labelers: list[Labeler]
     rows: list[dict[str, Any]]
@@ -409,13 +409,13 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
 def test_screenshot_of_the_page_answers_no_task(
     deployed: Deployed, open_runs: dict[str, str], tmp_path: Path
 ) -> None:
-    # given a review with a reason and a similar picture
+    # given a task to review a label, with a reason and a similar picture
     require_browser()
     expert = scenario_labelers.Labeler("expert", "", "", "", email="expert@example.com", password=PASSWORD)
     site = deployed.cloud.local_url(deployed.out["SiteUrl"])
     # when a screenshot of the expert's task is taken
     light, dark = labeling_page.take(site, "shown", expert, tmp_path, "review", seconds=60)
-    # then there is a screenshot for each colour scheme, small enough for a report
+    # then there is a light and a dark screenshot, small enough for a report
     pixels = [np.asarray(Image.open(path).convert("L"), float) for path in (light, dark)]
     assert pixels[0].shape == pixels[1].shape
     assert pixels[0].mean() > 150 > 100 > pixels[1].mean()

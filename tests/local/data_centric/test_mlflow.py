@@ -96,9 +96,9 @@ def test_only_a_role_with_the_permission_calls_an_app(
 
 def test_request_without_a_signature_is_refused(cloud: LocalCloud, app: str) -> None:
     url = f"{cloud.endpoint_url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
-    asked = urllib.request.Request(url, headers={"x-sm-mlflow-app-arn": app})  # noqa: S310 - this machine's
+    asked = urllib.request.Request(url, headers={"x-sm-mlflow-app-arn": app})  # noqa: S310 - a local URL
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(asked, timeout=60)  # noqa: S310 - as above
+        urllib.request.urlopen(asked, timeout=60)  # noqa: S310 - a local URL
     assert refused.value.code in (401, 403, 404)
 
 

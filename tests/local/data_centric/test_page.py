@@ -65,7 +65,7 @@ def enter(page: Page, user: str) -> None:
 
 
 def shapes(service: Service, count: int = 4, **settings: object) -> list[str]:
-    """Open a run of small pictures; return their addresses."""
+    """Open a labeling run of small pictures; return the pictures' addresses."""
     names = [service.picture(f"{number}.png", drawn(number, (90, 60))) for number in range(count)]
     run = with_settings(**{"name": "shapes", "classes": SHAPES, "labels": 1, "lease_seconds": 600} | settings)
     service.open(run, [{"source-ref": name} for name in names], "Choose the shape.")
@@ -73,7 +73,7 @@ def shapes(service: Service, count: int = 4, **settings: object) -> list[str]:
 
 
 def picture_after(page: Page, *before: str) -> str:
-    """Wait until a picture other than these is loaded; return its key."""
+    """Wait until a picture is loaded that is not one of `before`; return its key."""
     others = "".join(f":not([src$='/{key}'])" for key in before)
     picture = page.locator(f".stage img{others}")
     expect(picture).to_be_visible()
@@ -99,7 +99,7 @@ def test_labelers_complete_a_run(visit, service):
         seen = label(page, key_of_truth, most=7)
         assert len(seen) == len(set(seen)) >= 4
 
-    # then every picture has both labels, and the page shows the end
+    # then every picture has both labels, and the page shows that the run is complete
     expect(page.get_by_role("heading", name="All items are complete")).to_be_visible()
     given = service.answers("shapes")
     for number in range(4):
@@ -306,7 +306,7 @@ def test_end_of_a_lease_is_announced(visit, service):
 
 
 def test_blocked_labeler_sees_a_message(visit, service):
-    # given a run that blocks at the first wrong answer to a gold question
+    # given a run that blocks a labeler after the first wrong answer to a gold question
     gold = {service.picture(f"gold/{number}.png", drawn(number, (90, 60))): 0 for number in range(9)}
     names = [service.picture(f"{number}.png", drawn(number, (90, 60))) for number in range(9)]
     run = with_settings(name="shapes", classes=SHAPES, labels=1, gold_every=2, gold_least=1, gold_share=1.0)
@@ -429,7 +429,7 @@ def test_picture_zooms_and_moves(visit, service):
     assert middle
     x, y = middle["x"] + middle["width"] / 2, middle["y"] + middle["height"] / 2
 
-    # when keys, buttons and the wheel zoom, then the picture grows up to eight times
+    # when keys, buttons and the wheel zoom, then the picture grows to at most eight times its size
     page.keyboard.press("+")
     assert box()[2] == pytest.approx(1.5 * fitted[2])
     page.get_by_role("button", name="Zoom in").click()
@@ -541,7 +541,7 @@ def test_next_text_is_announced(visit, service):
 
 
 def test_texts_of_a_run_are_never_run(visit, service):
-    # given texts that would be scripts
+    # given texts that a browser would run as scripts if the page did not escape them
     evil = "<img src=x onerror=alert(1)>"
     run = with_settings(name="texts", classes=(evil, "other"), labels=1)
     service.open(run, [{"source": f"{evil} item"}], evil)

@@ -90,7 +90,7 @@ def swept(cloud: LocalCloud, run: Callable[..., Execution]) -> Execution:
 def test_sweep_compares_completed_jobs(swept: Execution, read: Callable[[str], bytes]) -> None:
     # given a sweep in which a call was throttled, a job lost its instance and another was stopped
     output = swept["output"]
-    # then the other jobs have completed, and the stopped one is recorded with its reason
+    # then all jobs but the stopped one have completed, and the stopped one is recorded with its reason
     (stopped,) = output["failed"]
     assert (output["completed"], stopped["reason"]) == (3, "the job is Stopped (Stopped)")
     assert output["estimate"]["jobs"] == 4
@@ -286,7 +286,7 @@ def examination(aws: Callable, machine: str) -> str:
 
 
 def streams(aws: Callable, prefix: str, kind: str = "Training") -> list[str]:
-    """Return the names of log streams of jobs that begin with `prefix`."""
+    """Return the names of the jobs' log streams that begin with `prefix`."""
     logs, group = aws("logs"), f"/aws/sagemaker/{kind}Jobs"
     if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
         return []

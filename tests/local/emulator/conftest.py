@@ -25,7 +25,7 @@ def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFac
         'COPY program.py /opt/program.py\nENTRYPOINT ["python", "/opt/program.py"]\n'
     )
     ecr = aws("ecr")
-    with contextlib.suppress(ecr.exceptions.RepositoryAlreadyExistsException):  # by another test file
+    with contextlib.suppress(ecr.exceptions.RepositoryAlreadyExistsException):  # made by another test file
         ecr.create_repository(repositoryName="hooks")
     docker, address = cloud.env()["CDK_DOCKER"], f"{ECR}/hooks:1"
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home())} | cloud.env()

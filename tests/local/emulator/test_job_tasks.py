@@ -74,7 +74,8 @@ def test_task_waits_for_its_job_with_the_documented_grants(
 ) -> None:
     ended = Machine(aws, task(sync(noun), request_of(noun)), *grants(noun)).run()
     assert ended["status"] == "SUCCEEDED", ended
-    # then the execution's output is the description of the completed job, with times as AWS gives them
+    # then the execution's output is the description of the completed job, with times in milliseconds as on
+    # AWS
     result = json.loads(ended["output"])
     assert result[f"{noun}JobStatus"] == "Completed"
     assert abs(result[f"{noun}EndTime"] / 1000 - time.time()) < 3600
@@ -103,8 +104,8 @@ def test_failed_job_fails_its_task_with_its_description(
 def test_task_without_a_grant_is_refused(
     aws: Callable, enforced: None, request_of: Callable, noun: str, missing: str, action: str
 ) -> None:
-    # given all grants except one, and a grant on the managed rule of training jobs, which is not the rule of
-    # this kind
+    # given all grants except one, and a grant on the managed rule for training jobs, which is not the rule
+    # for this kind of job
     request = request_of(noun)
     allowed = [grant for grant in grants(noun) if grant[0] != missing]
     machine = Machine(aws, task(sync(noun), request), *allowed, ("events:*", RULE.format("Training")))

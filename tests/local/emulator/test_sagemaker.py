@@ -105,7 +105,8 @@ def test_grant_is_limited_to_log_streams(cloud: LocalCloud, aws: Callable) -> No
 
 
 def test_grant_is_limited_to_one_repository(cloud: LocalCloud, aws: Callable) -> None:
-    # given two repositories, and a role that may describe one of them, as the CDK's role for images
+    # given two repositories, and a role that may describe one of them, like the CDK's role that publishes
+    # images
     mine, other = next(names), next(names)
     for name in (mine, other):
         aws("ecr").create_repository(repositoryName=name)

@@ -117,7 +117,7 @@ def test_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: s
     first = stack.outputs
     assert first["NotebookRef"].endswith(f":notebook-instance/{first['Notebook']}")
     assert first["GroupRef"] == f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{group}-5"
-    # when the stack is updated with a larger notebook disk and another name of the group
+    # when the stack is updated with a larger notebook disk and another name for the model group
     assert stack.update(resources("echo two", 8), outputs) == "UPDATE_COMPLETE", stack.reasons
     # then the notebook is updated and runs, and the group is replaced
     assert stack.outputs["Notebook"] == first["Notebook"]
@@ -130,7 +130,7 @@ def test_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: s
 
 
 def test_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> None:
-    # given a stack with a secret, and a role that may read the secret by its Ref
+    # given a stack with a secret whose Ref is its ARN, and a role with a grant on this ARN
     stack, name = Stack(aws), next(names)
 
     def resources(description: str) -> dict[str, Any]:

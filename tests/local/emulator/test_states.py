@@ -86,10 +86,11 @@ def test_errors_have_the_sdks_names(
     invalid: str,
     exceeded: str,
 ) -> None:
-    # an error without a class in the SDK, such as a validation error or throttling, has the SDK's base class
+    # an error without a class in the SDK, such as a validation error or throttling, has the name of the SDK's
+    # base class
     ended = Machine(aws, task(f"{resource}:createModel", {"ModelName": "not a name!"})).run()
     assert (ended["status"], ended["error"]) == ("FAILED", invalid), ended
-    # an error with a class in the SDK has that class
+    # an error with a class in the SDK has the name of that class
     cloud.configure(training_instances=0)
     try:
         request = training(image, bucket, execution_role)
@@ -221,7 +222,7 @@ class Blocks(Machine):
 
 
 def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, enforced: None) -> None:
-    # given two parallel branches, followed by an iteration for each of two parts
+    # given two parallel branches, followed by a Map state with an iteration for each of two parts
     def branch(name: str, output: str) -> Branch:
         inside = Branch(name)
         inside.call(name, "aws-sdk:sagemaker:listEndpoints", {"MaxResults": 1}, None, output=output)
@@ -251,7 +252,8 @@ def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, en
 
 
 def test_each_branch_has_its_history_and_its_own_variables(aws: Callable, enforced: None) -> None:
-    # given two branches that each assign a variable before the other one reads it
+    # given two branches that assign different values to variables of the same name, before either branch
+    # reads its own
     def branch(name: str) -> Branch:
         inside = Branch(name)
         inside.call(name, "aws-sdk:sagemaker:listEndpoints", {}, f"{name} waits", assign={"mine": name})
@@ -306,7 +308,7 @@ def dataset(aws: Callable, bucket: str, rows: list[dict[str, Any]]) -> dict[str,
 
 
 def many(data: dict[str, Any], output: str, **options: Any) -> Flow:
-    """Return a machine with a distributed Map over a dataset."""
+    """Return a state machine with a distributed Map over the rows of a dataset."""
     branch = Branch("Row")
     branch.settle("Row", {"row": "{% $states.input %}"}, "Answer", pass_on=True)
     branch.report("Answer", output)
@@ -320,7 +322,7 @@ def many(data: dict[str, Any], output: str, **options: Any) -> Flow:
 
 def test_distributed_map_selects_and_batches_the_rows_of_a_dataset(aws: Callable, bucket: str) -> None:
     data = dataset(aws, bucket, [{"n": number} for number in range(5)])
-    # given an input for each row, which is computed with a variable, and batches of two rows
+    # given a Map that computes an input from each row and a variable, and groups rows in batches of two
     select = {"n": "{% $states.context.Map.Item.Value.n * $factor %}"}
     flow = many(data, "{% [$row.Items.n] %}", select=select, batch=2)
     # when the machine runs, then each child execution gets one batch, and the results are in order
@@ -331,7 +333,7 @@ def test_distributed_map_selects_and_batches_the_rows_of_a_dataset(aws: Callable
 
 def test_distributed_map_fails_above_its_tolerance(aws: Callable, bucket: str) -> None:
     data = dataset(aws, bucket, [{"n": number} for number in range(4)])
-    # given a branch that fails for one of four rows
+    # given a Map whose processing fails for one of four rows
     output = "{% $row.n = 2 ? $error('bad row') : $row.n %}"
     for percent, status in ((25, "SUCCEEDED"), (24, "FAILED")):
         ended = Blocks(aws, many(data, output, tolerated_percent=percent), ("s3:GetObject", "*")).run()
@@ -385,7 +387,8 @@ def test_task_waits_for_a_callback_that_sends_heartbeats(aws: Callable, callback
 
 
 def test_callback_needs_a_grant_for_its_state_machine(aws: Callable, callback: tuple, enforced: None) -> None:
-    # given a role that may answer for this state machine, and a role that may answer for another one
+    # given a role that may send task results for this state machine, and a role that may do so for another
+    # one
     machine, token = callback
     execution = machine.start()
     answer = {"taskToken": token(), "output": "1"}

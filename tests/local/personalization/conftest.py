@@ -36,7 +36,7 @@ from tests.support.personalization.world import (
 
 @pytest.fixture(scope="session")
 def personalization_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A cloud with a training image that ends at once, a bucket and a topic."""
+    """A cloud with a training image whose jobs end immediately, a bucket and a topic."""
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as running:
         context = tmp_path_factory.mktemp("image")
         (context / "Dockerfile").write_text(DOCKERFILE)

@@ -33,11 +33,11 @@ BASES = "bases-of-the-test"
 CHOICE = {
     "only": "personalization",
     "personalization.base": f"s3://{BASES}/micro/",
-    # The containers exit if PyTorch finds another device than the instance type has
+    # The containers exit if PyTorch's device (CPU or GPU) does not match the instance type
     "personalization.training_instance_type": "ml.m5.xlarge",
     "personalization.serving_instance_type": "ml.m5.xlarge",
     "personalization.serving_memory_mb": "64",
-    # Every function, job and service also needs grants on the key
+    # Every function, job and service also needs grants on this KMS key
     "personalization.own_key": "true",
     "personalization.hyperparameters.steps": "20",
     "personalization.hyperparameters.preview_steps": "4",
@@ -48,13 +48,13 @@ PASSWORD = "Long-enough-1234"
 
 @pytest.fixture(scope="module")
 def base(made_once: MakeOnce) -> Path:
-    """A pipeline of a million random weights, made by the training image."""
+    """A pipeline with a million random weights, made by the training image."""
     return pipelines(made_once) / "base"
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[SimpleNamespace]:
-    """The stack in a separate cloud, with an existing base, and IAM enforced after the deployment."""
+    """The stack in a separate cloud, with an existing base model. IAM is enforced after the deployment."""
     with LocalCloud(tmp_path_factory.mktemp("personalization")) as cloud:
         s3 = client(cloud, "s3")
         s3.create_bucket(Bucket=BASES, CreateBucketConfiguration={"LocationConstraint": cloud.region})
@@ -70,7 +70,8 @@ Ask = Callable[..., tuple[int, Any]]
 
 @pytest.fixture(scope="module")
 def ask(deployed: SimpleNamespace) -> Ask:
-    """`ask("GET", "/api/models", token)` calls through the page's origin and returns status and JSON."""
+    """`ask("GET", "/api/models", token)` calls the API at the page's web origin, and returns status and
+    JSON."""
     cloud = deployed.cloud
     # Browsers resolve *.localhost themselves, Python does not
     host = urllib.parse.urlsplit(cloud.local_url(deployed.out["SiteUrl"])).netloc
@@ -145,7 +146,7 @@ def test_new_model_gets_upload_addresses_and_is_purged_when_deleted(
     stored = deployed.client("dynamodb").scan(TableName=deployed.out["ModelsTable"])["Items"]
     assert [item["model"]["S"] for item in stored] == [made["model"]]
     assert ask("DELETE", f"/api/models/{made['model']}", token)[0] == 202
-    # The stream's function removes the row that the API marked
+    # The API only marks the row as deleted; the function on the table's stream removes it
     table = deployed.out["ModelsTable"]
     until(
         lambda: not deployed.client("dynamodb").scan(TableName=table)["Items"],
@@ -244,7 +245,7 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
 
 def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
     """Check the ports while a page, an endpoint and functions are in use. `docs/security.md` lists the
-    clients of a listener."""
+    listeners, and what a client of each can do."""
     # given the ports of the cloud and of its Snowflake, and the addresses of containers
     now = deployed.cloud.status()
     known = {("127.0.0.1", urllib.parse.urlsplit(now["endpoint_url"]).port), ("127.0.0.1", now["snowflake"])}
@@ -258,7 +259,7 @@ def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
 
 
 def test_destroyed_stack_leaves_no_resources(deployed: SimpleNamespace):
-    """This test must run last. It adds an object of a job, which the deletion must include."""
+    """This test must run last. It adds an object like those of a training job, which must be deleted too."""
     s3, bucket = deployed.client("s3"), deployed.out["DataBucket"]
     s3.put_object(Bucket=bucket, Key=f"jobs/{STACK}-0/tasks.json", Body=b"{}")
     deployed.cloud.enforce_iam(False)  # this test does not cover the CDK's publishing roles

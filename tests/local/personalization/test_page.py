@@ -160,7 +160,7 @@ def test_validation_error_is_shown_at_its_field(visit, service, pictures, tmp_pa
     page.get_by_role("link", name="Create your first model").click()
     start = page.get_by_role("button", name="Upload and start")
 
-    # WHEN a field is missing THEN the error is shown there, and the field has the focus
+    # WHEN a required field is empty THEN the error is shown at this field, and the field has the focus
     start.click()
     name = page.get_by_label("Name")
     expect(name).to_be_focused()
@@ -228,7 +228,7 @@ def test_temporary_password_must_be_changed_at_first_sign_in(visit, service):
 
 
 def test_user_signs_up_and_resets_the_password(visit, service):
-    # GIVEN a pool with open sign-up, and a user who enters an existing address
+    # GIVEN a user pool with open sign-up, and a user who first enters an email address that has an account
     page = visit()
     page.get_by_role("button", name="Create an account").click()
     for user in (ADA, "fay@example.org"):
@@ -261,7 +261,7 @@ def test_user_signs_up_and_resets_the_password(visit, service):
 
 
 def test_session_is_renewed_until_it_is_revoked(visit, service):
-    # GIVEN tokens that expire at once
+    # GIVEN tokens that expire immediately
     service.token_seconds = 0
     page = signed_in(visit, service)
     expect(page.get_by_text("Nothing here yet")).to_be_visible()

@@ -15,7 +15,8 @@ from tests.support.browser import chromium
 
 ROOT = Path(__file__).resolve().parents[3]
 NEAR = 12
-"""Allowed difference of 255, because decoders of JPEG and colour engines round differently."""
+"""Allowed difference between two pixel values (0 to 255): JPEG decoders and colour engines round
+differently."""
 ON_WHITE = """
 async (address) => {
   const image = new Image();

@@ -1,4 +1,4 @@
-"""Generated requests to the API on real tables: each response conforms to the API's document."""
+"""Generated requests to the API on real tables: each response conforms to the API's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_responses_to_generated_requests_match_the_document(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.personalization.api", *sent], capture_output=True, text=True
     )
-    # then each response conforms to the document
+    # then each response conforms to the OpenAPI document
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())
     assert found["requests"] >= 200

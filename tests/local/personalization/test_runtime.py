@@ -33,8 +33,8 @@ from tests.support.personalization.world import (
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 LAPSE = 5
-"""Speed of the functions' clock: the functions wait for seconds, but a job takes only a fraction of a
-second."""
+"""Factor by which the functions' clock runs faster than real time: the functions wait for seconds, but a job
+takes only a fraction of a second."""
 
 
 def pause(seconds: float) -> None:
@@ -187,7 +187,7 @@ def test_step_killed_after_any_write_loses_and_repeats_nothing(make_world, step)
     worlds = [make_world(mode=mode) for _ in range(len(writes) + 1)]
     for world in worlds:
         world.enter().start()
-    for earlier in before:  # in all worlds at once
+    for earlier in before:  # each step is started in all worlds before the next step
         for world in worlds:
             if earlier is World.train:
                 world.enter().dispatch()
@@ -410,7 +410,7 @@ def test_deletion_in_a_shared_job_does_not_affect_other_models(make_world):
     world.purge()
     until(world.ended, "the end of the training")
     assert world.objects(f"uploads/{USER}/{gone}/")
-    # when the job's end is collected, then the data is deleted, before any sweep
+    # when the function `collect` processes the job's end, then the data is deleted, without the sweeper
     world.collect()
     assert [key for key in world.objects() if gone in key and model_data(key)] == []
     assert world.shown(kept)["status"] == "READY"

@@ -53,7 +53,7 @@ def test_generated_pictures_are_stored_and_listed(make_world):
     request = {"prompt": "sks cat on the moon", "seed": 7, "count": 2}
     assert ENDPOINT.asked == [(f"{USER}/{model}.tar.gz", request)]
     for address in made["images"]:
-        with urllib.request.urlopen(address) as picture:  # noqa: S310 - the cloud's
+        with urllib.request.urlopen(address) as picture:  # noqa: S310 - a local URL
             assert Image.open(picture).size == (64, 64)
     [folder] = {key.rpartition("/")[0] for key in world.objects("generations/")}
     kept = environment.client("s3").get_object(Bucket=BUCKET, Key=f"{folder}/input.json")["Body"].read()

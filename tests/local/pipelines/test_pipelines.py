@@ -116,7 +116,8 @@ def test_model_is_trained_judged_and_registered(running: LocalCloud, runs: Pipel
 
 
 def test_pipeline_step_fails_without_the_grant_of_its_role(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given roles without the grants to start the job, to pass its role, and to invoke the function
+    # given three roles: one may not start the job, one may not pass the job's role, one may not invoke the
+    # function
     arn = runs.function(QUICK)
     of_jobs = ("sagemaker:*TrainingJob", "*")
     cases = {
@@ -356,7 +357,7 @@ def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
     assert found["CustomerMetadataProperties"] == {"by": "hand"}
 
 
-# Another server
+# A restart of the server
 
 
 def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: PipelineRuns) -> None:
@@ -376,7 +377,7 @@ def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: Pip
     (message,) = until(lambda: runs.received(url), "the arrival of the callback message")
     first = runs.job(runs.steps(execution)["Train"])["TrainingJobName"]
     running.crash()
-    # when another server starts
+    # when the server is started again
     running.start()
     running.configure(pipeline_poll=0.05)
     # then the job without a retry policy has failed, and so has its step

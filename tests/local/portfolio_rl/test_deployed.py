@@ -42,7 +42,7 @@ def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
 
 @pytest.fixture(scope="module")
 def run(aws: Callable, deployed: Outputs) -> Callable[..., dict[str, Any]]:
-    """Run the workflow until it succeeds; return its output."""
+    """Run the workflow, which must succeed; return its output."""
 
     def execute(**given: Any) -> dict[str, Any]:
         states = aws("stepfunctions")
@@ -128,7 +128,7 @@ def test_worse_policy_is_not_deployed_but_an_earlier_version_is(
     # then the new policy is registered and not deployed
     assert (worse["deployed"], service.serves()) == (False, before)
     assert worse["candidate_value"] < worse["champion_value"]
-    # and an execution with a version as its input deploys that version of the registry again
+    # and an execution whose input is a version deploys this version from the registry again
     back = run(version=int(first["model_package_arn"].rpartition("/")[2]))
     assert back["deployed"]
     assert service.serves() != before
@@ -150,7 +150,7 @@ def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
         EnableNetworkIsolation=True,
     )
     until(lambda: "train:value" in said(cloud, name, "algo-1"), "the first batch", 300)
-    # when the second host's node is killed
+    # when the second host's Ray node is killed
     head = words(programs(name, "gcs_server")[0], "node-ip-address")
     for process in programs(name, "raylet"):
         if words(process, "node_ip_address") != head:
@@ -176,7 +176,7 @@ def said(cloud: LocalCloud, job: str, host: str) -> str:
 
 
 def programs(job: str, program: str) -> list[int]:
-    """Return the processes of a job that run a program."""
+    """Return the ids of a job's processes that run a program."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -46,7 +46,8 @@ def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
     context = ONLY | {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        # a lead of 10 hours leaves half a minute of real time in the replay, also on a busy machine
+        # in the replay, a lead of 10 hours lasts half a minute of real time, which is enough on a busy
+        # machine too
         "power_bidding.lead_hours": "10",
         "power_bidding.late_minutes": "30",
     }
@@ -112,7 +113,7 @@ def test_athena_joins_offers_with_prices(desk: Desk, replay: Replay) -> None:
 
 
 def signed(cloud: LocalCloud, url: str) -> urllib.request.Request:
-    """Return a request signed by the cloud's own key."""
+    """Return a request signed with the cloud's own key."""
     keys = own_keys(cloud)
     credentials = Credentials(keys["aws_access_key_id"], keys["aws_secret_access_key"])
     request = AWSRequest("GET", url)
@@ -245,7 +246,7 @@ def test_notebook_drives_and_inspects_the_machines(
 def test_destroyed_stack_leaves_no_endpoint_logs(
     cloud: LocalCloud, deployed: Outputs, desk: Desk, aws: Callable
 ) -> None:
-    # given logs of endpoints, which have a retention
+    # given log groups of endpoints, with a retention period
     cloud.enforce_iam(False)
     beginning = f"/aws/sagemaker/Endpoints/{STACK}-"
 

@@ -43,7 +43,7 @@ print("to standard error", file=sys.stderr)
         "ContainerEntrypoint": ["python", f"{CODE}/run.py"],
         "ContainerArguments": ["--rows", "3"],
     }
-    # when a job processes it
+    # when a job processes the data
     job = run(
         sagemaker,
         s3,
@@ -140,7 +140,7 @@ if host == hosts[0]:
 sys.exit(3)
 """
     job = run(sagemaker, s3, script, 2)
-    # then the job fails with the message and the exit code, each of at most one KB
+    # then the failure reason ends with the exit code, and the message is cut to one KB
     assert job["ProcessingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("AlgorithmError: Column PRICE is missing. éé")
     assert job["FailureReason"].endswith("é, exit code: 3")
@@ -260,7 +260,7 @@ def test_application_manages_its_own_input_and_output(sagemaker: Any, s3: Any) -
         inputs=[{"InputName": "own", "AppManaged": True, "S3Input": own}],
         outputs=[{"OutputName": "own", "AppManaged": True, "S3Output": place}],
     )
-    # then SageMaker neither downloads nor uploads
+    # then SageMaker neither downloads the input nor uploads the output
     assert job["ProcessingJobStatus"] == "Completed", job.get("FailureReason")
 
 

@@ -44,7 +44,7 @@ def test_job_has_the_grants_of_its_role(cloud: LocalCloud, sagemaker: Any, s3: A
         without: ended(sagemaker, requests[without]["ProcessingJobName"])
         for without in ("", "read", "write", "logs")
     }
-    # then with all grants, or without logs, a job completes
+    # then with all grants, or without the grant to write logs, a job completes
     assert found[""]["ProcessingJobStatus"] == "Completed", found[""].get("FailureReason")
     assert found["logs"]["ProcessingJobStatus"] == "Completed", found["logs"].get("FailureReason")
     assert list(logged(cloud, found[""]["ProcessingJobName"], "Processing").values()) == [["heard"]]

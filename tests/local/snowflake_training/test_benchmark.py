@@ -68,7 +68,7 @@ def test_errors_have_student_t_intervals_over_seeds(done: tuple) -> None:
 
 
 def test_models_of_both_schemes_beat_the_mean(done: tuple) -> None:
-    # predicting the mean of all house values has an RMSE of 1.15 on California Housing, in its unit
+    # predicting the mean of all house values has an RMSE of 1.15 on California Housing, in units of $100,000
     best, plain = done[0]["rmse_best"]["mean"], done[0]["hosts"]["2"]
     if "California" in done[0]["data"]:
         assert best < plain["rmse"]["mean"] < 0.7
@@ -90,7 +90,7 @@ def test_several_processes_train_the_same_model_as_one(done: tuple) -> None:
 
 
 def test_missed_bound_is_printed(done: tuple) -> None:
-    # sixty rounds are too few for the best RMSE
+    # sixty rounds are too few to reach the bound on `rmse_best`
     figures, said = done
     assert figures["metrics"]["rmse_best"] > 0.42
     (line,) = [line for line in said.splitlines() if line.strip().startswith("rmse_best")]

@@ -117,7 +117,7 @@ def test_notebook_deletes_all_resources_but_the_table(cloud: LocalCloud, trained
 def test_role_of_the_notebook_trains_under_its_own_names_only(
     cloud: LocalCloud, scientist: DataScientist
 ) -> None:
-    # given the data scientist's credentials; when they are used to change the deployed endpoint
+    # given the data scientist's credentials; when they are used to delete the deployed endpoint
     own = client(cloud, "sagemaker", **scientist.credentials)
     # then IAM refuses
     with pytest.raises(ClientError, match="sagemaker:DeleteEndpoint"):

@@ -1,6 +1,6 @@
 """The deployed workflow under enforced IAM: deployments, refusals, and `cdk destroy`.
 
-The stack is the project's own, except for a container that simulates training at once.
+The stack is the project's own, except for its container, which only simulates training.
 """
 
 from __future__ import annotations
@@ -253,8 +253,8 @@ def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
 def test_destroy_deletes_the_stacks_resources_only_while_a_job_runs(
     cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
-    # given a running job, a model of a notebook, and a model of another stack whose name begins with this
-    # stack's name
+    # given a running job, a model that a notebook created, and a model of another stack, whose name begins
+    # with this stack's name
     name, sagemaker = deployed["EndpointName"], aws("sagemaker")
     container = sagemaker.describe_model(ModelName=sagemaker.list_models()["Models"][0]["ModelName"])
     primary = {key: container["PrimaryContainer"][key] for key in ("Image", "ModelDataUrl")}

@@ -284,7 +284,7 @@ def test_lines_are_in_the_log_while_the_job_runs(cloud: LocalCloud, sagemaker: A
     def first_line() -> bool:
         try:
             return list(logged(cloud, name).values()) == [["first line"]]
-        except ClientError:  # no group yet
+        except ClientError:  # the log group does not exist yet
             return False
 
     until(first_line, "the first line in the log")

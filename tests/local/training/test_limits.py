@@ -50,7 +50,7 @@ def test_spot_and_on_demand_instances_have_separate_quotas(
         "'ml.m5.large for spot training job usage' is 1 Instances, with current utilization of 1"
         in refusal(**spot())
     )
-    # and with the quotas exchanged, while a spot job runs, a spot job is refused and an on-demand job
+    # and with the quotas exchanged, while the spot job runs, another spot job is refused and an on-demand job
     # completes
     cloud.configure(training_instances=1, training_spot_instances=0)
     assert "'ml.m5.large for spot training job usage' is 0 Instances" in refusal(**spot())
@@ -266,7 +266,7 @@ def test_interruptions_hit_spot_jobs_only_within_their_maximum_wait(
     assert run(sagemaker, "time.sleep(0.8)")["TrainingJobStatus"] == "Completed"
     assert struck(cloud, "fault_interrupt_training_jobs")["injected"] == 0
 
-    # A job above its maximum wait is stopped
+    # A job that exceeds its maximum wait time is stopped
     job = run(sagemaker, "time.sleep(60)", **spot(MaxRuntimeInSeconds=3, MaxWaitTimeInSeconds=3))
     assert job["TrainingJobStatus"] == "Stopped"
     assert job["SecondaryStatus"] == "MaxWaitTimeExceeded"

@@ -46,7 +46,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
         "one.csv.out": ["meet 3 a\n", "meet 3 b\n", "meet 3 c\n", "d\n", "e"],
         "sub/two.csv.out": ["f\n"],
     }
-    # and the container got the documented variables, and never more requests than the maximum
+    # and the container got the documented variables, and never more requests at a time than the maximum
     everything = [each for answers in found.values() for each in answers]
     assert max(each["peak"] for each in everything) == 3
     first = everything[0]
@@ -78,7 +78,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
 
 
 def test_whole_objects_of_a_manifest_are_one_request_each(bench: Transforms) -> None:
-    # given a manifest that lists three of four objects, one of which is not compressed
+    # given four objects, and a manifest that lists three of them, one of which is not compressed
     compressed = {"a_txt": gzip.compress(b"one\ntwo\n"), "b_txt": gzip.compress(b"three")}
     uri = bench.input(**compressed, c_txt="no gzip", d_txt="not listed")
     bench.put("list.manifest", json.dumps([{"prefix": uri}, "a.txt", "b.txt", "c.txt"]).encode())
@@ -179,7 +179,7 @@ def test_two_instances_share_the_objects(bench: Transforms) -> None:
 
 
 def test_execution_parameters_apply_unless_the_request_overrides(bench: Transforms) -> None:
-    # given a container whose parameters are two concurrent requests and all records in one
+    # given a container whose execution parameters are two concurrent requests, and many records in a request
     said = {"MaxConcurrentTransforms": 2, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 4}
     model = bench.model(Environment={"PARAMETERS": json.dumps(said)})
     params = bench.request(bench.input(a_csv="1\n2\n"), ModelName=model, MaxPayloadInMB=3)
@@ -192,7 +192,7 @@ def test_execution_parameters_apply_unless_the_request_overrides(bench: Transfor
     assert answer["body"] == "1\n2\n"
     log = bench.data_log(job)
     assert log == ["MaxConcurrentTransforms=2, MaxPayloadInMB=3, BatchStrategy=MULTI_RECORD"]
-    # and the container gets no unset parameters
+    # and the container gets no environment variable for a parameter that the job's request does not set
     assert "SAGEMAKER_BATCH_STRATEGY" not in answer["environment"]
 
 

@@ -46,7 +46,7 @@ def test_job_has_the_grants_of_its_models_role(bench: Transforms) -> None:
     started = {without: bench.start(uri, ModelName=model) for without, model in models.items()}
     found = {without: bench.ended(name) for without, name in started.items()}
     bench.cloud.enforce_iam(False)
-    # then with all grants, and without logs, objects are transformed
+    # then with all grants, or without the grant to write logs, objects are transformed
     for without in ("", "logs:"):
         assert found[without]["TransformJobStatus"] == "Completed", found[without].get("FailureReason")
         assert list(bench.outputs(found[without])) == ["a.csv.out"]
@@ -169,7 +169,8 @@ def test_unsupported_request_is_refused(bench: Transforms, case: str) -> None:
 
 
 def test_models_that_cannot_transform_are_refused(bench: Transforms) -> None:
-    # given models with network isolation, with many models, with several containers, and without a role
+    # given a model with network isolation, a multi-model, a model with several containers, and a model
+    # without a role
     container = {"Image": bench.image, "ModelDataUrl": f"s3://{bench.bucket}/models/"}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"PrimaryContainer": container, "EnableNetworkIsolation": True}, "EnableNetworkIsolation"),

@@ -103,7 +103,7 @@ def test_bayesian_search_comes_closer_than_its_first_draws(sagemaker: Any) -> No
 
 
 def test_job_that_is_worse_than_the_median_is_stopped_early(sagemaker: Any) -> None:
-    # given a good and a bad value, which are tried one after the other with slow epochs
+    # given a good and a bad value of the hyperparameter, which are tried one after the other with slow epochs
     script = """
 given = json.loads((config / "hyperparameters.json").read_text())
 for epoch in range(40):

@@ -1,4 +1,4 @@
-"""These tests run with the packages of the training image: see `../test_inside.py`."""
+"""The tests in this folder run with the packages of the training image: see `../test_inside.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES, WIDTH = 3, 4
 
 
 def outputs(count: int, seed: int) -> Outputs:
-    """Outputs of an untrained last layer for random features; every class has an example."""
+    """Outputs of an untrained last layer for random features; every class has at least one example."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(count, WIDTH, generator=generator, dtype=torch.float64)
     layer = torch.randn(CLASSES, WIDTH, generator=generator, dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""Training runs whose results on two hosts `test_hosts.py` compares with one host.
+"""Training runs on two hosts. `test_hosts.py` compares their results with those on one host.
 
-`python runs_on_hosts.py FOLDER HOST HOST RANK` is the program of the host with this rank.
+Each host runs `python runs_on_hosts.py FOLDER HOST HOST RANK`, with the addresses of both hosts and its rank.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 COUNT = 57
 QUICK = Settings(strategy="glister", fraction=0.3, epochs=4, interval=2, batch_size=8)
 RUNS = {
-    # The last batch of 57 examples, or of 17 selected ones, has one example: one of the two hosts gets none
+    # 57 examples, and 17 selected ones, leave one example for the last batch: one of the two hosts gets none
     "full": replace(QUICK, strategy="full", fraction=1.0),
     "adaptive_random": replace(QUICK, strategy="adaptive_random", augment=True),
     "glister": QUICK,

@@ -81,5 +81,5 @@ def test_craig_weights_stand_for_all_examples_of_each_class(make_state: Callable
         chosen = Craig().select(state, k)
         labels = state.labels[chosen.indices]
         assert torch.equal(torch.bincount(labels, minlength=3), allot(counts, k))
-        for label in range(3):  # weights are scaled by k / n
+        for label in range(3):  # the weights of all k selected examples add up to k, not to n
             assert chosen.weights[labels == label].sum() * 40 / k == pytest.approx(float(counts[label]))

@@ -28,8 +28,8 @@ def loss_gradient(layer: Tensor, outputs: Outputs, rows: list[int]) -> Tensor:
 
 def greedy_by_definition(state: State, shares: list[list[int]], groups: list[int]) -> list[int]:
     """Select by GLISTER's definition: in each round, take the shares[round][group] examples of each group
-    with the highest scores. An example's score is the product of its gradient with the gradient of the
-    validation loss, after one step on the examples that were taken in earlier rounds."""
+    with the highest scores. An example's score is the dot product of its gradient and the gradient of the
+    validation loss; the latter is computed after a step on the examples of each earlier round."""
     train, validation = state.train(), state.validation()
     start = torch.zeros(3, 5, dtype=torch.float64)
     layer, taken = start.clone(), []
@@ -89,7 +89,7 @@ def test_balanced_glister_selects_the_best_of_each_class(make_state: Callable[..
 
 def test_stochastic_greedy_selects_the_best_of_a_sample(make_state: Callable[..., State]) -> None:
     state = make_state(count=40)
-    # given a sample of all examples, then stochastic greedy selects the same examples as greedy
+    # given a sample that has all examples, then stochastic greedy selects the same examples as greedy
     whole = Glister(0, epsilon=1e-9).select(state, 10).indices
     assert torch.equal(whole, Glister(0).select(state, 10).indices)
     # given the GLISTER paper's sample size n / k * ln(1 / epsilon), here 28 of 40 examples, then the first
@@ -108,13 +108,13 @@ def test_mixture_is_half_random_and_half_from_the_pool(make_state: Callable[...,
         state = make_state(count=60, epoch=epoch)
         # when
         indices = mixture.select(state, 12).indices
-        # then adaptive random selects the same first half, and the second half is from the pool
+        # then the first half is what AdaptiveRandom selects, and the second half is from the pool
         assert torch.equal(indices[:6], random.select(state, 6).indices)
         assert pool.kept is not None
         assert len(pool.kept.indices) == 12
         assert torch.isin(indices[6:], pool.kept.indices).all()
         drawn.append(frozenset(indices[6:].tolist()))
-    # and every epoch draws another second half
+    # and the second half is different in every epoch
     assert len(set(drawn)) == 5
 
 

@@ -20,7 +20,7 @@ def objective(vectors: Any, target: Any, weights: Any, penalty: float) -> float:
 
 
 def best_nonnegative(vectors: Any, target: Any, penalty: float) -> float:
-    """Return the minimum of the objective over all sets of positive weights."""
+    """Return the minimum of `objective` over all subsets of the vectors, with nonnegative weights."""
     count, least = len(vectors), float((target**2).sum())
     for chosen in chain.from_iterable(combinations(range(count), size) for size in range(1, count + 1)):
         part = vectors[list(chosen)]

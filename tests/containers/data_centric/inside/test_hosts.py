@@ -1,4 +1,4 @@
-"""Training on two hosts gives the selections and the model of one host."""
+"""Training on two hosts selects the same examples and gives the same model as on one host."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_host_that_does_not_join_is_named() -> None:
 
 
 class Different(Hosts):
-    """A host that receives values other than its own from the second host."""
+    """Two hosts, of which the second one has other values than the first one."""
 
     def gather(self, values: Tensor) -> Tensor:
         return torch.cat([values, values + 1])

@@ -47,7 +47,7 @@ def test_expected_gradient_of_infobatch_is_the_full_one(
 
 @pytest.mark.parametrize(("epoch", "count"), [(10, 8), (11, 12)])
 def test_last_epochs_of_infobatch_use_all(epoch: int, count: int, make_state: Callable[..., State]) -> None:
-    # the last epochs of 12 are those from 0.875 * 12 = 10.5 on
+    # of 12 epochs, those from 0.875 * 12 = 10.5 on use all examples
     assert len(InfoBatch().select(make_state(losses=LOSSES, epoch=epoch), 1).indices) == count
 
 

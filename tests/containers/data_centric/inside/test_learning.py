@@ -153,7 +153,7 @@ def test_step_follows_the_weighted_mean_of_the_losses(data: Data) -> None:
     learner, other = (Learner(settings, data, 0, CPU) for _ in range(2))
     # when
     learner._train(0, Selection(torch.tensor([4, 9, 11]), weights))
-    # then each parameter has changed by the learning rate times the gradient of the weighted mean
+    # then each parameter has changed by the learning rate times the gradient of the losses' weighted mean
     mean, deviation = statistics(data.train)
     images = (data.train.images[[4, 9, 11]].float() - mean) / deviation
     losses = torch.nn.functional.cross_entropy(
@@ -199,7 +199,8 @@ def test_augmented_pictures_are_windows_of_the_padded_ones() -> None:
         assert places
         kinds.add(places[0])
     assert len(kinds) > 20
-    # at the edge, a window of the reflected border is the mirror image of another window
+    # windows near the left and right edges are left out: because the padding is reflected, they also occur as
+    # mirror images of other windows
     assert {mirrored for _, right, mirrored in kinds if 1 < right < 7} == {False, True}
 
 
@@ -272,7 +273,8 @@ def test_rate_of_the_fast_recipe_rises_and_falls(data: Data) -> None:
 
 
 def test_fast_recipe_smooths_labels_of_the_minimized_loss_only(data: Data) -> None:
-    # given one training step on all examples, without augmentation, at the initial rate of the fast recipe
+    # given one training step on all examples, without augmentation, at the fast recipe's initial learning
+    # rate
     settings = replace(QUICK, strategy="full", fraction=1.0, batch_size=60, momentum=0.0, weight_decay=0.0)
     learner, other = (Learner(replace(settings, recipe=name), data, 0, CPU) for name in ("fast", "plain"))
     learner.settings = other.settings

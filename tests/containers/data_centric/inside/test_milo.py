@@ -25,7 +25,7 @@ def cut(similarity: Any, chosen: list[int], redundancy: float) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_graph_cut_equals_its_naive_greedy_at_every_budget(seed: int) -> None:
-    # given samples of all examples, so that stochastic greedy equals naive greedy
+    # given samples that have all examples, so that stochastic greedy equals naive greedy
     similarity = similarities(12, seed)
     for k in range(1, 13):
         taken: list[int] = []

@@ -15,8 +15,8 @@ NAMES = ["weak", "fair", "good", "better", "random", "constant"]
 
 
 def crowd(size: int = 300) -> tuple[Any, Any, Any]:
-    """Return answers [n, 6] with three answers for each item, the true classes [n] and a model's
-    probabilities [n, 3]."""
+    """Return the answers of six labelers [n, 6], of whom three answer each item, the true classes [n] and a
+    model's probabilities [n, 3]."""
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 3, size)
     answers = np.full((size, 6), NONE)

@@ -57,7 +57,7 @@ def test_pictures_are_scaled_to_a_square(grey: str, channels: int, tmp_path: Pat
 
 
 def test_unreadable_pictures_are_skipped_up_to_the_limit(tmp_path: Path) -> None:
-    # given a damaged picture, a missing picture, and a picture outside of the prefix
+    # given a damaged picture, a missing picture, and a picture outside of the allowed S3 prefix
     pictures(tmp_path, 4)
     (tmp_path / "pictures" / "4.png").write_bytes((tmp_path / "pictures" / "3.png").read_bytes()[:40])
     gone = [Line("source-ref", source, 1, "dog", {}) for source in (f"{PREFIX}/8.png", "s3://other/0.png")]

@@ -18,7 +18,8 @@ SETTINGS = Settings.read({"attribute": "animal", "seed": "3"})
 
 @pytest.fixture
 def columns() -> Any:
-    """Pictures [60, 8, 8] of a bright column in noise; the column is the number modulo 3."""
+    """Pictures [60, 8, 8] of a bright column in noise; the column's position is the picture's number modulo
+    3."""
     pixels = np.random.default_rng(0).integers(0, 90, (60, 8, 8))
     for number, each in enumerate(pixels):
         each[:, 1 + 2 * (number % 3)] += 150

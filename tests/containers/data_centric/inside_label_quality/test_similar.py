@@ -29,7 +29,7 @@ def test_more_copies_than_neighbours_are_one_group() -> None:
     digests = [*range(60), *[0] * 3 * NEIGHBOURS]
     # when
     found = compare(points, digests, 0.0)
-    # then no example is its own neighbour
+    # then all copies are in one group, and no example is its own neighbour
     assert len(set(found.groups[60:])) == 1
     assert found.groups[0] == found.groups[60] == found.groups[-1]
     assert len(np.unique(found.groups)) == 60
@@ -37,7 +37,8 @@ def test_more_copies_than_neighbours_are_one_group() -> None:
 
 
 def test_near_duplicates_depend_on_the_usual_distance() -> None:
-    # given two points at a tenth of the usual distance, the median distance to the nearest neighbour
+    # given two points whose distance is a tenth of the usual distance, which is the median distance to the
+    # nearest neighbour
     points = cloud()
     usual = np.median(compare(points, range(60), 0.0).distances[:, 0])
     points = np.concatenate([points, points[:1] + 0.1 * usual * np.eye(5)[:1]])

@@ -83,7 +83,7 @@ def test_uncertain_consensus_is_suspected_with_its_votes(clusters: tuple[Any, An
     votes[3], confidence[3] = [1, 0, 2], 0.25
     # when
     found = find(given(labels, points, votes=votes, confidence=confidence))
-    # then the class with the most votes other than the label is suggested
+    # then the suggested class is the one with the most votes among all classes except the label
     assert {index: (each.kinds, each.suggested) for index, each in found.items()} == {3: (("consensus",), 2)}
     assert found[3].reason.endswith("Labelers: 2 owl, 1 cat. The confidence of the consensus is 0.25.")
 

@@ -1,4 +1,4 @@
-"""These tests run with the packages of the training image: see `../test_inside.py`."""
+"""The tests in this folder run with the packages of the training image: see `../test_inside.py`."""
 
 from __future__ import annotations
 

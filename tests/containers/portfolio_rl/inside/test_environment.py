@@ -71,7 +71,7 @@ def test_published_core_trades_as_the_accounts_do() -> None:
     generator = np.random.default_rng(0)
     lots, cash = np.zeros((100, 3), np.int32), np.full(100, 1000.0)
     for step in range(1, 20):
-        # when the core and the accounts execute the same masked orders at the same prices
+        # when the core and the accounts execute the same orders, which the masks allow, at the same prices
         prices = seen["observations"][:, 4:]
         legs = seen["action_mask"].reshape(100, 3, 11)
         actions = np.array([[generator.choice(np.flatnonzero(leg)) for leg in row] for row in legs])

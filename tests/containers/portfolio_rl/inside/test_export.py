@@ -108,8 +108,8 @@ def test_file_gives_the_policys_orders(rules: Rules, policy: Any, session: Any) 
         at = steps == step
         empty = np.empty((at.sum(), 0), np.float32)
         expected[at] = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), empty)
-    # the file may choose another order in case of a tie, because of a network's single precision, and for
-    # orders at a limit, where the file is stricter
+    # the file may choose another order in two cases: for a tie, because a network computes in single
+    # precision, and at a limit, where the file is stricter
     compiled = rules.compiled()
     stricter = compiled._replace(turnover=compiled.turnover * (1 - 2e-9))
     inside = [e for e in range(300) if trade(expected[e], lots[e], cash[e], prices[e], stricter)[0]]
@@ -262,7 +262,7 @@ def test_wrong_shape_or_type_is_refused(rules: Rules, session: Any) -> None:
 
 
 def test_accounts_of_these_tests_lead_to_many_orders() -> None:
-    """Without this, the tests above might compare only orders without a trade."""
+    """Without this test, the tests above might compare only orders without a trade."""
     rules = PROBLEMS["strict"]
     _, lots, cash, prices, _ = observed(rules, 500)
     policy = maximiser(rules)
@@ -277,8 +277,8 @@ def test_more_joint_orders_than_can_be_tried_are_refused() -> None:
 
 
 def test_champion_of_an_earlier_version_runs_in_single_precision(tmp_path: Path) -> None:
-    # given a policy file of an earlier version: it has no number of choices, takes observations in single
-    # precision, and buys the maximum
+    # given a policy file of an earlier version, which does not state the number of choices, takes
+    # observations in single precision, and buys the maximum
     observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["accounts", 4])
     mask = helper.make_tensor_value_info("mask", TensorProto.BOOL, ["accounts", 1, 3])
     actions = helper.make_tensor_value_info("actions", TensorProto.INT64, ["accounts", 1])

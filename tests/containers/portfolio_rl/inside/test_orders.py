@@ -1,4 +1,4 @@
-"""Admissible orders: the masks are compared with every joint order, tried one by one."""
+"""Admissible orders: the masks are compared with a check of every joint order (an order for all assets)."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_mask_has_exactly_the_admissible_joint_orders(rules: Rules) -> None:
     # when
     orders.joint_masks(lots, cash, prices, compiled, masks)
 
-    # then each joint order is in the mask if and only if the rules admit it
+    # then the mask allows an order if and only if the rules admit it
     for e in range(len(lots)):
         for m, order in enumerate(every):
             expected = by_hand(rules, order, lots[e], cash[e], prices[e])
             assert masks[e, m] == expected, (lots[e], cash[e], prices[e], order)
             assert orders.trade(order, lots[e], cash[e], prices[e], compiled)[0] == expected
-    assert 0.02 < masks.mean() < 0.98  # the random accounts include admissible and inadmissible orders
+    assert 0.02 < masks.mean() < 0.98  # many orders are admissible, and many are not
 
 
 def test_order_without_a_trade_is_never_refused(rules: Rules) -> None:
@@ -211,9 +211,9 @@ def test_published_kernel_keeps_the_faults_of_the_sample() -> None:
 
     published.step(actions + published.K, lots, cash, seen, masks, means, deviations, normals)
 
-    # then a sale whose fee (0.60) exceeds the cash is cut to one lot, a purchase is cut to what is
-    # affordable at the buying fee and charged the selling fee, and a fee of 0.25 with 0.20 dollars forbids
-    # the sale
+    # then a sale whose fee (0.60) exceeds the cash (0.50) is cut to one lot, a purchase is cut to what is
+    # affordable at the buying fee and charged the selling fee, and a sale whose fee is 0.25 is forbidden with
+    # 0.20 in cash
     assert lots.tolist() == [[0, 0, 1], [1, 0, 1], [1, 1, 0]]
     assert np.allclose(cash, [0.5 + 10 * (48 - 0.03), 500 - 10 * (40 + 0.025), 0.2], atol=1e-3)
     # and with less than a dollar in cash, the second and the third asset can still be bought
@@ -273,7 +273,7 @@ def test_distinct_orders_reach_every_account_of_the_published_variant() -> None:
         return [(*after, round(money, 6)) for after, money in zip(found[1][:count], found[2], strict=False)]
 
     for e in range(60):
-        # when orders are left out that the kernel would execute only in part
+        # when orders that the kernel would execute only in part are left out
         few, every = reached(e, True), reached(e, False)
 
         # then each resulting account is still reached, by exactly one order

@@ -81,7 +81,7 @@ def test_no_training_seed_draws_held_out_episodes(tmp_path: Path, seed: int) -> 
 
 @pytest.mark.parametrize(("rows", "enough"), [(315, True), (314, False)])
 def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, rows: int, enough: bool) -> None:
-    # given half of a history; the selection of hyperparameters needs 158 rows
+    # given a history, half of which is held out; the selection of hyperparameters needs 158 rows of the rest
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "rules.json").write_text(json.dumps(RULES.as_dict()))
     (tmp_path / "prices").mkdir()
@@ -95,7 +95,7 @@ def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, row
             FatalError, match=r"fitted needs at least 158 rows before .* got 157 of 314; give more"
         ):
             task_of(settings, tmp_path)
-    # and a network, which needs no selection, can be trained on fewer rows
+    # and a network, whose hyperparameters are not selected, can be trained on fewer rows
     task_of(replace(settings, method="ppo"), tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_hyperparameters_are_chosen_on_prices_outside_the_fit(monkeypatch: pytes
 
 
 def test_enumerating_baselines_are_left_out_for_many_assets() -> None:
-    # given six assets, which have 1,771,561 joint orders
+    # given six assets, for which there are 1,771,561 orders
     rules = parse({"cash": 10000, "assets": [{"name": each, **ASSET} for each in "ABCDEF"]})
     task = own(rules, prices(200, 0.01, assets=6), 120)
     table, _, _ = train.compare(task, baselines.Hold(), None, Settings())
@@ -159,7 +159,8 @@ def packed(channels: Path, side: str, folder: Path) -> None:
 
 
 def model(folder: Path, task: Task, seed: int, **changes: Any) -> tuple[Path, Any]:
-    """Export a policy that is fitted to the training prices of a task; return its folder and the policy."""
+    """Export a policy that is fitted to the training prices of a task; return the export's folder and the
+    policy."""
     assert isinstance(task.market, History)
     rules = task.rules.compiled()
     policy = Maximiser(fitted(task.market.every(), rules, task.rules.cash, seed, QUICK), rules)
@@ -208,7 +209,7 @@ def test_each_policy_sees_signals_by_its_own_scales(
     assert isinstance(new.market, History)
     assert values["champion"] == pytest.approx(traded(champion, old.market.scales), abs=0.5)
     assert values["candidate"] == pytest.approx(traded(candidate, new.market.scales), abs=0.5)
-    # and the results differ
+    # and with the candidate's signals, the champion's results would differ
     assert abs(traded(champion, old.market.scales) - traded(champion, new.market.scales)) > 5
 
 

@@ -81,7 +81,7 @@ def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> No
     ours = values.run(values.Maximiser(fitted, rules), unseen, rules, 1000)
     greedy = values.run(values.Maximiser(values.greedy(means, rules), rules), unseen, rules, 1000)
 
-    # then the policy with fitted values earns more where waiting pays, and little less elsewhere
+    # then the policy with fitted values earns more where waiting pays, and only a little less elsewhere
     ratio = measures.ratio(ours.final, greedy.final)
     assert ratio.low > (1 if name == "published" else 0.97)
     assert ours.final.mean() > 2900
@@ -96,7 +96,7 @@ def test_same_seed_fits_the_same_values() -> None:
 
 
 def test_selection_prefers_the_hyperparameters_that_earn_more() -> None:
-    # given hyperparameters that can learn, and others with too few accounts to fit
+    # given hyperparameters with enough accounts for a fit, and others with too few
     variant = VARIANTS["strict"]
     observed = variant.market.draw(np.random.default_rng(1), 90)
     good, bad = values.Fitting(2, 400, 2, 1), values.Fitting(3, 3, 1, 1)
@@ -104,7 +104,7 @@ def test_selection_prefers_the_hyperparameters_that_earn_more() -> None:
     # when
     found, how = values.selected(observed, variant.rules.compiled(), 1000, 0, (bad, good))
 
-    # then the better hyperparameters are chosen, and fitted to all episodes
+    # then the better hyperparameters are chosen, and the values are fitted with them to all episodes
     assert how == good
     again = values.fitted(observed, variant.rules.compiled(), 1000, 0, good)
     assert np.array_equal(found.weights, again.weights)

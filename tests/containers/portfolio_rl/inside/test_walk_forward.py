@@ -1,4 +1,4 @@
-"""Walk-forward evaluation: a policy trades only prices that come after those it was fitted to."""
+"""Walk-forward evaluation: a policy trades only at prices that are later than those it was fitted to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_one_part_is_the_policy_that_was_fitted_once() -> None:
 
 
 def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
-    # given two histories that differ only from a row in the third of four parts on
+    # given two histories that are equal up to a row in the third of four parts
     windows = ROWS - PAST - 20 + 1
     changed = prices()
     row = PAST + windows // 2 + 5
@@ -50,8 +50,7 @@ def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
     # when both histories are evaluated walk-forward
     ours, theirs = walk(prices(), 4), walk(changed, 4)
 
-    # then the windows are those of a policy that was fitted once, and all orders before the changed row are
-    # equal
+    # then all windows have results, and all orders before the first changed row are equal
     assert np.array_equal(ours.values.shape, (windows, 20))
     rows = PAST + np.arange(windows)[:, None] + np.arange(19)
     same = np.all(ours.actions == theirs.actions, axis=2)

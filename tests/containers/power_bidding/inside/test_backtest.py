@@ -20,7 +20,7 @@ def written(path: Path, first: int, days: int, capacity: str = "") -> Path:
     """Write a history of hourly prices. The daily peak is in the evening on even days and in the morning on
     odd days.
 
-    :param capacity: names of additional columns, each with the same price in all hours
+    :param capacity: names of additional columns, each after a comma; a column has the same price in all hours
     """
     generator = np.random.default_rng(first)
     lines = ["hour_utc,price" + capacity]
@@ -55,7 +55,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Results of a backtest that compares the decision loss with the usual loss."""
+    """Results of a backtest with two networks: one is trained with the forecast error, the other with the
+    decision loss."""
     folder = with_histories(tmp_path_factory.mktemp("backtest"))
     assert main([*command(folder), "--decision-loss"]) == 0
     return json.loads((folder / "results.json").read_text())

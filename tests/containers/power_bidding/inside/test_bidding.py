@@ -1,4 +1,4 @@
-"""Day-ahead schedules, rounded to the market's steps of power."""
+"""Day-ahead schedules, rounded to the power steps that the market allows."""
 
 from __future__ import annotations
 

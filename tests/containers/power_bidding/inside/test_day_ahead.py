@@ -14,7 +14,7 @@ from power_forecaster.panel import Panel
 from power_forecaster.storage import Asset
 
 DAYS, LAST = 100, 70
-"""Days of the history, and the day that is forecast."""
+"""Number of days in the history, and number of the first day that is forecast."""
 
 
 def history(seed: int = 0) -> History:
@@ -43,8 +43,8 @@ def true_forecasts() -> dict[str, np.ndarray]:
 
 
 def test_forecast_does_not_change_with_the_future() -> None:
-    # given two histories that are equal in the data known when bids are due: prices to the end of the
-    # previous day, feeds to the end of the day before that, an external forecast to the end of the day
+    # given two histories that are equal in the data known when bids for day LAST are due: prices before this
+    # day, feeds before the previous day, and an external forecast up to the end of this day
     other = history()
     noise = np.random.default_rng(1)
     other.prices[24 * LAST :] = noise.normal(500, 100, 24 * (DAYS - LAST))
@@ -53,7 +53,7 @@ def test_forecast_does_not_change_with_the_future() -> None:
     other.feeds[EXTERNAL][24 * (LAST + 1) :] = noise.normal(500, 100, 24 * (DAYS - LAST - 1))
     # when the same day is forecast from both histories
     ours, theirs = true_forecasts(), forecasts(other)
-    # then the forecasts are identical, and not all of them are missing
+    # then the forecasts are identical, and none is missing
     assert len(ours) == 13
     for name, found in ours.items():
         assert np.isfinite(found[LAST]).all(), name
@@ -86,7 +86,7 @@ def test_models_use_the_signal_of_a_feed() -> None:
 
 
 def test_external_forecast_is_used_when_available() -> None:
-    # given an external forecast that is exact, and missing on the last day
+    # given an external forecast that is exact, except that it is missing on the last day
     true = history()
     true.feeds[EXTERNAL][:] = true.prices
     true.feeds[EXTERNAL][-24:] = np.nan

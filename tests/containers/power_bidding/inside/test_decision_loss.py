@@ -1,4 +1,4 @@
-"""The decision loss: it is 0 for a perfect forecast and at least the regret; and its gradient."""
+"""The decision loss, which is 0 for a perfect forecast and never below the regret, and its gradient."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_perfect_forecast_has_no_loss_and_no_gradient() -> None:
 
 @pytest.mark.parametrize("asset", [Asset(), WORN], ids=["plain", "worn"])
 def test_loss_is_at_least_the_regret(asset: Asset) -> None:
-    # given forecasts, and the regret of each forecast: the revenue of the best schedule minus that of its
-    # schedule
+    # given forecasts, and the regret of each: the revenue of the best schedule minus the revenue of the
+    # schedule that is made from the forecast
     prices = random_prices(1)
     scale = Scale.of(prices)
     scaled = random_forecasts(scale, prices)
@@ -72,7 +72,7 @@ def test_gradient_is_that_of_finite_differences(asset: Asset) -> None:
     scaled, days = random_forecasts(scale, prices), np.arange(DAYS)
     direction = np.random.default_rng(3).normal(size=(DAYS, 24))
     loss = DecisionLoss(prices, scale, asset)
-    # when the loss is computed one small step before and one after each forecast
+    # when the loss is computed at each forecast, and a small step before and after it in this direction
     step = 1e-5
     before, (here, gradients), after = (loss(scaled + sign * step * direction, days) for sign in (-1, 0, 1))
     ahead, behind = (after[0] - here) / step, (here - before[0]) / step

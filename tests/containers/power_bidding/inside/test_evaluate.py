@@ -78,7 +78,8 @@ def test_champion_that_cannot_be_compared_is_omitted_with_a_reason(
         return champion
 
     monkeypatch.setattr(evaluate, "_unpacked", unpacked)
-    # when it is read for a candidate in UTC at HUB, then it is omitted and the reason is logged
+    # when it is read for a candidate with the time zone UTC and the location HUB, then it is omitted and the
+    # reason is logged
     assert champion_of(model(), Path()) == (None, reason)
     assert [record.getMessage() for record in caplog.records] == (
         [f"not compared: {reason}"] if reason else []

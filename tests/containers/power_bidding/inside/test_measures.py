@@ -19,7 +19,7 @@ def test_difference_of_equal_series_is_zero() -> None:
 
 
 def test_interval_covers_the_truth_where_days_depend_on_each_other() -> None:
-    # given many histories whose differences depend on the previous day, with mean 0
+    # given many series of daily differences with mean 0, in which each day depends on the previous one
     generator = np.random.default_rng(0)
     missed = 0
     for _ in range(200):

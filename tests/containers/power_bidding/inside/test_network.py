@@ -43,7 +43,7 @@ def test_training_beats_the_mean_of_the_last_week() -> None:
     models = [lstm.fit(sequences[past], weekdays[past], means[past], scaled[past], 0, 60) for _ in range(2)]
     model, again = models
     assert (model.kernel == again.kernel).all()
-    # then its forecasts of the other days are better
+    # then its forecasts of the other days are better than the mean of the last week
     error = np.abs(model(sequences[later], weekdays[later], means[later]) - scaled[later]).mean()
     assert error < 0.5 * np.abs(means[later] - scaled[later]).mean()
 
@@ -62,10 +62,10 @@ def test_decision_loss_falls_where_it_is_trained() -> None:
     given = [each[past] for each in network.inputs(found.days, scaled, {})]
     loss = DecisionLoss(prices[past], scale, Asset())
     days = np.arange(90 - network.SEQUENCE)
-    # when the network is trained with the forecast error, then also with the decision loss, then with the
-    # error again
+    # when three networks are trained: with the forecast error, also with the decision loss, and again with
+    # the forecast error only
     error, decision, again = (lstm.fit(*given, scaled[past], 0, 15, each) for each in (None, loss, None))
-    # then the decision loss on these days is lower after the second training
+    # then the second network has a lower decision loss on these days than the first
     assert loss(decision(*given), days)[0].mean() < 0.9 * loss(error(*given), days)[0].mean()
     # and the third network equals the first
     assert all((getattr(again, name) == value).all() for name, value in vars(error).items())

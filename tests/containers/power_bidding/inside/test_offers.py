@@ -1,4 +1,4 @@
-"""Offers: curves of a price taker, the limits of the store, and curves that are refused."""
+"""Offers: curves of a price taker, the limits of the battery, and curves that are refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ BATTERY = Asset()
 
 
 def managed(asset: Asset, prices: np.ndarray, buys: float, sells: float) -> float:
-    """Return the asset's earnings in a market that schedules the store by its offered prices."""
-    # The objective of this market is (price - sells) * discharge + (buys - price) * charge. It equals
-    # arbitrage with a degradation cost and a discount.
+    """Return the asset's earnings in a market that schedules the asset by the offered prices `buys` and
+    `sells`."""
+    # The objective of this market is (price - sells) * discharge + (buys - price) * charge. This is arbitrage
+    # at prices lowered by `buys`, with a degradation cost of `sells - buys`.
     shifted = replace(asset, charge_efficiency=asset.charge_efficiency, degradation=sells - buys)
     found = Scheduler(shifted, len(prices)).solve(prices - buys)
     return found.profit(prices, asset)
@@ -30,7 +31,7 @@ def test_price_taker_earns_the_optimum_of_a_managed_market() -> None:
     (_, _), (_, buys), (_, sells) = price_taker(BATTERY, 0.0, MARKET)
     best = Scheduler(BATTERY, 24).solve(prices).profit(prices, BATTERY)
     assert managed(BATTERY, prices, buys, sells) == pytest.approx(best, rel=1e-3)
-    # a spread between the two prices loses a part of the optimum
+    # a larger spread between the two offered prices loses a part of the optimum
     assert managed(BATTERY, prices, buys, sells + 20) < 0.95 * best
 
 

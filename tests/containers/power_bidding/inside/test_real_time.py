@@ -1,4 +1,4 @@
-"""Real-time curves: their form, the kept awards, settlement, and independence of later prices."""
+"""Real-time curves: their form, the delivery of awards, settlement, and independence of later prices."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_energy_is_sold_above_its_cost_after_losses() -> None:
 
 
 def test_water_value_without_errors_is_the_dual() -> None:
-    # given hourly steps that end on levels of the grid, and prices that are never negative
+    # given prices that are never negative
     generator = np.random.default_rng(2)
     asset = Asset(power=8, energy=32, charge_efficiency=0.8)
     program = Scheduler(asset, 11)
@@ -103,7 +103,8 @@ def test_water_value_without_errors_is_the_dual() -> None:
         prices = generator.uniform(5, 60, 12)
         # when
         values = water_value.water_values(asset, prices[None], Errors.none())[0]
-        # then the water value between two levels is the profit of one more MWh from the second hour on
+        # then the water value near a level is the profit that one more MWh, stored when the second hour
+        # begins, adds
         level = float(generator.uniform(3, 29))
         earned = [program.solve(prices[1:], level + d).profit(prices[1:], asset) for d in (-2, 2)]
         found = np.interp([level - 1, level, level + 1], water_value.levels(asset), values).mean()
@@ -112,7 +113,8 @@ def test_water_value_without_errors_is_the_dual() -> None:
 
 
 def test_errors_keep_mean_and_spikes() -> None:
-    # given errors that are mostly 0, with one spike in a hundred, and a missing price
+    # given differences of real-time from expected prices: 0 except for one spike in a hundred, and a missing
+    # value
     seen = np.zeros(1001)
     seen[:10], seen[1000] = 900.0, np.nan
     # when
@@ -143,7 +145,7 @@ def test_curve_delivers_sold_energy_and_takes_bought_energy() -> None:
     generator = np.random.default_rng(3)
     for sign in (1, -1):
         for _ in range(30):
-            # given an award that the battery can deliver, and prices at which it would not
+            # given an award that the battery can deliver, and random prices
             awards = np.zeros(HOURS)
             awards[0] = sign * round(generator.uniform(0.5, 6), 1)
             prices = random_prices(generator, HOURS)
@@ -156,25 +158,25 @@ def test_curve_delivers_sold_energy_and_takes_bought_energy() -> None:
 
 
 def test_energy_of_later_awards_is_kept_at_any_price() -> None:
-    # given awards that sell 8 MW in two hours later today, 20 MWh in the battery, and a price spike now
+    # given awards to sell 8 MW in each of two later hours, and 20 MWh in the battery
     awards = np.zeros(HOURS)
     awards[5:7] = 8
     prices = np.full(HOURS, 30.0)
     # when
     curve = real_time.curve(BATTERY, prices, 20.0, awards=awards, **LIMITS)
-    # then only the energy that the awards do not need is sold
+    # then, even at a price spike, only the energy that the awards do not need is sold
     assert curves.mw_at(curve, 1900) == 4
     # and without awards the asset sells at full power
     assert curves.mw_at(real_time.curve(BATTERY, prices, 20.0, **LIMITS), 1900) == 8
 
 
 def test_room_for_later_purchases_is_kept_at_any_price() -> None:
-    # given awards that buy, which need 13.6 MWh of room, and 16 MWh in the battery
+    # given awards to buy, which need 13.6 MWh of free capacity, and 16 MWh in the battery
     awards = np.zeros(HOURS)
     awards[3:5] = -8
     # when
     curve = real_time.curve(BATTERY, np.full(HOURS, 30.0), 16.0, awards=awards, **LIMITS)
-    # then at most the remaining room is filled
+    # then the battery stores at most the 32 - 13.6 - 16 MWh that are left
     assert curves.mw_at(curve, -100) * -0.85 <= 32 - 13.6 - 16 + 1e-9
     assert curves.mw_at(curve, -100) < 0
 
@@ -183,18 +185,17 @@ def test_store_short_of_its_awards_buys_at_any_price() -> None:
     awards = np.zeros(HOURS)
     awards[1:4] = 8
     curve = real_time.curve(BATTERY, np.full(HOURS, 30.0), 20.0, awards=awards, **LIMITS)
-    # then at the end of the hour the battery has the energy for the awards, rounded up to a step of the
-    # output
+    # then, even at a high price, the battery buys the 4 MWh that the awards lack, rounded up to a power step
     assert -4 / 0.85 - 0.4 <= curves.mw_at(curve, 1900) <= -4 / 0.85
 
 
 def test_limits_are_those_of_delivering_the_awards_only() -> None:
     generator = np.random.default_rng(4)
     for _ in range(50):
-        # given awards that a schedule can deliver from 10 MWh
+        # given awards that can be delivered when the battery starts with 10 MWh
         awards = Scheduler(BATTERY, 12).solve(random_prices(generator, 12), 10.0).net
         limits = Limits.of(BATTERY, awards)
-        # when the awards are delivered from the minimum level after the first hour
+        # when the awards after the first hour are delivered, starting from the minimum level that they need
         level = float(limits.need[0])
         levels = [level := curves.level_after(BATTERY, level, mw) for mw in awards[1:]]
         # then the level never falls below the battery's minimum, and reaches it unless no energy is needed

@@ -1,4 +1,5 @@
-"""Schedules that sell regulation, by market day: settlement, known prices, and days that are left out."""
+"""Schedules that sell regulation, by market day: settlement, no use of later prices, and days that are left
+out."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ TERMS = Regulation()
 ZONE = "America/Chicago"
 START = round(datetime(2022, 3, 1, 6, tzinfo=UTC).timestamp()) // 3600
 DAYS, BEGIN = 20, 10
-"""Days in the history, and the first scheduled day. Daylight saving time begins on the thirteenth day."""
+"""Number of days in the history, and number of the first scheduled day. Daylight saving time begins on the
+thirteenth day of the history."""
 
 
 def history() -> History:
@@ -87,7 +89,7 @@ def test_capacity_prices_are_forecast_by_the_mean_of_seven_days() -> None:
 
 
 def test_day_without_a_capacity_price_is_left_out_of_both() -> None:
-    # given a missing price on the third day
+    # given a missing capacity price on the third scheduled day
     found = history()
     found.feeds["regulation_down"][found.days.hours(BEGIN + 2).start + 5] = np.nan
     forecasts = {"noisy": forecast(found)}

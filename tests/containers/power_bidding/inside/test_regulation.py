@@ -1,5 +1,5 @@
 """Regulation and energy: the optimum equals that of other formulations and another solver, and the battery
-can follow full calls."""
+can follow calls of all sold capacity."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def random_prices(generator: np.random.Generator, hours: int) -> Prices:
 
 
 def sums(asset: Asset, hours: int) -> tuple[Any, Any]:
-    """Return, for energy that is stored in hour `from`, the share that is left in hour `to`, [to, from]; and
-    the remaining initial level [to]."""
+    """Return the share of the energy stored in hour `from` that is left in hour `to`, [to, from], and what is
+    left of the initial level in hour `to`, [to]."""
     k = np.arange(hours)
     left = np.where(k[:, None] >= k, asset.retention ** np.maximum(k[:, None] - k, 0), 0.0)
     return left, asset.retention ** (k + 1) * asset.initial
@@ -143,10 +143,11 @@ def quest(asset: Asset, terms: Regulation, prices: Prices) -> float | None:
 def levels_after_full_calls(
     found: RegulatedSchedule, asset: Asset, share: float, up: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the highest and the lowest level after full calls for a share of each hour.
+    """Return the highest and the lowest level after each hour, if all sold capacity is called for a share of
+    the hour.
 
-    An hour starts from its expected level. Alternating between charge and discharge lowers the level, because
-    of losses.
+    Each hour starts from the level that the schedule expects. Alternating between charge and discharge lowers
+    the level, because of losses.
     """
     before = asset.retention * np.concatenate([[asset.initial], found.level[:-1]])
     net = found.net + (found.up if up else -found.down)
@@ -229,12 +230,13 @@ def test_full_calls_are_followed_within_power_and_store(share: float) -> None:
 def test_store_is_emptied_where_calls_need_not_be_sustained() -> None:
     asset = replace(BATTERY, initial=2)
     prices = Prices(np.array([30.0]), np.array([50.0]), np.zeros(1))
-    # given 2 MWh in the battery: when capacity up is sold while charging, then a full call needs 8 MWh
+    # given 2 MWh in the battery, then so much capacity up is sold while charging that a call for the whole
+    # hour would need 8 MWh
     free = RegulationScheduler(asset, Regulation(sustained=0), 1).solve(prices)
     high, _ = levels_after_full_calls(free, asset, 1.0, up=True)
     assert (free.net[0], free.up[0]) == (pytest.approx(-8), pytest.approx(16))
     assert high[0] == pytest.approx(2 - 8)
-    # and where calls must be sustained, a full call needs 2 MWh
+    # and where calls must be sustained, only so much is sold that a call needs the 2 MWh
     assert RegulationScheduler(asset, Regulation(), 1).solve(prices).up[0] == pytest.approx(8 + 2)
 
 

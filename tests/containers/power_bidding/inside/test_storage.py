@@ -1,5 +1,5 @@
-"""The storage program: its optimum equals that of another formulation and another solver; and input that is
-refused."""
+"""The linear program of the battery: its optimum equals that of another formulation and another solver. Also
+input that is refused."""
 
 from __future__ import annotations
 

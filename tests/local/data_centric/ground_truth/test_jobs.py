@@ -30,7 +30,7 @@ def test_construct_labels_pictures_that_data_centric_reads(labeling: Labeling) -
     assert done["status"] == "SUCCEEDED", done
     output = json.loads(done["output"])
     assert (output["labeled"], output["failed"], output["unlabeled"]) == (12, 1, 0)
-    # and most labels are right, in a manifest that the project reads
+    # and most labels are right, in a manifest that data_centric's code reads
     body = labeling.get(output["manifest"])
     entries = [each for each in manifests.parse(body) if each.source != other]
     found = manifests.labels_of(entries, "animal", CLASSES)
@@ -196,7 +196,7 @@ def handler(event, context):
         raise RuntimeError("cannot show " + found["source"])
     return {"taskInput": {}, "isHumanAnnotationRequired": found.get("wanted", True)}
 """
-"""A pre-annotation function that fails for some lines and needs no labels for others."""
+"""A pre-annotation function that fails for some lines, and reports for some that they need no labels."""
 
 
 def picky(labeling: Labeling, lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def test_existing_or_unknown_name_is_refused(labeling: Labeling) -> None:
 
 
 def test_state_machine_waits_for_a_job_with_sync(labeling: Labeling) -> None:
-    # given a state machine whose grants on managed rules are those for other kinds of jobs with .sync
+    # given a state machine with a grant on all managed rules of .sync integrations
     asked = labeling.request(labeling.manifest([{"source": "x", "true-class": "owl"}]))
     rule = f"arn:aws:events:{labeling.cloud.region}:000000000000:rule/"
     grants = [("sagemaker:*", "*"), ("iam:PassRole", "*"), ("events:*", f"{rule}StepFunctionsGetEvents*")]

@@ -103,7 +103,7 @@ def test_resumed_benchmark_trains_missing_runs_only(
     assert trained == ["glister"]
     assert after[:2] == before
     assert len(Results(path).rows) == 3
-    # and runs without a run of `full` have no ratio of seconds
+    # and a run that was not trained together with `full` has no time ratio
     assert "time_ratio" not in after[2]
 
 

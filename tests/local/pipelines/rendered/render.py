@@ -1,4 +1,4 @@
-"""Render the definition next to this file with the SageMaker Python SDK, as a data scientist would write it.
+"""Render `definition.json` with the SageMaker Python SDK, as a data scientist would write it.
 
     cd tests/local/pipelines/rendered
     AWS_DEFAULT_REGION=eu-west-1 ../../../../.groundplan/envs/notebooks/bin/python render.py

@@ -1,4 +1,4 @@
-"""The project's app with a container that simulates training at once."""
+"""The project's app with a container that only simulates training."""
 
 import sys
 from pathlib import Path

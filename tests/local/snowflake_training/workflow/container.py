@@ -1,4 +1,4 @@
-"""A container that simulates training at once: `eta` is the error of the trained model.
+"""A container that only simulates training: `eta` is the error of the trained model.
 
 `table=MISSING` fails as a missing table does, `gamma` is the duration of the training in seconds, and a model
 of `max_depth=1` cannot be served.
