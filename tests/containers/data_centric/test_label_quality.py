@@ -176,7 +176,7 @@ def test_consensus_of_answers_replaces_the_labels(examiner: Path, tmp_path: Path
     ("files", "arguments", "reason"),
     [
         ({}, ("--attribute",), "arguments must be pairs of --NAME VALUE, got --attribute"),
-        ({}, ("--attribute", "row"), "columns.manifest must have labels row of at least 2 classes"),
+        ({}, ("--attribute", "row"), "columns.manifest must have labels of at least 2 classes"),
         (
             {},
             ARGUMENTS[:2],
