@@ -64,6 +64,21 @@ def test_packed_row_unpacks_to_the_same_values(values):
     assert rows.unpacked(rows.packed(values)) == full
 
 
+def test_row_written_before_a_column_was_added_lacks_it(monkeypatch: pytest.MonkeyPatch):
+    # given a stored row
+    text = rows.packed({"price": 31.2, "temperature": 3.5})
+    # when a column is added, then its value is missing in the row
+    monkeypatch.setattr(rows, "COLUMNS", (*rows.COLUMNS, "solar"))
+    missing = dict.fromkeys(("real_time", "load", "solar"))
+    assert rows.unpacked(text) == {"price": 31.2, "temperature": 3.5} | missing
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "1,2,3,4,5"])
+def test_row_with_a_wrong_number_of_values_is_refused(text: str):
+    with pytest.raises(ValueError, match=r"a row must have 4 to 4 values, got [35]"):
+        rows.unpacked(text)
+
+
 def test_packed_refuses_values_that_are_not_finite():
     with pytest.raises(ValueError, match="price must be finite"):
         rows.packed({"price": math.nan})

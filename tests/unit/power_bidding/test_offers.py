@@ -237,7 +237,7 @@ def check_one_offer(world: World) -> None:
     assert not finals or finals[0] == row
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from(["bids", "newer", "fall back", "release"]), min_size=2, max_size=3),
     st.lists(st.integers(0, 2), max_size=60),
@@ -286,7 +286,7 @@ def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) ->
             check_one_offer(world)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_killed_run_sends_the_same_offer_once(first: int, second: int) -> None:
     # given a run that is killed after any of its writes, and killed again at the next attempt
@@ -298,7 +298,7 @@ def test_killed_run_sends_the_same_offer_once(first: int, second: int) -> None:
     assert len(world.market.accepted) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.sampled_from(["bids", "newer", "fall back"]), min_size=1, max_size=3),
     st.lists(st.integers(0, 2), max_size=60),

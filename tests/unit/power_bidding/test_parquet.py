@@ -28,7 +28,7 @@ def test_every_kind_of_column_is_read_back():
     assert not any(field.nullable for field in table.schema)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.text(), st.integers(-(2**31), 2**31 - 1), st.floats(allow_nan=False)), max_size=300)
 )

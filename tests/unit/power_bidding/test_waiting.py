@@ -222,7 +222,7 @@ def test_request_is_of_the_state_machines_execution() -> None:
     assert waiting.request_of(MACHINE + "1") != REQUEST
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(ENDED),
     st.lists(st.sampled_from(["event", "step", "sweep", "task"]), max_size=3),
@@ -258,7 +258,7 @@ def test_wait_ends_once_in_any_order_despite_kills(
     assert room.open() == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 6), st.sampled_from(ENDED))
 def test_sweeper_completes_a_killed_ending(at: int, status: str) -> None:
     room = Room()

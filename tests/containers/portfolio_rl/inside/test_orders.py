@@ -57,6 +57,8 @@ def by_hand(rules: Rules, order: Any, lots: Any, cash: float, prices: Any) -> bo
                 good = not bought & members or (
                     (then or each.checked == "after") and (now or each.checked == "before")
                 )
+            case _:
+                raise NotImplementedError(f"by_hand needs the meaning of {type(each).__name__}")
         if not good:
             return False
     return True

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 COLUMNS = ("price", "real_time", "load", "temperature")
 """Day-ahead price in $/MWh, mean real-time price of the hour in $/MWh, MW, degrees Celsius."""
+FIRST_COLUMNS = 4
+"""Number of columns of the oldest stored rows. Append further columns at the end: older rows lack them."""
 BY_LOCATION = ("price", "real_time", "price_forecast")
 """Columns that differ between locations; the others are valid for the whole market."""
 
@@ -33,8 +35,12 @@ def _text(name: str, value: float | None) -> str:
 
 
 def unpacked(text: str) -> dict[str, float | None]:
-    """Return the values in a text of `packed`. Raises `ValueError` if their number is wrong."""
+    """Return the values in a text of `packed`; None for columns that were added after the text was written.
+
+    Raises `ValueError` if the number of values is wrong.
+    """
     parts = text.split(",")
-    if len(parts) != len(COLUMNS):
-        raise ValueError(f"a row must have {len(COLUMNS)} values, got {len(parts)}")
-    return {name: float(part) if part else None for name, part in zip(COLUMNS, parts, strict=True)}
+    if not FIRST_COLUMNS <= len(parts) <= len(COLUMNS):
+        raise ValueError(f"a row must have {FIRST_COLUMNS} to {len(COLUMNS)} values, got {len(parts)}")
+    given = zip(COLUMNS, parts, strict=False)
+    return dict.fromkeys(COLUMNS) | {name: float(part) if part else None for name, part in given}
