@@ -46,7 +46,7 @@ class InFlight:
 
 
 class HourlyRun:
-    """The hours of a replay.
+    """Play the hours of a replay: inject the faults of each hour's trial, and start the hour's run.
 
     `rate` is in market hours per real hour; `seconds` is the duration of a run.
     """

@@ -1,4 +1,4 @@
-"""Run for each asset of an hour: make its bids, and send them."""
+"""Make and send the bids of one asset in an hour's run."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ def test_requests_are_trained_with_any_nonzero_quota(
     personalization_cloud.configure(**quotas)
     try:
         world = make_world(settings=settings)
-        # when three requests arrive, for a job of two instances and another job
+        # when three requests arrive: enough for a job of two instances and a further job
         for _ in range(3):
             world.start()
         # then all requests are trained
