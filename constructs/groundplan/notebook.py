@@ -31,7 +31,7 @@ LONGEST_SCRIPT = 12_288
 
 @dataclass(frozen=True, kw_only=True)
 class AutoStop:
-    """When a notebook instance is stopped. Both rules apply."""
+    """When a notebook instance is stopped: every day at a fixed time, and when it has been idle."""
 
     at: str = "cron(0 20 * * ? *)"
     """Time of the daily stop, even if a kernel is busy, as a cron expression in UTC. Default: 20:00."""

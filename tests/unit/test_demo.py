@@ -128,7 +128,7 @@ def test_failed_preparation_is_the_reason_in_the_report(architecture, demonstrat
 
 
 def test_failed_scenario_reports_the_metrics_measured_before(architecture, demonstrate):
-    # given a scenario that fails after it has kept a metric
+    # given a scenario that stores a metric and then fails
     def run(stack, out, progress):
         keep(out, {"error": 0.25})
         raise ScenarioError("the endpoint did not answer")

@@ -1,4 +1,4 @@
-"""The dataset of an hour, in versions: the hour's values, and the known values of later hours.
+"""Versions of an hour's dataset, which has the hour's values and the values of later hours known so far.
 
 A version is never overwritten. The digest covers what bids depend on, so equal content makes no new version.
 """

@@ -201,7 +201,7 @@ while True:
 def test_stopped_job_that_ignores_sigterm_is_killed_with_children(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given a job that ignores SIGTERM, like its child process
+    # given a job whose process and child process both ignore SIGTERM
     script = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 import subprocess

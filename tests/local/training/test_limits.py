@@ -71,8 +71,8 @@ def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sage
     # given a quota of 0 for warm pools, then the job runs and leaves no pool
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
-    # given a quota of 1 for warm pools, then the pool uses the only on-demand instance, and only matching
-    # jobs can use the pool
+    # when the quota of warm pools is 1, then an ended job's instance stays in a warm pool. It counts towards
+    # the on-demand quota of 1, so only a job that can run on this instance starts
     cloud.configure(warm_pool_instances=1)
     first = run(sagemaker, "", **kept)
     assert pool(first) == "Available"

@@ -58,7 +58,7 @@ def by_hand(rules: Rules, order: Any, lots: Any, cash: float, prices: Any) -> bo
                     (then or each.checked == "after") and (now or each.checked == "before")
                 )
             case _:
-                raise NotImplementedError(f"by_hand needs the meaning of {type(each).__name__}")
+                raise AssertionError(f"by_hand must have a case for {type(each).__name__}")
         if not good:
             return False
     return True
