@@ -183,20 +183,6 @@ def group(aws: Callable) -> str:
 
 
 @pytest.mark.usefixtures("enforced")
-def test_event_reaches_targets_that_do_not_allow_it(aws: Callable, function: str) -> None:
-    # given a rule whose targets are a function and a queue without permissions for EventBridge
-    events, sqs, name = aws("events"), aws("sqs"), next(names)
-    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
-    events.put_rule(Name=name, EventPattern=json.dumps({"source": [name]}))
-    targets = [function, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"]
-    events.put_targets(Rule=name, Targets=[{"Id": f"{n}", "Arn": arn} for n, arn in enumerate(targets)])
-    # when an event is sent, then it reaches the function and the queue
-    events.put_events(Entries=[{"Source": name, "DetailType": "x", "Detail": "{}"}])
-    until(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), "the message")
-    until(lambda: invoked(aws, function), "the invocation")
-
-
-@pytest.mark.usefixtures("enforced")
 def test_event_source_mapping_needs_no_permission_on_the_stream(aws: Callable, function: str) -> None:
     # given a table with a stream, and a mapping to a function whose role cannot read the stream
     dynamodb, name = aws("dynamodb"), next(names)

@@ -57,6 +57,7 @@ HOOKS = [
     "events_are_tried_again",
     "targets_are_served",
     "schedules_act_under_their_role",
+    "targets_allow_deliveries",
     "sdk_tasks_have_types",
     "definitions_are_checked",
     "executions_start_once",

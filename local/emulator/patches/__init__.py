@@ -28,6 +28,7 @@ ORDER = (
     "patches.cloudformation",  # after all hooks that add resource handlers
     "patches.conditions",
     "patches.eventbridge",
+    "patches.deliveries",  # after eventbridge: an event that its target denies is not retried
     "patches.sdk_tasks",
     "patches.states",
     "patches.executions",
