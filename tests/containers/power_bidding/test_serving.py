@@ -221,6 +221,15 @@ def test_request_with_an_invalid_field_is_refused(server: Server, change: dict[s
     assert answer["error"].startswith(error)
 
 
+def test_column_of_a_later_feed_is_ignored(server: Server) -> None:
+    # given a request, and the same request with a column that the image does not know
+    body = prices.request(ROWS, LAST)
+    status, answer = server.ask(body)
+    assert status == 200, answer
+    # then the response is the same
+    assert server.ask(body | {"history": body["history"] | {"wind": [1.0]}}) == (status, answer)
+
+
 def test_day_whose_prices_are_known_is_not_forecast(server: Server) -> None:
     # given a history with the prices of the requested day
     body = prices.request(ROWS, LAST)

@@ -117,7 +117,7 @@ def parsed(given: Any) -> Request:
 
 
 def _history(given: Any, zone: str, now: int) -> tuple[History, Doubles]:
-    body = _object(given, "history", ("start", *UNITS))
+    body = _object(given, "history", ("start", *UNITS), others=True)
     start = _hour(body["start"], "history.start")
     columns = {name: _column(body[name], name) for name in UNITS}
     price, most = columns["price"], 24 * MOST_DAYS
@@ -188,13 +188,20 @@ def _awards(given: Any, asset: Asset) -> dict[int, float]:
     }
 
 
-def _object(given: Any, where: str, names: Any, optional: bool = False) -> dict[str, Any]:
+def _object(
+    given: Any, where: str, names: Any, optional: bool = False, others: bool = False
+) -> dict[str, Any]:
+    """Return a JSON object. Raises `RequestError` unless its fields are `names`.
+
+    :param optional: fields may be missing
+    :param others: other fields are ignored, as a new feed is deployed before the model that uses it
+    """
     if not isinstance(given, dict):
         raise RequestError(f"{where} must be an object, got {_shown(given)}")
     found = cast(dict[str, Any], given)
     prefix = "" if where == "the body" else f"{where}."
     for name in found:
-        if name not in names:
+        if name not in names and not others:
             raise RequestError(f"{prefix}{_shown(name)} is unknown, must be one of {', '.join(names)}")
     for name in names:
         if not optional and name not in found:
