@@ -34,11 +34,12 @@ def main() -> int:
     python = envs.environment("app")
     if Path(sys.prefix).resolve() != python.parents[1].resolve():
         os.execv(python, [str(python), "-m", "demo", *sys.argv[1:]])  # noqa: S606
-    from demo.run import demonstrate  # needs the libraries of this environment
+    from demo.run import alone, demonstrate  # needs the libraries of this environment
 
-    progress = Progress()
-    set_up(names, progress)
-    return demonstrate([architectures.BY_NAME[name] for name in names], chosen.out, chosen.keep, progress)
+    progress, run = Progress(), [architectures.BY_NAME[name] for name in names]
+    with alone():
+        set_up(names, progress)
+        return demonstrate(run, chosen.out, chosen.keep, progress)
 
 
 def set_up(names: list[str], progress: Progress) -> None:

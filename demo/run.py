@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
 import shutil
 import signal
+import sys
 import time
 import traceback
 from collections import Counter
@@ -39,6 +41,20 @@ class Cloud(Protocol):
     def env(self) -> dict[str, str]: ...
     def deploy(self, *stacks: str, context: dict[str, str], progress: Callable[[str], None]) -> Any: ...
     def enforce_iam(self, on: bool) -> None: ...
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold the lock of the demonstrations in this folder, which share one local cloud.
+
+    Raises `SystemExit` if another demonstration holds it.
+    """
+    with (envs.home() / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("Another demonstration still runs in this folder: try again when it has ended.")
+        yield
 
 
 def fresh_cloud() -> Cloud:

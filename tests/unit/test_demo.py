@@ -275,6 +275,17 @@ def test_interrupt_stops_the_cloud_and_writes_the_report(architecture, demonstra
     assert done.cloud.asked[-1] == "stop"
 
 
+def test_second_demonstration_is_refused_while_one_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
+    # when a second one starts before the first one has ended, then it exits with a reason
+    refused = pytest.raises(SystemExit, match="Another demonstration still runs")
+    with demo_run.alone(), refused, demo_run.alone():
+        pass
+    # and when it starts afterwards, then it runs
+    with demo_run.alone():
+        pass
+
+
 def test_keep_leaves_the_cloud_running_and_prints_its_address(architecture, demonstrate):
     done = demonstrate(architecture("good", good), keep=True)
     assert "stop" not in done.cloud.asked
