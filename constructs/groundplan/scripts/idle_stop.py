@@ -1,17 +1,18 @@
-"""Stop this notebook instance once nothing on it has been active for a while.
+"""Stop this notebook instance when it has been idle for a given time.
 
 Runs on the instance as root, on the system's Python (3.9 on Amazon Linux 2023) without any package, from the
-instance's start to its stop. The time is counted from the last activity, or from the start of this program:
+instance's start to its stop. The idle time begins at the last activity, or at the start of this program:
 
-- A kernel that is executing is active now, however long it takes and whatever it prints.
-- Another kernel, or a terminal, was active when Jupyter says so (`last_activity`). A terminal's is the last
-  time it printed something.
-- Without an answer from Jupyter nothing is known, so nothing is stopped; but a Jupyter that has answered
-  before and is silent for twice the time is of no use to anybody, and the instance is stopped.
-- A Jupyter that has never answered may listen elsewhere: the instance is left running, and the log says so.
+- A kernel that executes counts as active, however long it takes and whether or not it prints.
+- For other kernels and for terminals, Jupyter reports the time of the last activity (`last_activity`). For a
+  terminal it is the time of its last output.
+- If Jupyter does not answer, the activity is unknown and the instance is left running. If it answered before
+  and has not answered for twice the idle time, the instance is stopped.
+- If Jupyter has never answered, it may listen at another address: the instance is left running, and the log
+  says so.
 
-A stop that fails is tried again at the next poll; one that was accepted and did not happen, after the same
-time once more. Each poll logs its decision.
+A failed stop is retried at the next poll. If a stop was accepted but the instance still runs, it is repeated
+after the idle time has passed again. Each poll logs its decision.
 """
 
 from __future__ import annotations
@@ -29,32 +30,32 @@ from typing import Any, Callable, NamedTuple  # noqa: UP035 - Python 3.9
 from urllib.parse import urlsplit
 
 ANSWER_SECONDS = 20
-"""How long Jupyter may take for one answer."""
+"""Timeout of a request to Jupyter."""
 STOP_SECONDS = 120
-"""How long the AWS CLI may take for its call."""
+"""Timeout of a call of the AWS CLI."""
 
 
 class Activity(NamedTuple):
-    """What Jupyter knows of its kernels and terminals."""
+    """The last activity in Jupyter's kernels and terminals."""
 
     age: float | None
-    """Seconds since the last activity, 0 while a kernel executes; None without a kernel or a terminal."""
+    """Seconds since the last activity, 0 while a kernel executes; None without kernels and terminals."""
     summary: str
 
 
 class NoAnswerError(Exception):
-    """Jupyter did not say what runs in it; the text says why."""
+    """Jupyter did not report its kernels and terminals. The message has the reason."""
 
 
 class StopError(Exception):
-    """The instance was not stopped; the text says why."""
+    """The instance could not be stopped. The message has the reason."""
 
 
 class Watch:
     """Decides, at each poll, whether the instance is stopped.
 
     `ask` returns the activity or raises `NoAnswerError`; `stop` stops the instance or raises `StopError`;
-    `clock` returns seconds that only grow.
+    `clock` returns the time of a monotonic clock in seconds.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Watch:
         self.has_answered = False
 
     def poll(self) -> None:
-        """Ask once, and stop the instance where it is idle."""
+        """Get the activity once, and stop the instance if it is idle."""
         try:
             activity = self.ask()
         except NoAnswerError as error:
@@ -107,7 +108,7 @@ class Watch:
 
 
 def activity_of(jupyter: str) -> Activity:
-    """Return what the server at the address knows. Raises `NoAnswerError`."""
+    """Return the activity that the Jupyter server at this URL reports. Raises `NoAnswerError`."""
     kernels = _get(jupyter, "/api/kernels")
     terminals = _get(jupyter, "/api/terminals", absent=404)  # a server without terminals
     try:
@@ -120,11 +121,11 @@ def activity_of(jupyter: str) -> Activity:
 
 
 def _get(jupyter: str, path: str, absent: int | None = None) -> list[dict[str, Any]]:
-    """Return the list at a path of the server's; an empty one for the status `absent`."""
+    """Return the JSON list at a path of the server; an empty list if the status is `absent`."""
     address = urlsplit(jupyter)
     host, port = address.hostname or "", address.port
     if address.scheme == "https":
-        # The certificate is the instance's own, and the request does not leave it
+        # not verified: the certificate is self-signed, and the request does not leave the instance
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         server: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -152,7 +153,7 @@ def _get(jupyter: str, path: str, absent: int | None = None) -> list[dict[str, A
 
 
 def _age(moment: str) -> float:
-    """Seconds since a time as Jupyter writes it, such as `2026-11-29T10:00:00.123456Z`."""
+    """Return the seconds since a time in Jupyter's format, such as `2026-11-29T10:00:00.123456Z`."""
     at = datetime.fromisoformat(moment.replace("Z", "+00:00"))
     if at.tzinfo is None:
         at = at.replace(tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9
@@ -160,7 +161,7 @@ def _age(moment: str) -> float:
 
 
 def stop_instance(metadata: Path) -> None:
-    """Stop the notebook instance that the metadata file of SageMaker's is about. Raises `StopError`."""
+    """Stop the notebook instance that SageMaker's metadata file describes. Raises `StopError`."""
     try:
         about = json.loads(metadata.read_text())
         name, region = about["ResourceName"], about["ResourceArn"].split(":")[3]

@@ -1,11 +1,12 @@
 #!/bin/bash
-# As root at every start: the idle stop, and a kernel named "groundplan" with exactly the packages given.
-# Whatever takes long runs in the background: a lifecycle script has five minutes.
+# Runs as root at every start: starts the idle stop, and installs the kernel "groundplan" with the packages.
+# The installation runs in the background, because a lifecycle script has five minutes.
 set -eu
 folder=/opt/groundplan
 idle_minutes={{idle_minutes}}
 
-# The files come packed, for a lifecycle script holds 12,288 bytes. Root writes nothing where the user may.
+# The files are packed, because a lifecycle script has at most 12,288 bytes. Root writes no file into a folder
+# that the user can write to.
 umask 022
 mkdir -p "$folder"
 python3 - "$folder" <<'PYTHON'
@@ -16,14 +17,14 @@ for name, text in json.loads(bz2.decompress(base64.b64decode(packed))).items():
 PYTHON
 
 if [ "$idle_minutes" -gt 0 ]; then
-  log=append:/var/log/jupyter.log  # which SageMaker sends to CloudWatch
+  log=append:/var/log/jupyter.log  # SageMaker sends this file to CloudWatch
   systemd-run --quiet --unit=groundplan-idle-stop --property=Restart=always --property=RestartSec=60 \
     --property=OOMScoreAdjust=-1000 --property=StandardOutput=$log --property=StandardError=$log \
     python3 "$folder/idle_stop.py" --idle-minutes "$idle_minutes" \
     || echo "The idle stop was not started; the daily stop remains."
 fi
 
-# /home/ec2-user/SageMaker outlives a stop, and so does what pip installed. Its log lies beside it.
+# /home/ec2-user/SageMaker persists when the instance stops, and with it the installed packages and their log.
 command -v python3.11 || dnf install --quiet --assumeyes python3.11
 sudo -u ec2-user -i nohup bash -eu > /dev/null 2>&1 <<SCRIPT &
 cd /home/ec2-user/SageMaker
