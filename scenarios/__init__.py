@@ -125,7 +125,8 @@ class ScenarioResult:
 
 def keep(out: Path, metrics: dict[str, float]) -> dict[str, float]:
     """Write metrics to a file in `out`, and return them. They are reported even if the scenario fails."""
-    (out / MEASURED).write_text(json.dumps(metrics, indent=1))
+    numbers = {name: float(value) for name, value in metrics.items()}
+    (out / MEASURED).write_text(json.dumps(numbers, indent=1))
     return metrics
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, people
+from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, keep, people
 from scenarios.data_centric import figures, pictures, results
 from scenarios.data_centric.labelers import LEAST_ACCURATE, MOST_ACCURATE, Labeler, label, wait_until_open
 from scenarios.data_centric.labeling_page import LabelingPage
@@ -51,7 +51,9 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     tag = secrets.token_hex(3)
     page = LabelingPage(outputs, out, progress)
     labels, answered, reliable = of_labels(stack, outputs, given, f"digits-{tag}", out, page, progress)
+    metrics = keep(out, labels)
     errors, suspects, reviewed = of_errors(stack, outputs, given, f"review-{tag}", out, page, progress)
+    metrics = keep(out, metrics | errors)
     sweep, table, chart = of_sweep(stack, outputs, out, progress)
     recommended = sweep["recommendation"]
     drawn = [
@@ -62,7 +64,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         reliable,
     ]
     (out / "table.json").write_text(json.dumps(table, indent=2))
-    metrics = labels | errors | of_table(table) | of_times(bucket, sweep["folder"])
+    metrics |= of_table(table) | of_times(bucket, sweep["folder"])
     metrics |= {"seconds_sweep": sweep["seconds"], "recommended_fraction": recommended["fraction"] or 1.0}
     return ScenarioResult(
         metrics,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
+from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, keep
 from scenarios.measuring import measure
 from scenarios.personalization import figures
 from scenarios.personalization.base import small_base
@@ -93,7 +93,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         "tenant_attempts": len(tried),
         "tenant_escapes": sum(attempt.escaped for attempt in tried),
     }
-    metrics |= compared(out, progress)
+    metrics = keep(out, metrics) | compared(out, progress)
     (out / "attempts.json").write_text(json.dumps([vars(attempt) for attempt in tried], indent=1) + "\n")
     drawn = [figures.gallery(out / f"{way.person.name}.svg", way) for way in ways]
     drawn.append(figures.timeline(out / "timeline.svg", ways))

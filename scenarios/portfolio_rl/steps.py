@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
+from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, keep
 from scenarios.portfolio_rl import figures, notebook
 from scenarios.portfolio_rl.accounts import start
 from scenarios.portfolio_rl.job import GREEDY_ESTIMATED, PolicyJob, finished
@@ -40,7 +40,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     progress("learning a policy by fitted value iteration")
     first = execute(outputs, {"method": "fitted", "variant": "corrected", "program": True}, progress)
     best = finished(first["training_job"])
-    metrics = {"seconds_pipeline": first["seconds"]} | of_best(best)
+    metrics = keep(out, {"seconds_pipeline": first["seconds"]} | of_best(best))
 
     with ThreadPoolExecutor(2) as pool:  # trading mostly waits for responses
         learning = pool.submit(learn_ppo, outputs, progress)
@@ -51,6 +51,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
             "constraint_violations": len(trades.violations),
             "served_value_ratio": math.fsum(trades.final) / float(best.values[:, -1].sum()),
         }
+        keep(out, metrics)
         if trades.refused or trades.violations:
             raise ScenarioError(
                 f"of {trades.orders} valid accounts the endpoint rejected {trades.refused}, and"
@@ -62,7 +63,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         beside = pool.submit(notebook.execute, stack, out, progress)
         learned, not_better = learning.result()
         executed, told = beside.result()
-    metrics |= of_ppo(learned, best)
+    metrics = keep(out, metrics | of_ppo(learned, best))
     version = first["model_package_arn"].rpartition("/")[2]
     metrics["seconds_to_roll_back"], rolled_back = roll_back(outputs, int(version), service, progress)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from scenarios import Figure, Progress, Report, ScenarioError, ScenarioResult, Story, aws, data
+from scenarios import Figure, Progress, Report, ScenarioError, ScenarioResult, Story, aws, data, keep
 from scenarios.measuring import measure
 from scenarios.snowflake_training import figures, warehouse
 from scenarios.snowflake_training.job import Job, finished
@@ -50,6 +50,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     trained = train(outputs, table, metrics, progress)
     job = finished(trained["training_job"])
     metrics["seconds_train"] = job.seconds
+    keep(out, metrics)
     hashes, rows = warehouse.hashed(connection, table, job.summaries[min(job.summaries)]["row_hash"])
     metrics |= {"hosts": len(job.summaries)} | reached(hashes, job.rows)
     if metrics["coverage"] < 1 or metrics["duplicate_rows"]:
@@ -66,6 +67,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     )
     metrics["validation_rmse"] = trained["validation_rmse"] / table.scale
     metrics["served_rmse"] = float(np.sqrt(np.mean((true - predicted) ** 2)))
+    keep(out, metrics)
     if trained["deployed"] and abs(metrics["served_rmse"] / metrics["validation_rmse"] - 1) > 0.005:
         raise ScenarioError(
             f"the endpoint's error is {metrics['served_rmse']:.4f}, but the trained model's error is "
