@@ -73,7 +73,7 @@ def down(cloud: LocalCloud) -> int:
 
 def env(cloud: LocalCloud) -> int:
     if not cloud.running:
-        raise CloudError("The local cloud is not running: make up")
+        raise CloudError("The local cloud is not running: start it with `make up`")
     for name, value in cloud.env().items():
         print(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
     print("unset AWS_PROFILE")
@@ -82,7 +82,7 @@ def env(cloud: LocalCloud) -> int:
 
 def iam(cloud: LocalCloud, on: bool) -> int:
     if not cloud.running:
-        raise CloudError("The local cloud is not running: make up")
+        raise CloudError("The local cloud is not running: start it with `make up`")
     cloud.enforce_iam(on)
     print("IAM is enforced." if on else "IAM is not enforced. Calls must still be signed.")
     return 0

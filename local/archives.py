@@ -78,6 +78,6 @@ def _inside(member: tarfile.TarInfo) -> PurePosixPath:
     parts = encoded.split(b"/")
     if len(encoded) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
         raise ArchiveError(
-            f"{name!r} is longer than {LONGEST_PATH} bytes, or {LONGEST_NAME} in one of its parts"
+            f"{name!r} must have at most {LONGEST_PATH} bytes, {LONGEST_NAME} between two slashes"
         )
     return path

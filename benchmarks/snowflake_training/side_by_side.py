@@ -274,7 +274,7 @@ def memory(
         for process, found in zip(started, peaks.values(), strict=True):
             output, _ = process.communicate()
             if process.returncode:
-                raise RuntimeError("a pull failed; its output is above")
+                raise RuntimeError("a process that reads the table failed; its output is above")
             before, peak = map(float, output.split()[-2:])
             found.append((peak, peak - before))
     with connect(values) as session, session.cursor() as cursor:

@@ -41,7 +41,7 @@ class ArtifactBucket(Construct):
     ) -> None:
         super().__init__(scope, id)
         if bucket and (retain or events or cors or expire is not EXPIRE):
-            raise ValueError("retain, expire, events and cors are for a new bucket; this one exists already")
+            raise ValueError("retain, expire, events and cors must not be given with an existing bucket")
         self.key = key or (bucket.encryption_key if bucket else None)
         """The KMS key that encrypts the objects; None if they are encrypted with S3's own keys."""
         self.bucket: s3.IBucket = bucket or self._new(retain, expire, events, cors)

@@ -56,8 +56,8 @@ class LabelingTask:
     def __post_init__(self) -> None:
         if "/public-crowd/" in self.workteam_arn:
             raise ValueError(
-                "workteam_arn must be a private work team's, for Mechanical Turk closed on 30 September 2026,"
-                f" got {self.workteam_arn}"
+                "workteam_arn must be the ARN of a private work team, because Amazon Mechanical Turk closed"
+                f" on 30 September 2026, got {self.workteam_arn}"
             )
         if not 2 <= len(set(self.classes)) == len(self.classes) <= MOST_CLASSES:
             raise ValueError(

@@ -184,7 +184,7 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     own = {"AWS::Partition": Aws.PARTITION, "AWS::AccountId": Aws.ACCOUNT_ID, "AWS::Region": Aws.REGION}
     named = set(re.findall(r"\$\{([\w:]+)\}", text))
     if unknown := sorted(named - own.keys() - values.keys()):
-        raise ValueError(f"the definition has {', '.join(unknown)}, for which there are no values")
+        raise ValueError(f"the definition has placeholders without values: {', '.join(unknown)}")
     for name in sorted(named):
         value = json.dumps((own | dict(values))[name])  # escaped, as the definition is JSON
         text = text.replace(f"${{{name}}}", value[1:-1])

@@ -25,7 +25,7 @@ def physical_name(scope: Construct, given: str = "", *, appended: int = 0) -> st
     longest = LONGEST_SAGEMAKER_NAME - appended
     if len(name) > longest:
         raise NameTooLongError(
-            f"{scope.node.path}: the name must have at most {longest} characters, for up to {appended} are"
-            f" appended to it; {name} has {len(name)}. Choose another name, or a shorter one for the stack"
+            f"{scope.node.path}: the name must have at most {longest} characters, because up to"
+            f" {appended} are appended; {name} has {len(name)}. Choose a shorter name, here or for the stack"
         )
     return name

@@ -183,6 +183,7 @@ def _on_start(packages: Sequence[str], idle_minutes: int) -> str:
     length = len(script.encode())
     if length > LONGEST_SCRIPT:
         raise ValueError(
-            f"{len(packages)} packages make a script of {length} bytes, {LONGEST_SCRIPT} are allowed"
+            f"the start script must have at most {LONGEST_SCRIPT} bytes,"
+            f" got {length} with {len(packages)} packages"
         )
     return script

@@ -25,7 +25,7 @@ def allow(
     if hasattr(principal, "node"):  # a role, a user or a group, also an imported one
         wide = [arn for arn in (_shown(Stack.of(principal).resolve(arn)) for arn in on) if "*" in arn]
         if wide and not because:
-            raise ValueError(f"{', '.join(actions)} on {', '.join(wide)} needs a reason")
+            raise ValueError(f"the permission {', '.join(actions)} on {', '.join(wide)} must have a reason")
         acknowledge(principal, {f"AwsSolutions-IAM5[Resource::{arn}]": str(because) for arn in wide})
     return iam.Grant.add_to_principal(
         grantee=grantee, actions=list(actions), resource_arns=list(on), conditions=only_if

@@ -78,5 +78,7 @@ def _inside(member: tarfile.TarInfo) -> PurePosixPath:
         raise ArchiveError(f"{name!r} is not a path inside of the archive")
     parts = encoded.split(b"/")
     if len(encoded) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
-        raise ArchiveError(f"{name!r} is longer than {LONGEST_PATH} bytes, or {LONGEST_NAME} in one part")
+        raise ArchiveError(
+            f"{name!r} must have at most {LONGEST_PATH} bytes, {LONGEST_NAME} between two slashes"
+        )
     return path

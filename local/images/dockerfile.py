@@ -140,5 +140,5 @@ def commands(instruction: Instruction, text: str, variables: Variables) -> list[
         word = instruction.expand(raw, variables)
         result[-1] += word.split() if "$" in bare else [word]
     if not all(result):
-        raise instruction.error("there is an empty command beside &&")
+        raise instruction.error("a command before or after && is empty")
     return result

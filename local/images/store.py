@@ -203,7 +203,7 @@ def resolve(manifest: str) -> Image:
     try:
         identifier = json.loads(manifest)["config"]["digest"].removeprefix("sha256:")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise LookupError("the manifest is not one of an image that was built on this machine") from None
+        raise LookupError("the manifest must be of an image that was built on this machine") from None
     image = Image(identifier, folder() / identifier)
     if len(identifier) != 64 or not identifier.isalnum() or not image.intact:
         raise LookupError(f"image {identifier[:12]} is not on this machine any more: build and push it again")

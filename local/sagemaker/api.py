@@ -291,7 +291,7 @@ def _read_token(token: str, listing: list[Any]) -> list[Any]:
     except (ValueError, TypeError):
         of, place = None, None
     if of != listing or not isinstance(place, list):
-        raise invalid("NextToken is not one that this operation returned")
+        raise invalid("NextToken must be a token that this operation returned")
     return place
 
 

@@ -133,7 +133,7 @@ def create_package(context: Context, params: dict[str, Any]) -> dict[str, Any]:
         record |= {"ModelPackageGroupName": group, "ModelPackageVersion": version}
         record.setdefault("ModelApprovalStatus", "PendingManualApproval")
     elif params.get("ModelApprovalStatus"):
-        raise invalid("ModelApprovalStatus is for model packages in a group.")
+        raise invalid("ModelApprovalStatus is only for model packages in a group.")
     arn = context.arn(PACKAGE, str(name))
     record |= {
         "ModelPackageArn": arn,
@@ -228,7 +228,7 @@ _REPLACED = (
 def update_package(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     package = find_package(context, params["ModelPackageArn"])
     if params.get("ModelApprovalStatus") and "ModelPackageVersion" not in package:
-        raise invalid("ModelApprovalStatus is for model packages in a group.")
+        raise invalid("ModelApprovalStatus is only for model packages in a group.")
     _check_inference(params, versioned=True)
 
     def edit(record: Record) -> None:

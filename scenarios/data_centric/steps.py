@@ -137,7 +137,7 @@ def of_labels(
     report = json.loads(fetch(examined["report"]))["consensus"]
     known = by_pseudonym(labelers, annotated)
     if unknown := set(report["spammers"]) - known.keys():
-        raise ScenarioError(f"no labeler has the answers of {', '.join(sorted(unknown))}")
+        raise ScenarioError(f"the report names labelers that did not answer: {', '.join(sorted(unknown))}")
     accused = [known[name] for name in report["spammers"]]
     metrics = {
         "answers": stored,

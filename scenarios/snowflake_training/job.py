@@ -46,7 +46,7 @@ class Job:
             np.load(io.BytesIO(content)) for name, content in self.output.items() if _is(name, "rows", "npy")
         ]
         if len(parts) != len(self.summaries):
-            raise ScenarioError(f"{len(parts)} of {len(self.summaries)} hosts recorded their rows")
+            raise ScenarioError(f"all {len(self.summaries)} hosts must record their rows, got {len(parts)}")
         return np.concatenate(parts)
 
 

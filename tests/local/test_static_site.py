@@ -89,8 +89,8 @@ def test_update_replaces_all_files_and_can_be_repeated(ask, s3, properties):
     ("change", "words"),
     [
         ({"SourceKey": "three.zip"}, "NoSuchKey"),
-        ({"Config": "{"}, "Config is not JSON"),
-        ({"Config": "[]"}, "Config is a JSON object"),
+        ({"Config": "{"}, "Config must be JSON"),
+        ({"Config": "[]"}, "Config must be a JSON object"),
     ],
 )
 def test_failed_update_reports_the_reason_and_keeps_the_page(ask, s3, properties, change, words):

@@ -110,7 +110,7 @@ def test_wildcard_without_a_reason_is_refused_at_synthesis():
     stack = Stack(App(), "Stack")
     role = iam.Role(stack, "Role", assumed_by=iam.AccountRootPrincipal())  # pyright: ignore[reportArgumentType]
     with pytest.raises(
-        ValueError, match=re.escape("s3:GetObject on arn:<AWS::Partition>:s3:::x/* needs a reason")
+        ValueError, match=re.escape("s3:GetObject on arn:<AWS::Partition>:s3:::x/* must have a reason")
     ):
         groundplan.allow(role, "s3:GetObject", on=[f"arn:{stack.partition}:s3:::x/*"])
 

@@ -401,7 +401,7 @@ def test_every_form_of_pip_install_works(context, command):
         ("RUN pip install six; pip install x", "2: RUN", "the shell's ; is not supported"),
         ("RUN pip install six>=1", "2: RUN", "the shell's > is not supported, only && is: quote it"),
         ("RUN pip install $(cat x)", "2: RUN", "the shell's ( is not supported"),
-        ("RUN pip install six &&", "2: RUN", "empty command"),
+        ("RUN pip install six &&", "2: RUN", "a command before or after && is empty"),
         ("RUN pip uninstall six", "2: RUN", "only install is supported"),
         ("RUN pip install --target /x six", "2: RUN", "pip's option --target is not supported"),
         ("RUN pip install --no-cache-dir", "2: RUN", "pip install has no packages"),

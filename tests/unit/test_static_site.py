@@ -71,7 +71,7 @@ def test_two_runs_publish_the_same_bytes():
         (b"not a zip", "not a whole zip"),
         (zipped(index__html="")[:-9], "not a whole zip"),
         (zipped(app__js=""), "no index.html"),
-        (zipped(index__html="{{nobody}}"), "asks for 'nobody'; known are identity, storage"),
+        (zipped(index__html="{{nobody}}"), "the placeholder 'nobody' must be one of identity, storage"),
         (zipped(index__html="", **{"../other/app__js": ""}), "not a name inside the page"),
         (zipped(index__html="", **{"/etc/app__js": ""}), "not a name inside the page"),
     ],

@@ -117,7 +117,7 @@ class _States(ABC):
         """
         if "$states.context.Task.Token" not in str(arguments):
             raise ValueError(
-                f"{name} must pass on $states.context.Task.Token: without it no callback is possible"
+                f"the arguments of {name} must contain $states.context.Task.Token, which a callback needs"
             )
         state = self._task(name, f"{action}.waitForTaskToken", arguments, then, assign, output, seconds)
         self._add(name, {**state, "HeartbeatSeconds": heartbeat})

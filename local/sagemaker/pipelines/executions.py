@@ -251,7 +251,7 @@ def retry_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
     def edit(execution: Record) -> None:
         if execution["PipelineExecutionStatus"] != before:
-            raise conflict(f"Pipeline execution {arn} has changed meanwhile.")
+            raise conflict(f"Pipeline execution {arn} was changed by another request.")
         for step in _to_repeat(found, execution):
             execution["Steps"].pop(step, None)
         execution |= records.summary(params, "ParallelismConfiguration")

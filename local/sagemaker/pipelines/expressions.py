@@ -166,7 +166,7 @@ def check_members(value: Any, allowed: tuple[str, ...], required: tuple[str, ...
 def _check_join(join: Any, known: References) -> None:
     check_members(join, ("On", "Values"), ("Values",))
     if not isinstance(join.get("On", ""), str):
-        raise malformed(f"On of {JOIN} must be a string")
+        raise malformed(f"The member On of {JOIN} must be a string")
     if not isinstance(join["Values"], list):
         raise malformed("Expecting start of Json Array.")
     for value in join["Values"]:

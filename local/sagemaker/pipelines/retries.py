@@ -82,7 +82,7 @@ def _parse(policy: Any, jobs: bool) -> RetryPolicy:
             known = ", ".join(OF_STEPS + OF_JOBS)
             raise malformed(f"ExceptionType must be one of {known}, got {each!r}")
         if each in OF_JOBS and not jobs:
-            raise malformed(f"ExceptionType {each} is for steps that start a job")
+            raise malformed(f"ExceptionType {each} is only for steps that start a job")
     if "MaxAttempts" in policy and "ExpireAfterMin" in policy:
         raise malformed("Only one of MaxAttempts and ExpireAfterMin can be given in a retry policy")
     expiry = _number(policy, "ExpireAfterMin", LATEST_EXPIRY, int) if "ExpireAfterMin" in policy else None

@@ -159,7 +159,7 @@ def begin(
     stored = desk.table.run(desk.run.name)
     if stored is None or stored.digest != digest:
         raise RunConflictError(
-            f"another run {desk.run.name} exists, with other settings, items or gold questions"
+            f"run {desk.run.name} exists already, with other settings, items or gold questions"
         )
     return stored
 
@@ -215,7 +215,7 @@ def next_task(desk: Desk, labeler: str) -> Assignment | None:
         me = desk.table.labeler(desk.run.name, labeler) or LabelerRow(desk.run.name, labeler)
         if me.blocked(desk.run):
             raise BlockedError(
-                f"too many gold questions are wrong: {me.right} of {me.gold} answers are right"
+                f"too many answers to gold questions are wrong: {me.right} of {me.gold} are right"
             )
         found = _in_hand(desk, me) or _leased(desk, me)
         if not isinstance(found, str):

@@ -73,7 +73,7 @@ def checked(curve: Curve, battery: Battery, rules: Rules) -> Curve:
         if abs(mw) > battery.power:
             raise CurveError(f"MW must be from {-battery.power:g} to {battery.power:g}, got {mw:g}")
         if mw and abs(mw) < rules.least_mw:
-            raise CurveError(f"MW must be 0 or at least {rules.least_mw:g} either way, got {mw:g}")
+            raise CurveError(f"MW must be 0 or at least {rules.least_mw:g} in either direction, got {mw:g}")
     for name, at in (("MW", 0), ("price", 1)):
         values = [segment[at] for segment in curve]
         if any(after <= before for before, after in pairwise(values)):

@@ -250,7 +250,7 @@ def test_failed_task_reports_its_reason_and_others_succeed(mixed):
         "bad1": "Picture 2 is damaged and cannot be read to its end: use another picture.",
         "bad2": "Picture 2 must have at most 150 million pixels: make it smaller.",
         "bad3": "Picture 2 must have at least 32 pixels on each side, got 16 x 16.",
-        "absent": "Picture 2 was not uploaded: create a new model with it.",
+        "absent": "Picture 2 was not uploaded: create a new model and upload all of its pictures.",
         "empty": "The request has no pictures: upload pictures of your subject.",
     }
     assert not (made.of("bad0") / "adapter").exists()
@@ -432,7 +432,11 @@ def test_adapter_loaded_by_diffusers_reproduces_its_preview(elsewhere, way):
         ([task("../x")], {}, "tasks.json, task 0: request must be text that matches"),
         ([task("x", "../../../etc/passwd")], {}, "tasks.json, task 0: images must be a list of paths below"),
         ([task("x", host=3)], {}, "tasks.json, task 0: host must be a whole number from 0 to 0"),
-        ([task("x"), task("x")], {}, "tasks.json must have different requests, got one twice"),
+        (
+            [task("x"), task("x")],
+            {},
+            "the tasks of tasks.json must have different values of request, got one twice",
+        ),
         ([task("x") | {"color": 1}], {}, "tasks.json, task 0: field color is unknown"),
         (
             [task("x", *GOOD)],

@@ -64,7 +64,10 @@ def test_candidate_and_champion_are_judged_on_the_same_prices(
     shutil.rmtree(base / "output", ignore_errors=True)
     other = train(base, trainer, QUICK | {"variant": "corrected", "mode": "evaluate"})
     assert other.code == 1
-    assert other.failure == "the candidate was trained under other rules or on other assets than this job's"
+    assert (
+        other.failure
+        == "the candidate was trained under other rules or on other assets than those of this job"
+    )
 
 
 def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:

@@ -186,7 +186,7 @@ HISTORY = prices.request(ROWS, LAST)["history"]
         ({"history": HISTORY | {"price": []}}, "history.price must have prices, got none"),
         (
             {"history": HISTORY | {"price": [1.0] * 12_001}},
-            "history.price must be a list of at most 12000 hours",
+            "history.price must be a list of at most 12000 values",
         ),
         (
             {"history": HISTORY | {"price": [1.0] * 240}},

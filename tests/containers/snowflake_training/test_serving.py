@@ -333,13 +333,13 @@ def test_server_exits_with_0_on_sigterm(model: tuple[Image, Path]):
     assert process.wait(20) == 0
 
 
-STRANGE = "could not read preparation.json in folder model: it is not from this container"
+STRANGE = "preparation.json in folder model must be written by this container"
 
 
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({}, "folder model must have preparation.json: it is not a model of this container"),
+        ({}, "folder model must have a model of this container, but has no preparation.json"),
         ({"preparation.json": '{"table": "HOMES"}'}, STRANGE),
         ({"preparation.json": "{"}, STRANGE),
     ],

@@ -132,7 +132,7 @@ def test_annotation_function_that_fails_is_named(steps: Steps) -> None:
 def test_manifest_changed_after_the_start_is_refused(steps: Steps) -> None:
     asked = completed(steps)
     steps.put("inputs/texts.manifest", LINES[1:])
-    problem = "another run texts exists, with other settings, items or gold questions"
+    problem = "run texts exists already, with other settings, items or gold questions"
     for step in (steps.check, steps.load, steps.consolidate):
         assert step(asked) == {"problem": problem}
 

@@ -170,7 +170,7 @@ def test_gold_questions_look_like_other_tasks() -> None:
 
 def test_labeler_who_fails_gold_questions_is_blocked() -> None:
     world = with_gold()
-    with pytest.raises(BlockedError, match="0 of 4 answers are right"):
+    with pytest.raises(BlockedError, match="gold questions are wrong: 0 of 4 are right"):
         all_done(world, ["a"], 0)
     assert workflow.progress(world.desk).blocked == 1
     all_done(world, ["b"], 1)
@@ -241,7 +241,7 @@ def test_run_loaded_again_is_unchanged() -> None:
 def test_other_run_of_the_same_name_is_refused(change: dict) -> None:
     world = World(3)
     for desk, items in ((replace(world.desk, run=with_settings(**change)), 3), (world.desk, 4)):
-        with pytest.raises(RunConflictError, match="another run animals"):
+        with pytest.raises(RunConflictError, match="run animals exists already"):
             workflow.load(desk, entries(items))
 
 

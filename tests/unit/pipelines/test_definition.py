@@ -234,7 +234,10 @@ ARGUMENTS: dict[str, tuple[Any, str]] = {
     "an unknown function": ({"RoleArn": {"Std:Split": {}}}, "Unknown function 'Std:Split'"),
     "a join without values": ({"RoleArn": {"Std:Join": {"On": "/"}}}, "Missing required property 'Values'"),
     "a join of an object": ({"RoleArn": join({"a": 1})}, "Expecting a value"),
-    "a join on a number": ({"RoleArn": {"Std:Join": {"On": 1, "Values": []}}}, "On of Std:Join must be"),
+    "a join on a number": (
+        {"RoleArn": {"Std:Join": {"On": 1, "Values": []}}},
+        "The member On of Std:Join must be",
+    ),
     "a file that the step has not": ({"RoleArn": metric("a", file="Other")}, "has no property file 'Other'"),
     "a file of a step that has none": ({"RoleArn": metric("a", step="First")}, "has no property file"),
     "a JSON path that is none": ({"RoleArn": metric("a[")}, "must be a JsonPath"),
@@ -295,7 +298,9 @@ def test_malformed_retry_policy_is_refused(what: str) -> None:
 def test_retries_of_jobs_are_refused_elsewhere() -> None:
     model = {"Name": "m", "Type": "Model", "Arguments": {}}
     policy = {"ExceptionType": ["SageMaker.CAPACITY_ERROR"]}
-    assert "is for steps that start a job" in refused(defined(model | {"RetryPolicies": [policy]})).message
+    assert (
+        "is only for steps that start a job" in refused(defined(model | {"RetryPolicies": [policy]})).message
+    )
 
 
 UNBUILT: dict[str, tuple[str, str]] = {

@@ -159,7 +159,7 @@ def _unzipped(archive: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             members = opened.infolist()
             if len(members) > MOST_FILES or sum(member.file_size for member in members) > MOST_BYTES:
-                raise ValueError(f"the page has more than {MOST_FILES} files, or {MOST_BYTES} bytes")
+                raise ValueError(f"the page must have at most {MOST_FILES} files and {MOST_BYTES} bytes")
             for member in members:
                 name = member.filename
                 kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the zip was not made on Unix
@@ -193,7 +193,7 @@ def _filled(name: str, body: bytes, origins: Mapping[str, Iterable[str]]) -> byt
         body = body.replace(f"{{{{{key}}}}}".encode(), " ".join(hosts).encode())
     if b"{{" in body:
         missing = body.partition(b"{{")[2].partition(b"}}")[0].decode(errors="replace")[:40]
-        raise ValueError(f"{name} asks for {missing!r}; known are {', '.join(origins)}")
+        raise ValueError(f"{name}: the placeholder {missing!r} must be one of {', '.join(origins)}")
     return body
 
 
@@ -214,9 +214,9 @@ def _settings(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"Config is not JSON: {error}") from None
+        raise ValueError(f"Config must be JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"Config is a JSON object, not {type(found).__name__}")
+        raise ValueError(f"Config must be a JSON object, got {type(found).__name__}")
     return found
 
 

@@ -73,7 +73,8 @@ def consensus(answers: Any, names: Sequence[str], given: Any, probabilities: Any
     some = np.flatnonzero((answers != NONE).any(1))
     if len(names) < 2 or not ((answers != NONE).sum(1) > 1).any():
         raise FatalError(
-            f"at least one item must have answers of 2 labelers, got none among {len(names)} labelers"
+            f"at least one item must have answers of 2 labelers; of {len(names)} labelers, no two answered"
+            " the same item"
         )
     table = np.where(answers[some] == NONE, np.nan, answers[some])
     found = get_label_quality_multiannotator(

@@ -92,7 +92,8 @@ def read(folder: Path, how: Decoding) -> Raw:
     if len(sizes) > 1:
         shown = ", ".join("x".join(map(str, shape)) for shape in sorted(sizes)[:3])
         raise FatalError(
-            f"pictures of channel {name} must have one size, got {shown}; set side to scale them"
+            f"pictures of channel {name} must have one size, got {shown};"
+            " set hyperparameter side to scale them"
         )
     if raw.embeddings and len(raw.embeddings) != len(raw.images):
         raise FatalError(f"channel {name} must have an embedding for each picture or for none")

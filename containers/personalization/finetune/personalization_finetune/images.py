@@ -24,7 +24,9 @@ def read(folder: Path, paths: tuple[str, ...]) -> Iterator[Image.Image]:
         try:
             yield pictures.read(folder / path)
         except FileNotFoundError:
-            raise TaskError(f"Picture {number} was not uploaded: create a new model with it.") from None
+            raise TaskError(
+                f"Picture {number} was not uploaded: create a new model and upload all of its pictures."
+            ) from None
         except pictures.PictureError as error:
             raise TaskError(f"Picture {number} {error}.") from None
 

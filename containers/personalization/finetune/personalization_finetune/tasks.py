@@ -49,7 +49,7 @@ def read(path: Path, hosts: int) -> list[Task]:
         raise FatalError('tasks.json must be {"version": 1, "tasks": [...]}')
     tasks = [_task(f"tasks.json, task {number}", given, hosts) for number, given in enumerate(found["tasks"])]
     if len({task.request for task in tasks}) < len(tasks):
-        raise FatalError("tasks.json must have different requests, got one twice")
+        raise FatalError("the tasks of tasks.json must have different values of request, got one twice")
     return tasks
 
 

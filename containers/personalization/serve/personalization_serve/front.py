@@ -66,7 +66,7 @@ class Front:
             start = limit = -1
         if start < 0 or limit < 1:
             raise RequestError(
-                400, "limit must be a whole number from 1, and next_page_token one from an earlier response"
+                400, "limit must be a whole number of at least 1, next_page_token a token from a response"
             )
         page: dict[str, Any] = {"models": shown[start : start + limit]}
         if start + limit < len(shown):

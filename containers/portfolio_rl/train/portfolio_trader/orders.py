@@ -37,8 +37,8 @@ def every_order(assets: int, largest: int) -> np.ndarray[Any, np.dtype[np.int8]]
     count = (2 * largest + 1) ** assets
     if count > MOST_JOINT_ORDERS:
         raise FatalError(
-            f"{assets} assets with a largest_order of {largest} have {count} joint orders: at most"
-            f" {MOST_JOINT_ORDERS} are tried for each account; take fewer assets or a smaller largest_order"
+            f"there must be at most {MOST_JOINT_ORDERS} joint orders, got {count} from {assets} assets with"
+            f" largest_order {largest}: use fewer assets or a smaller largest_order"
         )
     return np.array(list(product(range(-largest, largest + 1), repeat=assets)), np.int8)
 

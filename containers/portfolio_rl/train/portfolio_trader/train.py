@@ -404,8 +404,8 @@ def evaluate(settings: Settings) -> None:
             policy = Exported(_unpacked(side, Path(scratch) / side))
             if differs := _differs(policy.card, task):
                 if side == "candidate":
-                    raise FatalError(f"the candidate was trained {differs} than this job's")
-                log.warning("not compared: the champion was trained %s than this job's", differs)
+                    raise FatalError(f"the candidate was trained {differs} than those of this job")
+                log.warning("not compared: the champion was trained %s than those of this job", differs)
                 log.info("comparable:value=0")
                 return
             known = task.seen_by(policy.card)

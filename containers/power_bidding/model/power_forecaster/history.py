@@ -180,7 +180,9 @@ def _price_column(names: list[str], price: str | None) -> str:
     found = [price] if price else [name for name in candidates if name.lower().startswith(("price", "lmp"))]
     if len(found) != 1 or found[0] not in names:
         given = f"column {price}" if price else "one column whose name begins with price or lmp"
-        raise FatalError(f"the price must be {given}, the columns are {', '.join(names)}: choose one by name")
+        raise FatalError(
+            f"the prices must be in {given}, got the columns {', '.join(names)}: name the price column"
+        )
     return found[0]
 
 

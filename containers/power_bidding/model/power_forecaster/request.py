@@ -145,7 +145,7 @@ def _column(given: Any, name: str) -> Doubles:
     unit, least, most = UNITS[name]
     where = f"history.{name}"
     if not isinstance(given, list) or len(given) > 24 * MOST_DAYS:
-        raise RequestError(f"{where} must be a list of at most {24 * MOST_DAYS} hours")
+        raise RequestError(f"{where} must be a list of at most {24 * MOST_DAYS} values, one for each hour")
     values = cast(list[Any], given)
     found = np.full(len(values), np.nan)
     for at, value in enumerate(values):
@@ -180,7 +180,7 @@ def _market(given: Any) -> Terms:
 
 def _awards(given: Any, asset: Asset) -> dict[int, float]:
     if not isinstance(given, dict) or len(cast(dict[Any, Any], given)) > MOST_AWARDS:
-        raise RequestError(f"awards must be an object of at most {MOST_AWARDS} hours")
+        raise RequestError(f"awards must be an object with at most {MOST_AWARDS} hours as keys")
     awards = cast(dict[Any, Any], given)
     return {
         _hour(hour, "each hour in awards"): _number(mw, f"awards.{_shown(hour)}", -asset.power, asset.power)

@@ -154,7 +154,7 @@ def read(folder: Path, what: str = "model") -> Trained:
         if not (
             locations and found.version and found.zone and all(SERVED in each for each in locations.values())
         ):
-            raise ValueError("it must have a version, a zone, and a fit `served` for each location")
+            raise ValueError("the model must have a version, a zone, and a fit `served` for each location")
     except Exception as error:  # invalid files may cause any exception
         raise FatalError(f"could not read the {what} from {CARD} and its other files: {error}") from None
     return found
@@ -169,7 +169,7 @@ def _fit(folder: Path, described: dict[str, Any]) -> Fit:
             raise ValueError(f"{NETWORK} must have the arrays {_list(names)}, got {_list(arrays.files)}")
         weights = Network(**{name: arrays[name] for name in names})
     if unknown := set(described["weights"]) - FORECASTS:
-        raise ValueError(f"weights must be of the forecasts {_list(FORECASTS)}, got {_list(unknown)}")
+        raise ValueError(f"weights must be for the forecasts {_list(FORECASTS)} only, got {_list(unknown)}")
     standards = {name: (mean, deviation) for name, (mean, deviation) in network["feeds"].items()}
     return Fit(
         date.fromisoformat(described["before"]).toordinal() - EPOCH,

@@ -129,13 +129,13 @@ class Preparation:
         path = folder / "preparation.json"
         if not path.exists():
             raise FatalError(
-                f"folder {folder.name} must have preparation.json: it is not a model of this container"
+                f"folder {folder.name} must have a model of this container, but has no preparation.json"
             )
         try:
             return cls.from_dict(json.loads(path.read_text()))
         except (ValueError, TypeError, KeyError):
             raise FatalError(
-                f"could not read preparation.json in folder {folder.name}: it is not from this container"
+                f"preparation.json in folder {folder.name} must be written by this container"
             ) from None
 
     @classmethod

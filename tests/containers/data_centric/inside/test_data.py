@@ -92,7 +92,9 @@ def test_pictures_are_scaled_and_converted_to_grayscale(tmp_path: Path) -> None:
     folders(tmp_path / "train")
     (tmp_path / "train" / "cat" / "wide.png").write_bytes(png(np.zeros((5, 30, 3), np.uint8)))
     assert read(tmp_path, side=4, grey=True).train.images.shape[1:] == (1, 4, 4)
-    with pytest.raises(FatalError, match="must have one size, got 3x5x30, 3x8x6; set side to scale them"):
+    with pytest.raises(
+        FatalError, match="must have one size, got 3x5x30, 3x8x6; set hyperparameter side to scale them"
+    ):
         read(tmp_path)
 
 

@@ -233,7 +233,7 @@ def test_champion_of_another_problem_is_not_compared(
     values = evaluated(task, tmp_path / "channels", monkeypatch, caplog)
     assert values.keys() == {"candidate", "comparable"}
     assert values["comparable"] == 0
-    assert f"the champion was trained {reason} than this job's" in caplog.text
+    assert f"the champion was trained {reason} than those of this job" in caplog.text
 
 
 def test_candidate_of_another_problem_is_a_failure(

@@ -90,7 +90,10 @@ def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) 
     [
         ("time,price\n", "0.csv must have a column hour_utc, its columns are time, price"),
         ("hour_utc,load\n2019-02-01T08:00Z,1\n", "the price must be one column whose name begins with"),
-        ("hour_utc,lmp_a,lmp_b\n2019-02-01T08:00Z,1,2\n", "the columns are lmp_a, lmp_b: choose one by name"),
+        (
+            "hour_utc,lmp_a,lmp_b\n2019-02-01T08:00Z,1,2\n",
+            "got the columns lmp_a, lmp_b: name the price column",
+        ),
         ("hour_utc,price\n", "0.csv must have rows, got none"),
         ("hour_utc,price\n2019-02-01T08:30Z,1\n", "0.csv line 2 column hour_utc must be a whole hour"),
         ("hour_utc,price\nyesterday,1\n", "must be a whole hour such as 2022-01-31T05:00Z, got 'yesterday'"),

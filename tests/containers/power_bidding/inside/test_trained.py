@@ -135,7 +135,7 @@ def test_model_with_weights_of_unknown_forecasts_is_refused(model: Trained, tmp_
     fits = {name: replace(each, shares={"perceptron": 1.0}) for name, each in model.locations["HUB"].items()}
     trained.write(replace(model, locations={"HUB": fits}), tmp_path)
     with pytest.raises(
-        FatalError, match=r"weights must be of the forecasts boosted trees, .*, got perceptron"
+        FatalError, match=r"weights must be for the forecasts boosted trees, .*, got perceptron"
     ):
         trained.read(tmp_path)
 
