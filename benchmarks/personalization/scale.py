@@ -302,7 +302,7 @@ def draw_serving(found: dict[str, Any], folder: Path) -> list[Path]:
     return [one, two]
 
 
-# --- all of it ---
+# --- the whole benchmark ---
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -295,7 +295,7 @@ def memory(
     }
 
 
-# --- all of it ---
+# --- the whole benchmark ---
 
 
 def at_seed(

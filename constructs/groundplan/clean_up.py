@@ -33,7 +33,7 @@ class CleanUp(Construct):
 
     :param endpoint_name: name of the endpoint. The names of its configurations and models, and of training
         jobs and further endpoints, begin with this name and a hyphen.
-    :param suffixes: regular expressions for the part of those names after the hyphen. Resources whose names
+    :param suffixes: regular expressions for what follows the hyphen in these names. Resources whose names
         match none of them are not deleted. Default: the names that `TrainAndDeploy` creates.
     :param other_jobs: prefixes of the names of tuning jobs (and of the training jobs that they start) and of
         processing jobs, by kind: `{"ProcessingJob": "houses-check"}`. A hyphen and an execution's hash follow
@@ -41,7 +41,7 @@ class CleanUp(Construct):
     :param bucket: the bucket to empty. Default: none, no bucket is emptied.
     :param registry: the registry to empty. Default: none, no model packages are deleted.
     :param log_retention: retention of the log of the construct's function. Default: one month.
-    :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
+    :param key: encrypts the log. Default: CloudWatch Logs' own encryption.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class SageMakerDomain(Construct):
     :param idle_minutes: SageMaker stops the JupyterLab after this time without a busy kernel or an active
         terminal, 60 to 525600. The user may choose a shorter time. Default: 60.
     :param volume_gb: size of the space's volume in GB. Default: 10.
-    :param key: encrypts that volume. Default: SageMaker's own key, which costs nothing.
+    :param key: encrypts the volume. Default: SageMaker's own key, which costs nothing.
     """
 
     def __init__(

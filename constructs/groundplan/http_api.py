@@ -39,7 +39,7 @@ class HttpApi(Construct):
     :param document: a JSON file with an OpenAPI document. Its paths and methods are the routes.
     :param rate: maximum requests per second of all callers together; also the burst limit. Default: 50.
     :param log_retention: retention of the access log. Default: one month.
-    :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
+    :param key: encrypts the log. Default: CloudWatch Logs' own encryption.
     """
 
     def __init__(

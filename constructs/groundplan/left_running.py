@@ -26,7 +26,7 @@ class LeftRunning(Construct):
     :param dead_letters: the queue for events that EventBridge could not deliver to the function within a day.
     :param at: schedule as a cron expression in UTC. Default: 20:30 every day.
     :param log_retention: retention of the log of the construct's function. Default: one month.
-    :param key: encrypts that log; must be the topic's key if the topic is encrypted. Default: none.
+    :param key: encrypts the log; must be the topic's key if the topic is encrypted. Default: none.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class UserApi(HttpApi):
     :param users: the user pool whose tokens are accepted.
     :param rate: maximum requests per second of all users together; also the burst limit. Default: 50.
     :param log_retention: retention of the access log. Default: one month.
-    :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
+    :param key: encrypts the log. Default: CloudWatch Logs' own encryption.
     """
 
     def __init__(

@@ -112,7 +112,7 @@ def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -
             return 0.0, level
         return settled(made[hour - begin], prices, level, asset, intervals)
 
-    # the stored MWh: `level` after the last settled hour, `known` when the next curve is fixed
+    # the stored MWh: `level` after the last settled hour, `known` at the time when the next curve is fixed
     level = known = asset.lowest
     for hour in range(begin, end):
         # project the stored MWh to the beginning of the hour with the curves that are already fixed

@@ -148,7 +148,7 @@ class Preparation:
 
 def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -> Preparation:
     """Return the preprocessing of a table. Raises `FatalError` if no usable feature is left."""
-    from .source import distinct  # here, because serving starts faster without Snowflake's connector
+    from .source import distinct  # imported here, because serving starts faster without Snowflake's connector
 
     kinds, dictionary, left_out = {}, {}, dict(table.left_out)
     for name, kind in table.kinds.items():

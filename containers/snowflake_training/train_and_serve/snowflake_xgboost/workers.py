@@ -87,7 +87,7 @@ def run(descriptor: int, folder: Path) -> int:
     """Answer requests on the connection until its other end is closed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the worker exits when the connection closes
     line = Connection(descriptor)
-    from .model import Model  # here, because the import is slow
+    from .model import Model  # imported here, because the import is slow
     from .rows import JSON, RequestError, features
 
     with contextlib.suppress(EOFError, OSError):
