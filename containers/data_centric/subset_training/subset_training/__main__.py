@@ -23,7 +23,7 @@ def main() -> int:
         if sys.argv[1:] != ["train"]:
             raise FatalError(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
 
-        from .settings import Settings  # imported here, so that a wrong argument fails before the import of PyTorch
+        from .settings import Settings  # after the check, as PyTorch's import is slow
 
         settings = Settings.read(sagemaker.hyperparameters())
 
