@@ -83,7 +83,7 @@ def test_model_breaks_ties_of_the_majority() -> None:
 
 @pytest.mark.parametrize("answers", [[[0], [1]], [[0, NONE], [NONE, 1]]])
 def test_answers_without_two_to_an_item_are_refused(answers: Any) -> None:
-    with pytest.raises(FatalError, match=r"answers of 2 labelers, got none among \d labelers"):
+    with pytest.raises(FatalError, match=r"answers of 2 labelers; of \d labelers, no two answered"):
         consensus(np.array(answers), ["a", "b"][: len(answers[0])], np.array([0, 1]), np.full((2, 2), 0.5))
 
 

@@ -89,7 +89,7 @@ def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) 
     ("text", "message"),
     [
         ("time,price\n", "0.csv must have a column hour_utc, its columns are time, price"),
-        ("hour_utc,load\n2019-02-01T08:00Z,1\n", "the price must be one column whose name begins with"),
+        ("hour_utc,load\n2019-02-01T08:00Z,1\n", "the prices must be in one column whose name begins with"),
         (
             "hour_utc,lmp_a,lmp_b\n2019-02-01T08:00Z,1,2\n",
             "got the columns lmp_a, lmp_b: name the price column",
