@@ -232,8 +232,8 @@ def test_own_awards_carry_the_state_of_charge() -> None:
     ]
     # when
     found = carried(world, offers)
-    # then the hour without a bid does not change the state of charge, and the next run continues from its
-    # final value
+    # then an hour without an offer does not change the state of charge, and the state after the last hour
+    # with a known price is stored
     assert found.level == pytest.approx(10 + 3.4 - 5 - 3 - 1)
     assert found.awards == {NIGHT + 1: 1.0, NIGHT + 4: 2.0}
     assert world.offers.levels[ASSET, NIGHT + 1] == pytest.approx(10 + 3.4 - 5 - 3)

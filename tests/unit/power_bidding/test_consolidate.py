@@ -307,7 +307,7 @@ def test_run_killed_anywhere_and_repeated_gives_the_same(after):
     output = place.run(NOW, feeds)
     wanted, writes = place.state(), place.kills.writes
     assert writes > 10
-    # when: the run is killed at each of its writes in turn, twice
+    # when: for each write of the run, the run and its repetition are killed at that write
     for at in range(1, writes + 1):
         place, feeds = prepared()
         for _ in range(2):

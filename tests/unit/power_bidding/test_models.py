@@ -88,7 +88,7 @@ def test_loss_uses_the_last_14_days_only() -> None:
     desk = inspection(dict.fromkeys(range(1, 15), 5.0) | {0: 500.0, -1: 500.0, 15: 500.0, 16: 500.0})
     before = loss_ratio(desk, ASSET, LOCATION, "7", RUN)
     assert before == pytest.approx(0.5)
-    # when all data after the run's hour differs
+    # when all data after the run's hour is replaced
     past = desk.history
     assert isinstance(past, Past)
     for hour in [each for each in past.prices if each > RUN]:

@@ -50,7 +50,7 @@ class Room:
 
     def open(self) -> Sequence[Wait]:
         self.turns.point()
-        # DynamoDB compares only existing attributes
+        # as in DynamoDB, a comparison is false if a row lacks one of the attributes
         whole = [row for row in self.rows.values() if "token" in row and "answered" in row]
         return [{**row} for row in whole if row["answered"] != row["token"]]
 
