@@ -103,7 +103,7 @@ def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: P
         finally:
             stop.set()
             asking.join()
-        # And without requests the endpoint scales in to its minimum, also after a restart of the cloud
+        # And without requests the endpoint scales in to its minimum, even after a restart of the cloud
         cloud.stop()
         cloud.start()
         bench = Bench.__new__(Bench)

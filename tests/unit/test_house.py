@@ -158,7 +158,7 @@ def imported_at_run_time(tree: ast.AST) -> set[str]:
 
 
 def test_stubs_are_imported_for_types_only():
-    # Lambda and the containers do not have the stubs
+    # Lambda and the containers do not have the type stubs
     wrong = {
         str(path.relative_to(ROOT)): stubs
         for path in tracked("*.py")

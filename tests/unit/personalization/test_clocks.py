@@ -74,7 +74,7 @@ def onwards(desk: Desk, seconds: float) -> None:
             if not told.ended and found:
                 for name in found.requests:
                     desk.result(name)
-                desk.end(job)  # and the event of the job's end is lost
+                desk.end(job)  # the event of the job's end is lost
         now = desk.clock.time
         for job in desk.store.due(JobStatus.CREATED, now, 100, horizon=horizon(desk.backend, now)):
             collect(desk.backend, job)

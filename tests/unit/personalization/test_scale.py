@@ -69,7 +69,7 @@ def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
         found["hit_rate_adapters"] / found["hit_rate_full_copies"], rel=1e-9
     )
     assert found["hit_rate_ratio"] >= 5
-    # and memory for one full copy holds only the resident base, and no adapters
+    # and the memory for one full model holds only the base model, and no adapters
     assert cache.places(1, 300) == 0
 
 

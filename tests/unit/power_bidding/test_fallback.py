@@ -141,7 +141,7 @@ def test_offer_of_a_killed_run_is_sent_unchanged() -> None:
 
 
 def test_request_to_the_market_is_retried_until_the_deadline() -> None:
-    # given an offer whose response was lost
+    # given a market that does not respond to an offer
     world = World()
     world.market.down = 99
     world.offers.put_level(ASSET, NIGHT, 16.0)

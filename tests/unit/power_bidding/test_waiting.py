@@ -154,7 +154,7 @@ def test_event_before_the_token_is_kept(status: str) -> None:
 def test_late_status_of_the_pipeline_does_not_hide_the_event() -> None:
     room = Room()
     execution = room.task("one")
-    # when the event is newer than the pipeline's description
+    # when the event of the pipeline's end arrives before the pipeline's description has the new status
     waiting.execution_changed(room.room, execution, "Succeeded")
     assert room.answers == [("one", "Succeeded")]
 
