@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
             words.append(word)
             continue
         given, equals, value = word.partition("=")
-        # of several short options in one argument, the last one has the value
+        # if one argument combines several short options, the value belongs to the last of them
         spelt = _letters(given) if given.startswith("--") else given[-1:]
         name, takes_value = known.get(spelt, (given.lstrip("-"), False))
         if not equals and rest:

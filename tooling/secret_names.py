@@ -37,7 +37,7 @@ def check(stacks: Sequence[Stack], profile: str | None = None, region: str | Non
                 found = session.client("secretsmanager").describe_secret(SecretId=name)
                 owned = _owns(session, stack.name, identifier, found["ARN"])
             except (BotoCoreError, ClientError):
-                continue  # no such secret, or no permission
+                continue  # the secret does not exist, or the caller may not read it
             if not owned:
                 raise SecretNameError(_sentence(stack.name, resource["Properties"], found))
 
@@ -50,7 +50,7 @@ def _owns(session: Session, stack: str, identifier: str, arn: str) -> bool:
         )
     except ClientError as error:
         if error.response["Error"]["Code"] == "ValidationError":
-            return False  # no such stack, or the stack has no such resource
+            return False  # the stack does not exist, or has no such resource
         raise
     resource = answer["StackResourceDetail"]
     return resource.get("PhysicalResourceId") == arn and not resource["ResourceStatus"].startswith("DELETE_")

@@ -103,13 +103,10 @@ def world(cloud: LocalCloud) -> Iterator[World]:
     cloud.configure(container_isolation=None, **dict.fromkeys(paces))
 
 
-# What a container can access
-
-
 def test_container_sees_neither_home_nor_state_nor_other_jobs(
     world: World, cloud: LocalCloud, tmp_path: Path
 ) -> None:
-    # given a file of the user, the cloud's secrets, and another running job
+    # given a file outside of the container, the secrets of the local cloud, and another running job
     (tmp_path / "private").write_text("mine")
     other = world.begin("time.sleep(300)")
     until(lambda: processes("TRAINING_JOB_NAME", other), "the start of the other job")
@@ -135,7 +132,7 @@ answer = {
     answer = world.probe(script, hidden=[str(path) for path in hidden])
     world.sagemaker.stop_training_job(TrainingJobName=other)
     world.end(other)
-    # then the container finds none of them
+    # then the container finds none of them, and lists its own processes only
     assert answer["paths"] == []
     assert answer["processes"] == [1, answer["own"]]
     shown = {".python", *(path.parts[1] for path in own if len(path.parts) > 1)}
@@ -144,17 +141,17 @@ answer = {
 
 
 def test_container_cannot_change_files_outside(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
-    # given folders of this machine; some of the paths exist in a container too
+    # given folders of this machine, some of which exist in a container too
     targets = [tmp_path, cloud.home, Path.home(), Path("/etc"), Path("/usr/bin"), Path("/usr/local/bin")]
     targets += [TEMPORARY, Path(sys.base_prefix), Path(os.__file__).parent]
-    # Writes to these paths are refused; writes to other paths may go to the container's own layer.
+    # Writes to these folders are refused; files written to the other folders may exist in the container only.
     closed = [Path("/sys/devices/system"), Path("/proc/sys/kernel")]
     if not Path(os.__file__).is_relative_to("/usr"):
         closed.append(Path(os.__file__).parent)
     files = [str(folder / "written-by-a-container") for folder in {*targets, *closed}]
     domain = Path("/proc/sys/kernel/domainname").read_text()
-    # when a container writes to these folders, and tries to change the kernel's settings, mount file systems
-    # and create namespaces
+    # when a container writes to all of these folders, and tries to change the kernel's settings, mount file
+    # systems and create namespaces
     script = """
 answer = {"refused": []}
 for path in json.loads(hyperparameters["files"]):
@@ -177,7 +174,7 @@ answer["ways"] = [
 answer["wrote"] = open("/tmp/written-by-a-container").read()
 """
     answer = world.probe(script, files=files)
-    # then the files are not on this machine, and the attempts were refused
+    # then no file was written on this machine, and the other attempts were refused
     assert not [path for path in files if os.path.lexists(path)]
     assert answer["wrote"] == "x"
     assert {str(folder / "written-by-a-container") for folder in closed} <= set(answer["refused"])
@@ -209,7 +206,7 @@ container's files. The script runs on while the cloud copies checkpoints."""
 def test_cloud_follows_no_link_out_of_a_container(
     world: World, tmp_path: Path, code: int, compression: str
 ) -> None:
-    # given a file of the user, and a job that writes links to it
+    # given a file outside of the container, and a job that creates links to that file
     (tmp_path / "secret").write_text("nobody's business")
     prefix = f"{next(numbers)}-stolen"
     name = world.begin(
@@ -221,7 +218,7 @@ def test_cloud_follows_no_link_out_of_a_container(
     # when the job has ended
     job = world.end(name)
     assert job["TrainingJobStatus"] == ("Failed" if code else "Completed")
-    # then only the job's own files are in S3
+    # then S3 has the files that the job wrote, and not the file outside of the container
     s3 = world.client("s3")
     found = s3.list_objects_v2(Bucket=world.bucket, Prefix=prefix)["Contents"]
     stored = {each["Key"]: s3.get_object(Bucket=world.bucket, Key=each["Key"]) for each in found}
@@ -232,9 +229,6 @@ def test_cloud_follows_no_link_out_of_a_container(
         assert b"nobody's business" not in whole, key
     assert not [key for key in bodies if "secret" in key]
     assert "nobody's business" not in job.get("FailureReason", "")
-
-
-# What remains after a container has ended
 
 
 LEAVES = """
@@ -264,24 +258,21 @@ def test_ended_job_leaves_no_processes_and_files(world: World, cloud: LocalCloud
 
 
 def test_killed_cloud_leaves_no_processes_and_files_of_a_job(tmp_path: Path) -> None:
-    # given a job with a process in another session, in a separate cloud
+    # given a separate local cloud, and a job whose process starts another process in a new session
     with LocalCloud(tmp_path / "cloud") as cloud:
         world = World(cloud)
         name = world.begin(LEAVES + "time.sleep(300)")
         until(lambda: len(processes("TRAINING_JOB_NAME", name)) >= 2, "the start of the job")
         # when the cloud is killed
         cloud.kill()
-        # then all processes end, and the next start removes the files
+        # then the job's processes end, and the next start of the cloud removes the job's files
         until(lambda: not processes("TRAINING_JOB_NAME", name), "the end of the job's processes")
         cloud.start()
         assert not list((cloud.home / "instances" / "training").glob("*"))
 
 
-# Containers in the style of AWS's examples
-
-
 def test_hosts_find_each_other_by_sagemakers_host_names(world: World) -> None:
-    # given two hosts, of which the second calls the first by name
+    # given a job with two hosts, of which the second connects to the first by its host name
     s3 = world.client("s3")
     s3.put_object(Bucket=world.bucket, Key="data/rows.csv", Body=b"1,2")
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{world.bucket}/data"}
@@ -305,7 +296,7 @@ else:
 (MODEL / host).write_text(f"{rows} {heard}")
 (MODEL / f"hosts-of-{host}").write_text(" ".join(hosts))
 """
-    # when the hosts train, then names and addresses are as on SageMaker
+    # when the job runs, then the hosts have SageMaker's host names, and reach each other by them
     channel = {"ChannelName": "train", "DataSource": {"S3DataSource": source}}
     assert world.train(script, 2, InputDataConfig=[channel]) == {
         "algo-1": "1,2 algo-2",
@@ -392,10 +383,10 @@ if os.environ["SM_CURRENT_HOST"] == os.environ["SM_MASTER_ADDR"]:
 
 
 def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
-    # given a script, and an image without it
+    # given a training script that is not in the image
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "train.py").write_text(SOURCE)
-    # when version 3 of SageMaker's Python SDK trains with the script and the image
+    # when version 3 of SageMaker's Python SDK starts a training job with the script and the image
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("AWS_")
     } | cloud.env()
@@ -404,7 +395,7 @@ def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path:
     done = subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    # then the job's start command, with /bin/bash and absolute paths, works on both hosts
+    # then the start command that the SDK writes, with /bin/bash and absolute paths, works on both hosts
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     job = world.end(done.stdout.split()[-1])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
@@ -424,16 +415,16 @@ def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) 
     assert cloud.status()["containers"] == "isolated in Linux namespaces"
     cloud.configure(container_isolation="plain")
     try:
-        # when a container runs as on a kernel without namespaces
-        # (the entry point has no absolute path, which would not exist on this machine)
+        # when a container runs without namespaces (its entry point is not an absolute path, because that path
+        # would not exist on this machine)
         config = "os.environ['SAGEMAKER_BASE_DIR'] + '/input/config/resourceconfig.json'"
         script = f"import json, os; print(json.load(open({config}))['hosts'])"
         algorithm = {"TrainingImage": world.image, "TrainingInputMode": "File"}
         algorithm |= {"ContainerEntrypoint": ["python", "-c", script]}
         name = world.begin("", AlgorithmSpecification=algorithm)
         assert world.end(name)["TrainingJobStatus"] == "Completed"
-        # then the status and the job's log report plain processes and the reason, and the job's host name is
-        # an IP address
+        # then the cloud's status and the job's log say that containers are plain processes, and why; the
+        # job's host name is an IP address
         why = "plain processes: the setting container_isolation is plain"
         assert cloud.status()["containers"] == why
         logs, group = world.client("logs"), "/aws/sagemaker/TrainingJobs"

@@ -32,9 +32,9 @@ def test_only_a_role_with_the_permission_gets_prices(
         monkeypatch.setenv(name, value)
     allowed = assumed(aws, ("pricing:GetProducts", "*"))
     denied = assumed(aws, ("pricing:DescribeServices", "*"))
-    # when the role with the permission calls, then it gets the product
+    # when a caller with the permission requests prices, then the response has the product
     (found,) = products(**allowed)
     assert found["product"]["attributes"]["usagetype"] == "USE1-Train:ml.m5.xlarge"
-    # when the role without the permission calls, then it is refused
+    # when a caller without the permission requests prices, then the request is refused
     with pytest.raises(ClientError, match=r"\(AccessDeniedException\).*pricing:GetProducts"):
         products(**denied)

@@ -33,7 +33,7 @@ def client(cloud: LocalCloud) -> Any:
             endpoint_url=cloud.endpoint_url,
             region_name=REGION,
             **own_keys(cloud),
-            # The client does not validate parameters, so that the service has to
+            # The client does not validate the parameters, because the service's validation is tested
             config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
         )
 
@@ -169,7 +169,7 @@ def test_lists_are_filtered_sorted_and_cut_into_pages(sagemaker: Any) -> None:
 def test_model_whose_image_has_an_oci_manifest_is_refused(
     client: Any, sagemaker: Any, packaged: bool
 ) -> None:
-    # Given an image that current Docker pushed without `oci-mediatypes=false`
+    # Given an image with an OCI manifest, as current Docker pushes it without `oci-mediatypes=false`
     ecr, repository = client("ecr"), unique("oci")
     ecr.create_repository(repositoryName=repository)
     kind = "application/vnd.oci.image.manifest.v1+json"
@@ -189,7 +189,7 @@ def test_model_whose_image_has_an_oci_manifest_is_refused(
         )
         container = {"ModelPackageName": package["ModelPackageArn"]}
 
-    # Then SageMaker creates no model of it
+    # Then SageMaker refuses to create a model from the image
     with refused(
         "ValidationException", f"Unsupported manifest media type {re.escape(kind)} for image {image}"
     ):
@@ -198,15 +198,15 @@ def test_model_whose_image_has_an_oci_manifest_is_refused(
 
 @pytest.mark.parametrize("by", ["Name", "CreationTime"])
 def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any, by: str) -> None:
-    # given seven models, of which the first page has three
+    # given seven models, of which the first page lists three
     word = unique("paged")
     names = [make_model(sagemaker, f"{word}-{number}") for number in range(7)]
     asked = {"NameContains": word, "SortBy": by, "SortOrder": "Ascending", "MaxResults": 3}
     first = sagemaker.list_models(**asked)
-    # when a model of the first page, its last model, and a model of the next page are deleted
+    # when the first and the last model of the first page, and a model of the second page, are deleted
     for name in (names[0], names[2], names[4]):
         sagemaker.delete_model(ModelName=name)
-    # then the next page continues after the first one, and a token of another sort order is refused
+    # then the second page lists the remaining models, and the page token is refused with another sort order
     rest = sagemaker.list_models(**asked, NextToken=first["NextToken"])
     assert [each["ModelName"] for each in rest["Models"]] == [names[3], names[5], names[6]]
     assert "NextToken" not in rest

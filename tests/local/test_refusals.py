@@ -91,8 +91,8 @@ def test_a_wrong_definition_is_refused_by_every_operation(
 ) -> None:
     # given a valid state machine
     arn = made(machine(A=END))
-    # then an invalid definition neither creates a machine nor changes the valid one, and the error has the
-    # diagnostics
+    # then no state machine is created with an invalid definition or updated to it, and the validation has
+    # errors only
     with refused("InvalidDefinition", "Invalid State Machine Definition: '"):
         made(definition)
     with refused("InvalidDefinition"):
@@ -117,7 +117,7 @@ def test_machine_needs_a_role_that_step_functions_may_assume(
     nobody = f"arn:aws:iam::{ACCOUNT}:role/nobody"
     arn = made(machine(A=END))
     for each in (nobody, role(aws, "lambda.amazonaws.com")):
-        # then no state machine can be created with either role, or updated to it
+        # then no state machine can be created with such a role, or updated to use it
         with refused("AccessDeniedException", "states.amazonaws.com"):
             made(machine(A=END), roleArn=each)
         with refused("AccessDeniedException"):
@@ -136,7 +136,7 @@ def test_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trusted
         stack = Stack(aws)
         assert stack.create(resources(definition, role_arn)) == "ROLLBACK_COMPLETE"
         assert said in stack.reasons
-    # and an update to an invalid definition or role changes nothing
+    # and a stack update with an invalid definition changes nothing
     stack = Stack(aws)
     right = resources(machine(A=END), trusted)
     assert stack.create(right) == "CREATE_COMPLETE", stack.reasons
@@ -180,7 +180,7 @@ def test_execution_input_that_is_too_large_or_invalid_is_refused(
 
 @pytest.mark.parametrize("within", ["a state", "a branch", "a task"])
 def test_a_result_over_256_kib_ends_the_execution(aws: Callable, ran: Callable, within: str) -> None:
-    # given a state whose output is too large, with a catcher of all errors
+    # given a state whose output is too large; a Task or Parallel state also has a Catch for States.ALL
     catch = {"Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]}
     large: dict[str, Any] = {"Type": "Pass", "Output": LARGE}
     if within == "a branch":
@@ -194,7 +194,7 @@ def test_a_result_over_256_kib_ends_the_execution(aws: Callable, ran: Callable, 
         large = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:secretsmanager:createSecret",
                  "Arguments": arguments} | catch  # fmt: skip
     more = {"Caught": {"Type": "Succeed"}} if "Catch" in large else {}
-    # when the machine runs; then the execution fails with an error that States.ALL does not catch
+    # when the state machine runs, then the execution fails, because States.ALL does not catch this error
     ended = ran(jsonata(A=large | {"End": True}, **more))
     assert (ended["status"], ended["error"]) == ("FAILED", "States.DataLimitExceeded")
 
@@ -210,7 +210,8 @@ def test_result_of_256_kib_passes(ran: Callable) -> None:
 
 
 def test_jsonata_makes_the_output_of_every_type_of_state(ran: Callable) -> None:
-    # given a machine with an Output in a Succeed state, a Parallel state and a Choice state's default
+    # given a state machine with an Output in a Succeed state, in a Parallel state and in the default of a
+    # Choice state
     branch = {"StartAt": "B", "States": {"B": {"Type": "Pass", "End": True}}}
     definition = jsonata(
         A={
@@ -235,7 +236,7 @@ def test_jsonata_makes_the_output_of_every_type_of_state(ran: Callable) -> None:
 
 
 def test_sdk_tasks_answer_with_numbers_and_booleans(aws: Callable, ran: Callable, trusted: str) -> None:
-    # given a bucket with one object, a role and an alarm's name: their services respond with XML
+    # given S3, IAM and CloudWatch, which respond with XML
     bucket = next(names)
     aws("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     aws("s3").put_object(Bucket=bucket, Key="k", Body=b"12345")
@@ -258,7 +259,7 @@ def test_sdk_tasks_answer_with_numbers_and_booleans(aws: Callable, ran: Callable
 def test_operations_with_a_host_prefix_work_with_printed_variables(
     cloud: LocalCloud, made: Callable, trusted: str
 ) -> None:
-    # given a program with only the variables that `local env` prints
+    # given a program with only the environment variables that `local env` prints
     definition = jsonata(A={"Type": "Pass", "Output": 1, "End": True})
     arn = made(definition, type="EXPRESS")
     program = f"""
@@ -303,7 +304,7 @@ def test_an_answer_over_6_mb_fails_the_function(aws: Callable, function: str) ->
     def ask(size: int) -> dict[str, Any]:
         return aws("lambda").invoke(FunctionName=function, Payload=json.dumps({"size": size}))
 
-    assert "FunctionError" not in ask(limit - 2)  # two quotes are part of the response
+    assert "FunctionError" not in ask(limit - 2)  # the response also has the two quotes of a JSON string
     answer = ask(limit - 1)
     assert answer["FunctionError"] == "Unhandled"
     assert json.load(answer["Payload"])["errorType"] == "Function.ResponseSizeTooLarge"
@@ -336,11 +337,11 @@ def test_a_policy_that_does_not_exist_is_not_attached(aws: Callable, arn: str) -
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)
     iam.create_user(UserName=name)
     iam.create_group(GroupName=name)
-    # then the missing policy can be attached to no user, group or role
+    # then the policy, which does not exist, cannot be attached to a user, a group or a role
     for entity in ("Role", "User", "Group"):
         with refused("NoSuchEntity", "does not exist or is not attachable"):
             getattr(iam, f"attach_{entity.lower()}_policy")(**{f"{entity}Name": name, "PolicyArn": arn})
-    # and a stack cannot attach the missing policy either
+    # and a stack cannot attach the policy either
     trusts = {"AssumeRolePolicyDocument": json.loads(trust)}
     for kind, properties in (("Role", trusts), ("User", {})):
         stack = Stack(aws)
@@ -403,7 +404,7 @@ def test_aws_managed_policy_grants_its_actions_only(cloud: LocalCloud, aws: Call
 
 @pytest.mark.parametrize(("given", "expected"), [("", "default"), ("a,b", "a+b")])
 def test_a_condition_compares_a_joined_list(aws: Callable, given: str, expected: str) -> None:
-    # given a template with a condition on a joined list, as in the CDK's bootstrap template
+    # given a template whose condition compares a joined list, as in the CDK's bootstrap template
     joined = {"Fn::Join": ["+", {"Ref": "List"}]}
     template = {
         "Parameters": {"List": {"Type": "CommaDelimitedList", "Default": ""}},
@@ -418,7 +419,6 @@ def test_a_condition_compares_a_joined_list(aws: Callable, given: str, expected:
     def outputs() -> Any:
         return formation.describe_stacks(StackName=name)["Stacks"][0].get("Outputs")
 
-    # then the condition is evaluated correctly
     (shown,) = until(outputs, "the stack's outputs")
     assert shown["OutputValue"] == expected
 

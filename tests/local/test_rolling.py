@@ -59,7 +59,7 @@ def test_rolling_update_serves_from_old_and_new_instances(bench: Bench) -> None:
     while bench.describe(endpoint)["EndpointStatus"] == "Updating":
         answers.append(bench.ask(endpoint)["model"]["model.txt"])
 
-    # Then no request failed, both models answered for a while, and the new configuration has both instances
+    # Then no request failed, both models answered for a while, and both instances have the new configuration
     first, last = answers.index("new"), len(answers) - 1 - answers[::-1].index("old")
     assert first < last
     described = bench.settled(endpoint)
@@ -86,7 +86,7 @@ def test_rolling_update_rolls_back_when_the_first_batch_fails(bench: Bench) -> N
 
 
 def test_rolling_update_rolls_back_when_a_later_batch_fails(bench: Bench) -> None:
-    # Given an update whose model is deleted from S3 after the first batch has fetched it
+    # Given an update whose model is deleted from S3 after the first batch of instances has fetched it
     before = config(bench, bench.model("old"))
     endpoint, data = bench.endpoint(before), bench.data("new")
     new = config(bench, bench.model(ModelDataUrl=data))
@@ -96,7 +96,7 @@ def test_rolling_update_rolls_back_when_a_later_batch_fails(bench: Bench) -> Non
     until(lambda: any(bench.fetched(folder, "new") for folder in bench.folders()))
     bench.client("s3").delete_object(Bucket=bench.bucket, Key=data.removeprefix(f"s3://{bench.bucket}/"))
 
-    # Then the old configuration has both instances again
+    # Then both instances have the old configuration again
     settled = bench.settled(endpoint)
     assert (settled["EndpointStatus"], settled["EndpointConfigName"]) == ("InService", before)
     assert len(instances_of(bench, endpoint, 2)) == 2

@@ -81,7 +81,7 @@ def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: P
         bench = Bench(cloud)
         endpoint = bench.endpoint(bench.config(model=bench.model()))
         resource = f"endpoint/{endpoint}/variant/AllTraffic"
-        # Given a scaling policy from a template: three requests a period for each instance
+        # Given a scaling policy from a template, with a target of three requests per instance and period
         stack = Stack(bench, template(resource))
         outputs = stack.settled("CREATE_COMPLETE")
         assert outputs["Target"] == outputs["Id"] == f"{resource}|{DIMENSION['ScalableDimension']}|sagemaker"
@@ -103,7 +103,7 @@ def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: P
         finally:
             stop.set()
             asking.join()
-        # And without requests the endpoint scales in to its minimum, also after a restart of the cloud
+        # And without requests the endpoint scales in to its minimum, even after a restart of the cloud
         cloud.stop()
         cloud.start()
         bench = Bench.__new__(Bench)
@@ -111,7 +111,7 @@ def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: P
         bench.sagemaker = bench.client("sagemaker")
         until(lambda: instances(bench, endpoint) == (1, 1))
 
-        # And the activities are recorded
+        # And the scaling activities are recorded
         activities = bench.client("application-autoscaling").describe_scaling_activities(
             ServiceNamespace="sagemaker", ResourceId=resource
         )["ScalingActivities"]
@@ -197,7 +197,7 @@ def test_invalid_scaling_request_is_refused_with_the_services_code(bench: Bench,
         (2, [11, 11, 11], 3),  # slightly above the target, which adds at least one instance
         (1, [30, 30, 9], 1),  # above the target only twice in a row
         (3, [2] * 15, 1),  # below the target for fifteen periods
-        (3, [0] * 15, 0),  # no requests; the caller applies the minimum
+        (3, [0] * 15, 0),  # no requests; the calling code raises 0 to the minimum
         (3, [2] * 14, 3),  # below the target for only fourteen periods
         (3, [9.5] * 15, 3),  # below the target by less than a tenth
         (2, [6] * 15, 2),  # below the target, but one instance would be too few

@@ -89,7 +89,7 @@ def test_name_of_a_secret_scheduled_for_deletion_is_taken(aws: Callable[..., Any
     # given a secret in its recovery window
     aws("secretsmanager").create_secret(Name="going", SecretString="hidden")
     aws("secretsmanager").delete_secret(SecretId="going", RecoveryWindowInDays=7)
-    # then the error mentions the recovery window
+    # then the error says that the secret is scheduled for deletion
     with pytest.raises(secret_names.SecretNameError, match=r"exists already \(scheduled for deletion\)"):
         check("first", "going")
     aws("secretsmanager").delete_secret(SecretId="going", ForceDeleteWithoutRecovery=True)

@@ -15,8 +15,8 @@ print(service_model().shape_for("PlatformIdentifier").metadata["pattern"])
 def test_server_reads_the_locked_service_models(
     in_the_clouds_environment: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    # when the server's environment loads the models
+    # when the local cloud's Python environment loads the service models
     statuses, platforms = in_the_clouds_environment(PROGRAM).stdout.splitlines()
-    # then the models have values that the environment's own botocore lacks
+    # then the models have values that the botocore of that environment lacks
     assert "CompletedWithFailures" in statuses
     assert "notebook-al2023-v2" in platforms

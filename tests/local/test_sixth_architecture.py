@@ -69,16 +69,17 @@ def run(project: Path, *command: str) -> str:
 @pytest.mark.timeout(1800)
 def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> None:
     # when the demonstration of the new architecture runs, then the architecture is synthesized, deployed and
-    # used with its policies enforced
+    # used with IAM policies enforced
     run(project, "make", "demo", "ARCH=notes")
     results = json.loads((project / "out" / "results.json").read_text())
     assert results["notes"]["status"] == "ok"
     assert results["notes"]["metrics"]["kept"] == 1
     assert "Short notes" in (project / "out" / "report" / "index.html").read_text()
-    # when its own tests and the tests of every architecture run
+    # when the tests with the mark of the new architecture run
     python = str(project / ".groundplan" / "envs" / "app" / "bin" / "python")
     said = run(project, python, "-m", "pytest", "-v", "-m", "notes", "tests", "--snapshot-update")
-    # then both include the new architecture, found by its folders and by the list in `architectures.py`
+    # then these are its own tests and the tests for each architecture, which find it by its folders and by
+    # the list in `architectures.py`
     for passed in (
         "test_note_that_is_too_long",
         "imports_nothing_of_another[notes]",
@@ -90,8 +91,7 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
         "refused_with_the_allowed_ones[notes-longest-0]",
     ):
         assert any(passed in line and "PASSED" in line for line in said.splitlines()), said
-    # and tests that belong to no architecture pass with the new one, because they do not depend on the number
-    # of architectures
+    # and tests that belong to no architecture pass, because they do not depend on the number of architectures
     run(project, python, "-m", "pytest", "tests/unit/test_settings.py", "tests/synth/test_registries.py")
     # and the settings of the new architecture are checked like those of the other architectures
     refused = subprocess.run(

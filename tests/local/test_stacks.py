@@ -178,7 +178,7 @@ def test_second_stack_cannot_use_an_existing_name(stacks: Stacks, kind: str) -> 
     first, status = stacks.create(named(kind, name))
     assert status == "CREATE_COMPLETE", stacks.reasons(first)
 
-    # when another stack uses the same name, then it is rolled back with the reason
+    # when another stack creates a resource of the same name, then that stack is rolled back with the reason
     second, status = stacks.create(named(kind, name))
     assert status == "ROLLBACK_COMPLETE"
     assert "already exists" in stacks.reasons(second)

@@ -61,8 +61,8 @@ def test_creation_publishes_the_page_with_settings_and_endpoint_addresses(ask, s
     # WHEN CloudFormation creates the page
     answer = ask("Create", properties)
 
-    # THEN the files are stored, the settings keep their types, and AWS's addresses are replaced by the local
-    # cloud's
+    # THEN the files are stored, the settings keep their types, and AWS's endpoint addresses are replaced by
+    # those of the local cloud
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     assert answer["PhysicalResourceId"] == properties["Bucket"]
     page = s3.get_object(Bucket=properties["Bucket"], Key="index.html")
@@ -103,16 +103,16 @@ def test_failed_update_reports_the_reason_and_keeps_the_page(ask, s3, properties
 
 
 def test_deletion_removes_every_version_from_the_bucket(ask, s3, properties):
-    # GIVEN a bucket with versions, some of them of deleted files
+    # GIVEN a bucket with object versions, also of deleted files
     bucket = properties["Bucket"]
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     ask("Create", properties)
     ask("Update", properties | {"SourceKey": "two.zip"}, bucket)
 
-    # WHEN the stack is deleted, with two Delete requests of CloudFormation
+    # WHEN CloudFormation sends the Delete request twice
     first, second = ask("Delete", properties, bucket), ask("Delete", properties, bucket)
 
-    # THEN the bucket can be deleted, and a third request succeeds too
+    # THEN the bucket can be deleted, and a third Delete request succeeds too
     assert first["Status"] == second["Status"] == "SUCCESS", first["Reason"]
     s3.delete_bucket(Bucket=bucket)
     assert ask("Delete", properties, bucket)["Status"] == "SUCCESS"

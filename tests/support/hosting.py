@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, cloud: LocalCloud, container: Path = CONTAINERS / "hosting"):
         self.cloud, self.container = cloud, container
-        self.name = unique(container.name.replace("_", "-"))  # unique, because several benches share a cloud
+        self.name = unique(container.name.replace("_", "-"))  # unique, because tests share a local cloud
         self.sagemaker = self.client("sagemaker")
         self.runtime = self.client("sagemaker-runtime")
         self.image = self._push()

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 
     built = build(CONTAINERS, image / "Dockerfile")
     variables = dict(each.split("=", 1) for each in built.config["Env"])
-    # compiled functions are kept for the next call, outside of the sources
+    # Numba's compiled functions are kept for the next call, outside of the sources
     variables = {name: value for name, value in variables.items() if name.startswith("NUMBA_")}
     variables["NUMBA_CACHE_DIR"] = str(envs.home() / "numba")
     python = built.folder / "env" / "bin" / "python"
@@ -86,7 +86,8 @@ def _pytest(
     variables: dict[str, str],
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
-    # pytest is a package of this environment, which comes after the image's packages on the path
+    # pytest comes from the environment of this process, whose packages follow those of the image in
+    # `sys.path`
     program = (
         f"import sys; sys.path[:0] = {import_path.split(os.pathsep)!r};"
         f"sys.path.append({sysconfig.get_path('purelib')!r});"

@@ -62,7 +62,7 @@ class PipelineWorld:
     def client(self, service: str, *where: Any) -> Any:
         return self
 
-    # Methods of other services' clients
+    # This object is also the client of SQS, S3 and Lambda, with the following methods
 
     def send_message(self, QueueUrl: str, MessageBody: str) -> None:
         self.messages.append(json.loads(MessageBody))
@@ -101,7 +101,7 @@ class PipelineWorld:
         job = params | {f"{kind}Arn": context.arn(KINDS[kind], name), "CreationTime": now(), "_Kind": kind}
         job |= self.results.get(kind, {})
         assert context.store.add("fake-job", name, job | _ending(kind, planned))
-        self.asked.append(params)  # appended last, because tests end a job as soon as it is in the list
+        self.asked.append(params)  # appended last, because tests end a job as soon as this list has it
         return {f"{kind}Arn": job[f"{kind}Arn"]}
 
     def _describe(self, kind: str, context: Context, params: dict[str, Any]) -> Record:

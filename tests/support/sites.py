@@ -62,7 +62,7 @@ class Pool:
             if not user:
                 raise PermissionError("NotAuthorizedException", "Refresh Token has been revoked")
             renewed = self._tokens(user)
-            del self.refreshes[renewed.pop("RefreshToken")]  # the used refresh token stays valid
+            del self.refreshes[renewed.pop("RefreshToken")]  # no new refresh token; the old one stays valid
             return {"AuthenticationResult": renewed}
         if action == "RespondToAuthChallenge":
             user, chosen = body["Session"], body["ChallengeResponses"]["NEW_PASSWORD"]

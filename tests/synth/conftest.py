@@ -61,7 +61,7 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "HOME": str(folder / "home"),
         "PYTHONPATH": str(folder),
         "NODE_OPTIONS": f"--require {folder / 'cut.js'}",
-        # Where the CDK's Python packages are unpacked; shared, because it does not affect the synthesis
+        # The cache of the CDK's unpacked packages is shared, because it does not affect the synthesis
         "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(Path(cache) / "aws" / "jsii" / "package-cache"),
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
     }

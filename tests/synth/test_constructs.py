@@ -53,9 +53,10 @@ def test_docstring_of_a_construct_explains_it_and_every_prop(construct: type):
 
 @pytest.mark.parametrize("name", construct_pages.names())
 def test_usage_on_a_page_creates_what_the_picture_shows(name: str):
-    # given the picture of a page, which contains its source
+    # given the picture of a documentation page; the picture's file also contains the source of the picture
     found = diagram.SOURCE.search(construct_pages.page(name).with_suffix(".svg").read_text())
-    # when the page's example runs and is drawn again, then the picture is the same; if not, run `make pages`
+    # when the picture is drawn again from the page's example, then its source is the same; if not, run `make
+    # pages`
     assert found
     assert found[1] == construct_pages.pictures()[name]
 

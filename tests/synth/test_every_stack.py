@@ -47,7 +47,7 @@ def test_two_synths_are_byte_identical(assembly: Path, cut_off: dict[str, str], 
 
 def test_template_is_the_same_in_the_local_cloud(assembly: Path, cut_off: dict[str, str], tmp_path: Path):
     *_, one = architectures.ALL
-    # without the CDK's validation, as the local cloud synthesizes it
+    # the local cloud also synthesizes without the CDK's validation
     env = cut_off | {"CDK_VALIDATION": "false"}
     alone = synthesize(tmp_path / "alone", env, {"only": one.name})
     file = f"{one.stack_name('dev')}.template.json"
@@ -204,6 +204,6 @@ def test_eventbridge_may_use_the_key_of_the_dead_letters(each: Template):
         policy = resource["Properties"]["KeyPolicy"]["Statement"]
         (statement,) = [s for s in policy if "events.amazonaws.com" in listed(s["Principal"].get("Service"))]
         assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
-        # EventBridge does not send aws:SourceAccount when it uses the key, so a condition on it would lose
-        # dead letters
+        # EventBridge uses the key without sending aws:SourceAccount, so a condition on aws:SourceAccount
+        # would lose dead letters
         assert "Condition" not in statement

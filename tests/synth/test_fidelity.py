@@ -57,11 +57,11 @@ def test_every_type_of_the_local_clouds_code_has_an_entry() -> None:
 
 
 def test_entries_of_types_are_in_templates_or_tests(templates: list[dict[str, Any]]) -> None:
-    # given the types in the templates and the local cloud's code
+    # given the resource types in the templates and in the local cloud's code
     types = {resource["Type"] for each in templates for resource in each["Resources"].values()}
     for path in (envs.ROOT / "local").rglob("*.py"):
         types |= set(TYPE.findall(path.read_text()))
-    # then every other entry names a test file that has the type
+    # then every entry of another resource type names a test file that contains the type
     others = {name: entry for name, entry in fidelity.read().items() if fidelity.is_type(name)}
     stale = [
         name
@@ -79,9 +79,9 @@ def test_every_action_of_the_policies_has_an_entry(templates: list[dict[str, Any
 
 
 def test_entries_of_calls_are_operations_or_actions_of_policies(templates: list[dict[str, Any]]) -> None:
-    # given the services whose actions have the names of their operations
+    # given the entries of services whose IAM actions have the names of their API operations
     names = [name for name in fidelity.read() if not fidelity.is_type(name) and not RENAMED.match(name)]
-    # then every entry is an operation or an action of a policy
+    # then every entry is an API operation or an action in a policy
     actions = set(allowed(templates))
     stale = []
     for name in names:

@@ -44,7 +44,7 @@ def test_image_is_rebuilt_only_when_its_content_changes(
         if other != image:
             changed(context / other / "Dockerfile")
     assert asset_hash(image) == before
-    # when its Dockerfile, requirements, package or the toolkit change, then the hash changes
+    # when the image's Dockerfile, requirements, package or the toolkit change, then the hash changes
     lines = (context / image / "Dockerfile").read_text().splitlines()
     copied = [context / line.split()[1] for line in lines if line.startswith("COPY")]
     (package,) = (path for path in copied if (path / "__main__.py").exists())

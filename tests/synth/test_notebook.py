@@ -61,7 +61,8 @@ FAKES = {
 
 @pytest.mark.parametrize("idle_minutes", [45, 0, None])
 def test_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tmp_path: Path):
-    # given the start script, with a folder of this test, and programs that record their calls
+    # given the start script, with a folder of this test instead of /opt/groundplan, and programs that record
+    # their calls
     script = on_start(notebook(stop=groundplan.AutoStop(idle_minutes=idle_minutes)))
     folder, programs = tmp_path / "groundplan", tmp_path / "bin"
     assert script.count("folder=/opt/groundplan\n") == 1

@@ -15,10 +15,10 @@ from tooling import envs
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
 def test_diagram_is_that_of_the_template(name: str, assembly: Path) -> None:
-    # given the diagram in the documents, which contains its source
+    # given the diagram in the documentation; the diagram's file also contains the source of the diagram
     picture = (envs.ROOT / "docs" / name / "stack.svg").read_text()
     found = diagram.SOURCE.search(picture)
-    # when the diagram is drawn again, then it is the same; if not, run `make pages`
+    # when the diagram is drawn again, then its source is the same; if not, run `make pages`
     template = (assembly / f"{architectures.BY_NAME[name].stack_name('dev')}.template.json").read_text()
     assert found
     assert found[1] == diagram.draw(json.loads(template)).dot()

@@ -69,7 +69,8 @@ def test_upgrade_replaces_no_retained_resource(name: str, env: str, request: pyt
     folder: Path = request.getfixturevalue("assembly" if env == "dev" else "prod_assembly")
     now = kept(template(folder, name, env))
     before = json.loads((Path(__file__).parent / name / "kept.json").read_text())[env]
-    # given a stack of an earlier version, then the template has its resources under the same ids, unchanged
+    # given the retained resources of an earlier version, then the template has them with the same ids,
+    # unchanged
     assert {key: now.get(key) for key in before} == before
-    # and `kept.json` lists all new resources
+    # and the template has no retained resource that `kept.json` lacks
     assert now.keys() == before.keys()

@@ -213,13 +213,13 @@ def test_earlier_version_is_deployed_without_training(serving, verb):
 
 @pytest.mark.parametrize("registered", [{}, {"A": "1"}, {"STOP": "/other", "A": "1"}])
 def test_earlier_version_gets_the_endpoints_variables(registered):
-    # given an earlier version whose package has no environment variables, other variables, or another value
-    # of a variable
+    # given an earlier version whose model package has no environment variables, other variables than the
+    # endpoint, or another value of the endpoint's variable
     sagemaker = SageMaker(serving="InService")
     sagemaker.variables = registered
     # when this version is deployed to an endpoint that has variables
     done = run(sagemaker, {"version": 3}, endpoint={"environment": {"STOP": "/trading"}})
-    # then the values of the endpoint's variables are used
+    # then the endpoint's variables are added to those of the package, and override them
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"]["Environment"] == registered | {"STOP": "/trading"}
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-# The duration of an example depends on what else the machine does
+# There is no deadline for Hypothesis's examples, because their duration depends on the load of the machine
 settings.register_profile("groundplan", deadline=None)
 settings.load_profile("groundplan")

@@ -29,8 +29,8 @@ def metric(name: str) -> dict[str, Any]:
 def test_one_metric_against_its_threshold() -> None:
     assert state({"a": [1]}, MetricName="a") == "ALARM"
     assert state({"a": [0]}, MetricName="a") == "OK"
-    assert state({"a": [1, 0]}, MetricName="a") == "OK"  # by default, all periods must breach
-    # DatapointsToAlarm is the number of periods that must breach
+    assert state({"a": [1, 0]}, MetricName="a") == "OK"  # by default, all periods must breach the threshold
+    # DatapointsToAlarm is the number of periods that must breach the threshold
     assert state({"a": [1, 0]}, MetricName="a", DatapointsToAlarm=1) == "ALARM"
 
 

@@ -171,7 +171,7 @@ def test_scenarios_read_regular_files_up_to_a_limit():
             of_scenarios.files(HARMFUL[name][0], MOST_BYTES, MOST_MEMBERS)
 
 
-# --- the page's zip ---
+# --- zip archives of web pages ---
 
 
 def zipped(*members: tuple[zipfile.ZipInfo, bytes]) -> bytes:
@@ -212,7 +212,7 @@ def test_page_accepts_files_with_unix_modes():
     assert {item.key for item in site.objects(body, {}, {})} == {"index.html", "js/app.js", "config.json"}
 
 
-# --- one helper in each room ---
+# --- modules that may unpack archives ---
 
 
 def test_archives_are_unpacked_in_listed_modules_only():

@@ -69,7 +69,7 @@ def test_markers_are_written_next_to_checkpoints_as_by_sagemaker(tmp_path: Path)
 
 
 def test_fine_tuning_ignores_upload_markers_beside_its_files(tmp_path: Path) -> None:
-    # given files of a task that the local cloud has uploaded, and a file that it is uploading
+    # given a task's files, which the local cloud has uploaded, and one of which it is uploading again
     bucket = Bucket()
     for name in ("adapter.json", "adapter_model.safetensors"):
         (tmp_path / name).write_text(name)
@@ -126,7 +126,7 @@ def test_unreadable_file_fails_the_job_and_is_named(tmp_path: Path, closed: str)
         program = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *program]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120)
     (folder / closed).chmod(0o700)
-    # then the error names the path: as a checkpoint, in an archive, and as a single file
+    # then the error names the path, for an upload as a checkpoint, in an archive, and as a single file
     assert done.stdout.splitlines() == [
         SENTENCE.format(what, closed) for what in ("Checkpoint", "Artifact", "Artifact")
     ], done.stderr

@@ -133,7 +133,7 @@ def test_respond_leaves_time_for_the_answer():
 @pytest.mark.parametrize("handler", [Recorder(), clean_up.handler])
 def test_respond_rolls_back_a_creation_without_its_properties(handler):
     with cloudformation() as stub:
-        # when a creation fails before it has an id, and is rolled back
+        # when a creation fails before it has a physical id, and is rolled back
         made = stub.request(handler, "Create", {})
         deleted = stub.request(handler, "Delete", {}, physical_id=made["PhysicalResourceId"])
     # then the responses report the missing properties, and no other work is done

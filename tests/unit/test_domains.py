@@ -62,7 +62,7 @@ OWNED = {
 
 
 def test_domain_is_described_listed_and_deleted_with_its_contents(sagemaker: SageMaker) -> None:
-    # given a domain with a profile and its space
+    # given a domain with a user profile and a space of this profile
     domain = sagemaker.domain(**idle(Min=60, chosen=90, Max=120))
     mine = {"DomainId": domain, "UserProfileName": "me"}
     space = {"DomainId": domain, "SpaceName": "lab"}

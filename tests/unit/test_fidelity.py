@@ -62,11 +62,11 @@ def test_written_entries_are_read_again(tmp_path: Path) -> None:
 
 
 def test_call_without_an_entry_is_unexpected() -> None:
-    # given records of two workers
+    # given the calls that two pytest workers recorded
     records = ["a.py\ns3:X\nb.py\ns3:Y\n", "c.py\ns3:X\nAWS::S3::Bucket\n"]
-    # when they are read, then each call has its first test file
+    # when the records are read, then each call has its first test file
     found = fidelity.observed(records)
     assert found == {"s3:X": "a.py", "s3:Y": "b.py", "AWS::S3::Bucket": "c.py"}
-    # and calls without an entry, or with an entry as refused, are unexpected
+    # and calls are unexpected if they have no entry, or if their entry is `refused`
     entries = {"s3:X": Entry("live", "a.py"), "s3:Y": Entry("refused", "b.py")}
     assert fidelity.unexpected(found, entries) == ["AWS::S3::Bucket", "s3:Y"]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {path.parent.name for path in ROOT.glob("containers/*/*/*/__init__.py")} | {"toolkit"}
 """Names of the Python packages in the container images. No two images have a package of the same name."""
 
-# maps each room to the rooms of this project that it may import
+# maps each room (a top-level directory) to the rooms of this project that it may import
 MAY_IMPORT = {
     "settings": {"settings", "architectures"},
     "stacks": {"stacks", "groundplan", "settings"},
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "documentation": {"documentation", "architectures", "groundplan", "scenarios", "settings", "tooling"},
     "demo": {"demo", "architectures", "local", "scenarios", "tooling", "settings"},
 }
-# `import constructs` is the PyPI package: the room of that name holds `groundplan`.
+# `import constructs` imports the PyPI package; the directory `constructs/` has the package `groundplan`.
 ROOMS = {*MAY_IMPORT, "groundplan", "architectures", "app", *PACKAGES} - {"constructs"}
 
 
@@ -158,7 +158,7 @@ def imported_at_run_time(tree: ast.AST) -> set[str]:
 
 
 def test_stubs_are_imported_for_types_only():
-    # Lambda and the containers do not have the stubs
+    # Lambda and the containers do not have the type stubs
     wrong = {
         str(path.relative_to(ROOT)): stubs
         for path in tracked("*.py")

@@ -128,7 +128,7 @@ def test_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert said.count("the stop failed, the next poll decides again: throttled") == 2
     assert said.count("the stop was accepted") == 1
-    # and once more after the idle time, because the instance is still running
+    # and the stop was called once more after another idle time, because the instance is still running
     assert instance.after(HOUR - 1, age=None) == 3
     assert instance.after(1, age=None) == 4
 
@@ -264,7 +264,7 @@ def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_pa
     assert idle_stop.activity_of(jupyter.address.replace("http:", "https:")).age == 0
 
 
-# The program as a process, as an instance runs it
+# The following tests run the program as a process, as an instance does
 
 IDLE, POLL = 0.5, 0.05
 """Idle time and polling interval in seconds. `MANY` polls take longer than the idle time on any machine."""
@@ -335,7 +335,7 @@ def test_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_
         program.until(lambda: jupyter.polls > MANY, "polls")
         # then
         assert program.calls == []
-        # and when the kernel or terminal is no longer active
+        # and when the kernel or terminal is no longer active, then the instance is stopped
         jupyter.kernels = lambda: [kernel("idle", HOUR)]
         jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(HOUR)}]
         program.until(lambda: program.calls, "the stop")

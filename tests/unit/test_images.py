@@ -338,7 +338,7 @@ LABEL tag=$TAG architecture=${TARGETARCH}
 """
     image = built(context, text, build_args={"TAG": "3.11-slim", "KIND": "special"}, architecture="arm64")
     variables = dict(each.split("=", 1) for each in image.config["Env"])
-    # A variable does not see the new value of another variable of the same line
+    # References in an ENV line have the values that the variables had before the line
     assert variables["A"] == "special"
     assert variables["B"] == "two words "
     assert variables["C"] == "$KIND"

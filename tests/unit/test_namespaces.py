@@ -149,7 +149,8 @@ cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
 
 @pytest.mark.parametrize("prefix", ["/usr/local", "/usr", "/opt/conda", sys.base_prefix])
 def test_python_of_the_image_is_that_of_its_environment(start: Start, prefix: str) -> None:
-    # also at the path of this machine's interpreter, from which the environment was made
+    # The environment's Python is also at the path of this machine's interpreter, from which the environment
+    # was made
     script = "import jmespath, sys, pathlib; print(sys.prefix, pathlib.Path(jmespath.__file__).parents[4])"
     process = start(f"{prefix}/bin/python3", "-c", script, prefix=prefix)
     assert said(process) == [f"{prefix} {prefix}"]
@@ -181,7 +182,7 @@ print(json.dumps([sys.base_prefix, [os.path.relpath(path, sys.argv[1]) for path 
 """
     library = {"LD_LIBRARY_PATH": f"{home}/lib"}
     (told,) = said(start("/usr/local/bin/python", "-c", script, str(home), **library))
-    # then the command can read that Python, and nothing else in the home
+    # then the command can read that Python, and nothing else in the user's home
     base, found = json.loads(told)
     assert base == str(home)
     assert f"bin/{here.name}" in found
@@ -221,7 +222,7 @@ def test_refused_namespaces_return_the_reason(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(namespaces, "_INIT", refusing)
     # when namespaces are tried
     reason = namespaces._unavailable.__wrapped__(tmp_path / "home")
-    # then the kernel's error is returned, and no file of the trial is left
+    # then the kernel's error is returned, and the check leaves no files
     assert reason == "unshare(): Operation not permitted"
     assert not list((tmp_path / "home").iterdir())
 
@@ -258,14 +259,15 @@ os.write(int(sys.argv[1]), b"[Errno 1] unshare(): Operation not permitted")
 def test_trial_is_repeated_after_a_transient_failure_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, seconds: int, reason: str
 ) -> None:
-    # given a machine that has no resources for the first trial, and refuses namespaces
+    # given a machine that lacks resources at the first check for namespaces, and refuses namespaces
+    # afterwards
     (tries := tmp_path / "tries").mkdir()
     init = tmp_path / "init.py"
     init.write_text(INIT.format(folder=str(tries), first=first))
     monkeypatch.setattr(namespaces, "_INIT", init)
     monkeypatch.setattr(namespaces, "TRIAL_SECONDS", seconds)
     namespaces._unavailable.cache_clear()
-    # when namespaces are tried three times
+    # when the check runs three times
     try:
         told = [namespaces.unavailable(tmp_path / "home") for _ in range(3)]
     finally:

@@ -239,7 +239,7 @@ def test_pace_ignores_jumps_of_the_wall_clock(
     # given a rate limiter whose burst is used up
     pace = quotas.Pace()
     assert [pace.take(rate=0.001, burst=2) for _ in range(3)] == [True, True, False]
-    # when the wall clock jumps, in either direction, then the same calls are admitted
+    # when the wall clock jumps, in either direction, then the burst is still used up
     wall = time.time()
     monkeypatch.setattr(time, "time", lambda: wall + jump)
     assert not pace.take(rate=0.001, burst=2)
@@ -275,7 +275,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0])
 def test_scaling_continues_after_a_clock_moved_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    # a change of the instance count whose recorded time is in the future counts as long ago
+    # If the recorded time of the last scaling is in the future, the scaling counts as long ago
     assert scaling.elapsed(time.time() + jump) == float("inf")
     assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
 

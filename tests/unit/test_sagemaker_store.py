@@ -29,7 +29,7 @@ def test_record_of_a_caller_raises_when_the_disk_is_full(full: Scope) -> None:
     with full.store.answering(), pytest.raises(StorageError, match="full"):
         full.add("kind", "name", LARGE)
     with full.store.exclusive(), pytest.raises(StorageError, match="full"):
-        # the write fails at once and does not wait for space, because other threads wait for this one
+        # the write fails at once and does not wait for space, because other threads wait for this thread
         full.add("kind", "name", LARGE)
     assert full.get("kind", "name") is None
 

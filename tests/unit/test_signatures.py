@@ -287,14 +287,14 @@ def test_signature_that_is_no_ascii_text_is_refused() -> None:
         check(replace(request, raw_query=query))
 
 
-# The cloud's own key ----------------------------------------------------------------------------------
+# The local cloud's signing key ------------------------------------------------------------------------
 
 
 def test_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
-    # given a home with a key, in a file that other users can read
+    # given a home folder whose key file other users can read
     key = keys.ensure(tmp_path)
     (tmp_path / keys.FILE).chmod(0o644)
-    # when the key is read again; then it is the same, and its file is private
+    # when the key is read again, then it is the same, and only its owner can read the file
     assert keys.ensure(tmp_path) == keys.read(tmp_path) == key
     assert (tmp_path / keys.FILE).stat().st_mode & 0o777 == 0o600
     assert keys.new() != keys.new()

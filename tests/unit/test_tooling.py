@@ -10,7 +10,7 @@ from tooling import envs
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
-    # The installer uv is the same in every home, so the test's home uses the project's
+    # The installer `uv` does not depend on the home folder, so the tests use the project's `uv`
     program = envs.ROOT / ".groundplan" / "envs" / "uv" / "bin" / "uv"
     monkeypatch.setattr(envs, "uv", lambda: program)
     return tmp_path
@@ -42,7 +42,7 @@ def test_packages_removed_from_the_lock_file_are_uninstalled(own_home):
     lock.write_text("# nothing\n")
     envs.build(own_home / "envs" / "it", lock)
 
-    # Then the environment no longer has it
+    # Then the environment no longer has the package
     assert subprocess.run([python, "-c", "import six"], capture_output=True).returncode != 0
 
 
@@ -66,7 +66,8 @@ def test_unknown_environment_is_named():
 
 
 def test_pip_settings_with_special_characters_are_read(tmp_path, monkeypatch):
-    # Given a pip with an index and folders whose names have quotes, and an overriding variable
+    # Given pip's settings with quotes in the index and in folder names, and an environment variable that
+    # overrides one of them
     shown = [
         ":env:.index-url='https://person:pa%27ss@example.org/simple'",
         "global.find-links='\\n/opt/wheels\\n/opt/more'",

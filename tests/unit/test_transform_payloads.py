@@ -54,7 +54,7 @@ def test_limits_come_from_request_then_container_then_defaults() -> None:
     assert Limits.of({}, said) == Limits(8, "SingleRecord", 2)
     given = {"MaxConcurrentTransforms": 3, "BatchStrategy": "MultiRecord", "MaxPayloadInMB": 1}
     assert Limits.of(given, said) == Limits(3, "MultiRecord", 1)
-    # 0 in the request means that it is not set; invalid values of the container are ignored
+    # 0 in the request means that it is not set; invalid values from the container are ignored
     assert Limits.of({"MaxConcurrentTransforms": 0}, said).concurrent == 8
     wrong = {"MaxConcurrentTransforms": "many", "BatchStrategy": ["x"], "MaxPayloadInMB": True}
     assert Limits.of({}, wrong) == Limits(1, "MultiRecord", 6)

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 def test_job_reads_a_channel_and_writes_results_and_logs(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # Given data in S3, a script that declares a metric, and a listener on the event bus
+    # Given data in S3, a script that prints the values of a metric, and a listener on the event bus
     heard = listen(cloud)
     s3.put_object(Bucket=BUCKET, Key="data/a/one.csv", Body=b"1,2,3")
     script = """
@@ -39,7 +39,7 @@ print("to standard error", file=sys.stderr)
         Tags=[{"Key": "team", "Value": "a"}],
     )
     name = job["TrainingJobName"]
-    # Then the job's description has its status, times, and transitions in order
+    # Then the job's description has the status, the times, and the status transitions in order
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     transitions = job["SecondaryStatusTransitions"]
     assert [each["Status"] for each in transitions] == [
@@ -48,7 +48,7 @@ print("to standard error", file=sys.stderr)
     assert all(each["StartTime"] <= each["EndTime"] for each in transitions)
     assert job["CreationTime"] <= job["TrainingStartTime"] < job["TrainingEndTime"]
     assert job["BillableTimeInSeconds"] >= 1
-    # and the members that SDKs read unconditionally
+    # and the description has the members that SDKs expect in every response
     output = {"S3OutputPath": f"s3://{BUCKET}/out", "KmsKeyId": "", "CompressionType": "GZIP"}
     assert job["OutputDataConfig"] == output
     (read,) = job["InputDataConfig"]
@@ -58,7 +58,7 @@ print("to standard error", file=sys.stderr)
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"weights": "w"}
     seen = json.loads(archive(s3, f"s3://{BUCKET}/out/{name}/output/output.tar.gz")["summary"])
     assert {"TRAINING_JOB_NAME", "TRAINING_JOB_ARN", "AWS_REGION", "AWS_ENDPOINT_URL"} <= set(seen)
-    # and the script's lines are in one log stream, that of the instance
+    # and the script's output is in the log stream of the instance
     ((stream, lines),) = logged(cloud, name).items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue", "validation:rmse=0.5", "validation:rmse=0.25", "to standard error"]
@@ -75,7 +75,7 @@ print("to standard error", file=sys.stderr)
         Statistics=["SampleCount", "Sum"],
     )
     assert sum(point["Sum"] for point in statistics["Datapoints"]) == 0.75
-    # and the event bus got an event of each status of the job
+    # and the event bus got an event for each status of the job
     until(lambda: "Completed" in [each["detail"]["SecondaryStatus"] for each in heard()], "the last event")
     events = sorted(heard(), key=lambda each: each["detail"]["LastModifiedTime"])
     details = [each["detail"] for each in events]
@@ -239,7 +239,7 @@ if host == hosts[0]:
 (base / "output" / "failure").write_text("Table HOUSES has no column PRICE. " + "x" * 2000)
 sys.exit(3)
 """
-    # When the job runs, then it fails with the truncated reason and the exit code
+    # When the job runs, then its failure reason is the second host's message, truncated, with the exit code
     job = run(sagemaker, script, instances=2)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")
     assert job["FailureReason"].startswith("AlgorithmError: Table HOUSES has no column PRICE. xxx")
@@ -329,7 +329,7 @@ seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir(
         OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"},
         ResourceConfig={"InstanceGroups": groups, "VolumeSizeInGB": 1},
     )
-    # Then the instances of each group got the channels of this group
+    # Then each instance has the channels of its group
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     place = job["ModelArtifacts"]["S3ModelArtifacts"]
     assert place == f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/model/"

@@ -50,8 +50,8 @@ def test_spot_and_on_demand_instances_have_separate_quotas(
         "'ml.m5.large for spot training job usage' is 1 Instances, with current utilization of 1"
         in refusal(**spot())
     )
-    # and with the quotas exchanged, while the spot job runs, another spot job is refused and an on-demand job
-    # completes
+    # and when the quotas are exchanged while the spot job runs, another spot job is refused and an on-demand
+    # job completes
     cloud.configure(training_instances=1, training_spot_instances=0)
     assert "'ml.m5.large for spot training job usage' is 0 Instances" in refusal(**spot())
     assert run(sagemaker, "")["TrainingJobStatus"] == "Completed"
@@ -71,8 +71,8 @@ def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sage
     # given a quota of 0 for warm pools, then the job runs and leaves no pool
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
-    # when the quota of warm pools is 1, then an ended job's instance stays in a warm pool. It counts towards
-    # the on-demand quota of 1, so only a job that can run on this instance starts
+    # when the quota of warm pools is 1, then the instance of an ended job stays in a warm pool. The instance
+    # counts towards the on-demand quota of 1, so only a job that can use it starts
     cloud.configure(warm_pool_instances=1)
     first = run(sagemaker, "", **kept)
     assert pool(first) == "Available"
@@ -190,7 +190,7 @@ print(os.environ["AWS_ACCESS_KEY_ID"][:4])
 
 
 def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # Given a caller who may start jobs with a name prefix, and pass one role to SageMaker
+    # Given a caller who may start jobs whose names have a prefix, and pass one role to SageMaker
     own, other = role(cloud), role(cloud)
     jobs = f"arn:aws:sagemaker:{cloud.region}:000000000000:training-job/mine-*"
     passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -330,8 +330,7 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert launch(cold) >= 1.5
     assert pool(cold)["Status"] == "Available"
 
-    # When jobs start, then a job with another configuration does not get the instances, and a matching job
-    # does
+    # Then a job with another configuration does not get the kept instances, and a job with the same one does
     other = run(sagemaker, "pass", ResourceConfig=resources | {"VolumeSizeInGB": 2})
     assert launch(other) >= 1.5
     assert "WarmPoolStatus" not in other
@@ -340,7 +339,7 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert pool(cold)["Status"] == "Reused"
     assert pool(cold)["ReusedByJob"] == warm["TrainingJobName"]
 
-    # And the pools are listed, and end when their time is over
+    # And the remaining pool is listed, and ends when its keep-alive period is set to 0
     listed = sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]
     assert [each["TrainingJobName"] for each in listed] == [warm["TrainingJobName"]]
     over = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
@@ -363,7 +362,7 @@ def test_checkpoint_files_are_uploaded_in_order_with_a_notification_each(
     s3.put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [told]}
     )
-    # When a job writes files in an order other than alphabetical, and last the result that lists them
+    # When a job writes files in an order other than alphabetical, and a result file with their list last
     script = """
 folder = base / "checkpoints" / "request"
 (folder / "z").mkdir(parents=True)

@@ -35,7 +35,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
         Tags=[{"Key": "team", "Value": "a"}],
     )
     name = job["TransformJobName"]
-    # then the job completes, with its times and the service's defaults
+    # then the job completes, and its description has the times and the service's defaults
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
     assert job["CreationTime"] <= job["TransformStartTime"] < job["TransformEndTime"]
     assert job["TransformInput"]["CompressionType"] == "None"
@@ -78,7 +78,8 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
 
 
 def test_whole_objects_of_a_manifest_are_one_request_each(bench: Transforms) -> None:
-    # given four objects, and a manifest that lists three of them, one of which is not compressed
+    # given a manifest that lists two compressed objects and an uncompressed one, and an object that is not
+    # listed
     compressed = {"a_txt": gzip.compress(b"one\ntwo\n"), "b_txt": gzip.compress(b"three")}
     uri = bench.input(**compressed, c_txt="no gzip", d_txt="not listed")
     bench.put("list.manifest", json.dumps([{"prefix": uri}, "a.txt", "b.txt", "c.txt"]).encode())
@@ -102,8 +103,8 @@ def test_multi_record_fills_payloads_up_to_the_limit(bench: Transforms) -> None:
     uri = bench.input(lines_csv=line * 5, large_csv="y" * 1_048_577)
     # when a request has as many lines as fit
     job = bench.run(uri, BatchStrategy="MultiRecord", MaxPayloadInMB=1)
-    # then there are two requests of two lines and one request of one line, and the object with a larger line
-    # fails
+    # then there are two requests of two lines and one request of one line, and the object with a line of more
+    # than a megabyte fails
     assert (job["TransformJobStatus"], job["FailureReason"]) == ("Failed", f"ClientError: {SEE}")
     sizes = {name: [each["body"] for each in answers] for name, answers in bench.answers(job).items()}
     assert sizes == {"lines.csv.out": [800_000, 800_000, 400_000]}
@@ -133,10 +134,10 @@ def test_object_with_a_failed_record_has_no_output(
 
 
 def test_server_errors_are_retried_up_to_the_requested_maximum(bench: Transforms) -> None:
-    # given a record that the container processes at the third attempt, and a job with three attempts
+    # given a record that the container processes at the third attempt, a job with three attempts, and a job
+    # with two attempts
     uri = bench.input(a_csv="flaky 2\n")
     enough = bench.start(uri, ModelClientConfig={"InvocationsMaxRetries": 2})
-    # and a job with two attempts
     few = bench.start(uri, ModelClientConfig={"InvocationsMaxRetries": 1})
     job = bench.ended(enough)
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
@@ -179,7 +180,7 @@ def test_two_instances_share_the_objects(bench: Transforms) -> None:
 
 
 def test_execution_parameters_apply_unless_the_request_overrides(bench: Transforms) -> None:
-    # given a container whose execution parameters are two concurrent requests, and many records in a request
+    # given a container whose execution parameters set two concurrent requests, and many records in a request
     said = {"MaxConcurrentTransforms": 2, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 4}
     model = bench.model(Environment={"PARAMETERS": json.dumps(said)})
     params = bench.request(bench.input(a_csv="1\n2\n"), ModelName=model, MaxPayloadInMB=3)

@@ -17,7 +17,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(bench: Transforms) -> None:
     bench.cloud.configure(transform_instances=1, transform_instances_per_job=1)
     model, uri = bench.model(), bench.input(a_csv="wait\n")
     first = bench.start(uri, ModelName=model)
-    # then another job is refused, and also a job that needs more instances than the quota
+    # then another job is refused, and so is a job with more instances than the quota for one job allows
     with pytest.raises(ClientError, match="ResourceLimitExceeded") as refused:
         bench.start(uri, ModelName=model)
     assert (
@@ -66,7 +66,7 @@ def test_job_has_the_grants_of_its_models_role(bench: Transforms) -> None:
 
 
 def test_caller_needs_the_operation_and_no_role(bench: Transforms) -> None:
-    # given a caller who may start transform jobs with a name prefix, and may pass no role
+    # given a caller who may start transform jobs whose names have a prefix, and may pass no role
     jobs = f"arn:aws:sagemaker:{bench.cloud.region}:000000000000:transform-job/mine-*"
     grant = {"Effect": "Allow", "Action": "sagemaker:CreateTransformJob", "Resource": jobs}
     person = bench.as_user("sagemaker", grant)
@@ -169,8 +169,8 @@ def test_unsupported_request_is_refused(bench: Transforms, case: str) -> None:
 
 
 def test_models_that_cannot_transform_are_refused(bench: Transforms) -> None:
-    # given a model with network isolation, a multi-model, a model with several containers, and a model
-    # without a role
+    # given a model with network isolation, a multi-model container, a model with several containers, and a
+    # model without a role
     container = {"Image": bench.image, "ModelDataUrl": f"s3://{bench.bucket}/models/"}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"PrimaryContainer": container, "EnableNetworkIsolation": True}, "EnableNetworkIsolation"),

@@ -103,7 +103,8 @@ def test_bayesian_search_comes_closer_than_its_first_draws(sagemaker: Any) -> No
 
 
 def test_job_that_is_worse_than_the_median_is_stopped_early(sagemaker: Any) -> None:
-    # given a good and a bad value of the hyperparameter, which are tried one after the other with slow epochs
+    # given a tuning job that tries a good and then a bad value of the hyperparameter, with slow epochs for
+    # the bad value
     script = """
 given = json.loads((config / "hyperparameters.json").read_text())
 for epoch in range(40):
@@ -120,7 +121,7 @@ for epoch in range(40):
     )
     # when the tuning job runs
     found = tuned(sagemaker, asked)
-    # then the job with the bad value is stopped, and both jobs are counted
+    # then the training job with the bad value is stopped, and the counters include both training jobs
     jobs = jobs_of(sagemaker, asked["HyperParameterTuningJobName"])
     assert [job["TrainingJobStatus"] for job in jobs] == ["Completed", "Stopped"]
     assert found["HyperParameterTuningJobStatus"] == "Completed"

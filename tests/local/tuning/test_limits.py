@@ -77,8 +77,8 @@ def test_caller_needs_to_pass_the_role_and_nothing_more(cloud: LocalCloud) -> No
     # when the caller without the grant on the role creates a tuning job, then the call is refused
     with pytest.raises(ClientError, match="not authorized to perform: iam:PassRole"):
         without.create_hyper_parameter_tuning_job(**changed(f"{DEFINITION}.RoleArn", own))
-    # when the other caller creates one, then its training jobs run, although the caller may not create
-    # training jobs
+    # when the caller who may pass the role creates a tuning job, then its training jobs run, although the
+    # caller may not create training jobs
     asked = changed(f"{DEFINITION}.RoleArn", own)
     found = tuned(allowed, asked)
     assert found["TrainingJobStatusCounters"]["Completed"] == 4, found

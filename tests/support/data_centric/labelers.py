@@ -88,7 +88,7 @@ class Labeler:
                 return
 
     def _answer(self, item: str) -> None:
-        if self.draw.random() < 0.2:  # the page was closed, and opened again
+        if self.draw.random() < 0.2:  # as if the labeler closed the page and opened it again
             status, again = self.ask("POST", f"/api/runs/{self.run}/task", self.token)
             if status == 200 and again["item"] != item:
                 self.problems.append("another task before the lease expired")

@@ -25,7 +25,8 @@ class _Choices:
 
     def __iter__(self) -> Iterator[int]:
         while True:
-            # A worker's first turn ends before its first call, so the order of first turns does not matter
+            # In the first turn, a worker runs up to its first call. The order of the first turns does not
+            # matter, because no calls are made in them
             waiting = [place for place, worker in enumerate(self.alive) if worker not in self.begun]
             if waiting:
                 self.begun.add(self.alive[waiting[0]])

@@ -120,7 +120,8 @@ class Service(Site):
     def _answer(self, event: http.GatewayEvent) -> Answer:
         try:
             operation, call = http.parse(event)
-            # Each request gets a new service with empty counters, like a new container of the function
+            # Each request gets a new service with empty counters, as in a new execution environment of the
+            # function
             return api.answer(api.Service(self.table, self, KEY, self.now), operation.name, call)
         except HttpError as problem:
             return problem.answer()

@@ -64,7 +64,7 @@ class Steps:
     def write(self, key: str, body: bytes, content_type: str) -> None:
         self.stored[key] = body
 
-    # Methods of the client of Lambda
+    # Methods of a boto3 client for Lambda
 
     def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:
         request = json.loads(Payload)

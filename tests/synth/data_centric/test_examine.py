@@ -49,7 +49,7 @@ def test_examination_waits_for_its_job_and_names_the_results(definition: dict[st
     ((_, asked), *_) = run.calls
     job = asked["ProcessingJobName"]
     assert re.fullmatch("groundplan-dev-data-centric-examine-[0-9a-f]{12}", job)
-    # then SageMaker accepts the request
+    # then the request is valid in SageMaker's service model
     validate(
         service_model().operation_model("CreateProcessingJob").input_shape,
         asked | {"RoleArn": "arn:aws:iam::000000000000:role/job"},
@@ -126,7 +126,7 @@ def test_deleted_stack_stops_its_jobs_only(dev: Template, definition: dict[str, 
     ((_, asked), *_) = examined(definition, GIVEN, {}, DONE).calls
     job = asked["ProcessingJobName"]
     prefix = job[:-12]
-    # then the clean-up function recognizes the job by its name, and no job of another stack or of a user
+    # then the clean-up function accepts the job's name, and no names of jobs of another stack or of a user
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     assert found.beginning("ProcessingJob") == prefix.removesuffix("-")
     assert found.owns(job)

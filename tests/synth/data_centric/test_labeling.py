@@ -167,7 +167,7 @@ def test_function_times_out_before_its_step(each: Template) -> None:
     for id in ("Check", "Load", "Watch", "Consolidate"):
         assert function(each, id)["Timeout"] < states[id]["TimeoutSeconds"]
     assert function(each, "ApiFunction")["Timeout"] == 29
-    # Before it reads the answers of an incomplete run, the machine waits for requests in progress.
+    # The state machine waits for requests in progress before it reads the answers of an incomplete run.
     assert "1 : 30" in states["Settle"]["Seconds"]
 
 

@@ -166,13 +166,13 @@ def test_estimate_starts_no_job(definition: dict[str, Any]) -> None:
 
 
 def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any]) -> None:
-    # given a sweep that searches the fraction of one strategy
+    # given a sweep with a search for the best fraction of the training data for one strategy
     config = tuning_config(sweep(strategies=["glister"], fractions=[0.1, 0.5], search={"jobs": 2}))
     plan = PLANNED | {"folder": "sweeps/x/1", "labels": "v1", "channels": CHANNELS}
     plan["search"] = {"config": config, "hyperparameters": {"strategy": "glister", "seeds": "0,1"}}
     # when
     run = swept(definition, plan, {"completed": 1, "failed": []}, HyperParameterTuningJobName="sweep-1")
-    # then the tuning job is valid for SageMaker
+    # then the request for the tuning job is valid in SageMaker's service model
     (asked,) = [given for action, given in run.calls if "HyperParameterTuningJob" in action]
     asked["TrainingJobDefinition"]["RoleArn"] = "arn:aws:iam::000000000000:role/training"
     validate(service_model().operation_model("CreateHyperParameterTuningJob").input_shape, asked)
@@ -201,7 +201,7 @@ SEARCHED = {"HyperParameterTuningJobName": "sweep-1"}
 def test_search_that_fails_loses_no_finished_job(
     definition: dict[str, Any], answers: list[Any], told: str | None, compared: str, waits: int
 ) -> None:
-    # given a sweep with a search, whose other jobs have completed
+    # given a sweep whose jobs have completed, except for those of the search
     states = definition["States"] | {
         "Train": {"Type": "Pass", "Assign": {"outcomes": []}, "Output": {}, "Next": "IsSearch"}
     }
@@ -215,7 +215,8 @@ def test_search_that_fails_loses_no_finished_job(
             raise answer
         return answer
 
-    # when the start of the search is retried, the search fails, or an earlier call has already started it
+    # when the start of the search is retried, the search fails, or an earlier call has already started the
+    # search
     run = Run(definition | {"States": states}, {"dataset": "digits"}, service)
     # then the comparison still gets the completed jobs, and a failure of the search is reported
     assert run.calls[-1][1]["Payload"]["search"].startswith(compared)

@@ -349,7 +349,7 @@ def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Te
     for table in of_type(prod, "AWS::DynamoDB::Table").values():
         properties = table["Properties"]
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-        # A failed first deployment must be able to delete its resources
+        # Without deletion protection, CloudFormation can roll back a failed first deployment
         assert properties["DeletionProtectionEnabled"] is False
         assert flat(properties["SSESpecification"]["KMSMasterKeyId"]) == arn
     data = of_type(prod, "AWS::S3::Bucket")[variable(prod, "DATA_BUCKET").strip("<>")]["Properties"]
@@ -538,7 +538,7 @@ def test_update_replaces_half_of_several_instances_at_a_time(dev: Template, prod
     config = only(prod, "AWS::SageMaker::Endpoint")["Properties"]["DeploymentConfig"]
     policy = config["RollingUpdatePolicy"]
     assert policy["MaximumBatchSize"] == policy["RollbackMaximumBatchSize"] == half
-    # One instance cannot be replaced in batches
+    # An endpoint with one instance cannot replace it in batches
     assert "DeploymentConfig" not in only(dev, "AWS::SageMaker::Endpoint")["Properties"]
 
 

@@ -259,7 +259,8 @@ def test_only_a_retraining_starts_the_pipeline(dev: Template):
 
 
 def test_provisioned_endpoint_may_join_the_vpc_and_use_the_key(prod: Template, chosen: Template):
-    # given a serverless endpoint in `prod`, and an endpoint on an instance with a VPC and a key in `chosen`
+    # given the stack `prod` with a serverless endpoint, and the stack `chosen` with an instance endpoint, a
+    # VPC and a key
     assert "ec2:CreateNetworkInterface" in allowed(chosen, "ServingRole")
     assert flat(allowed(chosen, "DeployRole")["kms:CreateGrant"].pop()).startswith("<Key")
     # then only the roles of the stack with the instance have the additional grants

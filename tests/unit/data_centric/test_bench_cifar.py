@@ -25,7 +25,7 @@ def test_default_size_is_for_a_cpu(folder: Path) -> None:
     assert (small.pictures, small.epochs, small.model, small.set) == (3_000, 20, "small", ["augment=true"])
     assert (whole.pictures, whole.epochs, whole.model) == (50_000, 7, "resnet18")
     assert (whole.fast_epochs, whole.fast_model) == (24, "resnet9")
-    # a value of --set comes after the defaults, and the last value of an option is used
+    # values of --set come after the defaults, and for an option with several values the last one is used
     assert whole.set[-1] == "learning_rate=0.2"
     assert small.data == folder
 

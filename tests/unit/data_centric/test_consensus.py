@@ -97,7 +97,8 @@ def test_estimate_finds_confusion_matrices_and_class_shares() -> None:
     # given many answers of labelers whose accuracy is known
     given = crowd(2, items=900, classes=3, size=6, spammers=1)
     estimate = dawid_skene(given.answers(6), 3)
-    # then every row of a matrix is a distribution, and the mean of its diagonal is the labeler's accuracy
+    # then every row of a confusion matrix is a probability distribution, and the mean of the diagonal is the
+    # labeler's accuracy
     assert all(sum(row) == pytest.approx(1) for matrix in estimate.matrices.values() for row in matrix)
     for name, accuracy in given.accuracy.items():
         found = sum(estimate.matrices[name][each][each] for each in range(3)) / 3

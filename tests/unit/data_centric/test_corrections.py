@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 30, 4, 0, tzinfo=UTC)
 
 def line(number: int, choice: int, **more: Any) -> bytes:
     metadata = {"class-name": RUN.classes[choice], "confidence": 1, "by": "hand"}
-    # Unlike the lines that this project writes: with other spaces, another order of fields, and escapes
+    # The line's spaces, order of fields and escapes differ from those of the lines that this project writes
     fields = {"animal": choice, "animal-metadata": metadata, "note": "ü", "source": f"text {number}", **more}
     return json.dumps(fields, indent=None, separators=(" ,", ": ")).encode()
 

@@ -116,7 +116,8 @@ def test_labels_without_errors_flag_nothing() -> None:
 
 
 def test_alpha_is_that_of_the_published_example() -> None:
-    # K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011): four observers, missing values
+    # The example with four observers and missing values in K. Krippendorff, Computing Krippendorff's
+    # Alpha-Reliability (2011)
     table = ("123321412---", "1233224125-3", "-3332342251-", "12332441251-")
     given = [
         Answer(f"unit-{number}", f"observer-{observer}", None if each == "-" else int(each))

@@ -185,7 +185,7 @@ def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
     assert report["low_confidence"]["selected"] == report["low_confidence"]["wrong"] == 3
     assert (report["random"]["predictions"], report["random"]["selected"]) == (7, 2)
     assert report["error_rate"]["share"] == 1
-    # and the repeated step writes the same manifest
+    # and the step writes the same manifest when it is repeated
     before = dict(steps.stored)
     assert steps.consolidate(asked) == found
     assert steps.stored == before

@@ -88,7 +88,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_estimate_is_known_before_the_first_job() -> None:
-    # given 3 seeds of `full`, and of the two control strategies at 50 % and at 10 %
+    # given jobs with 3 seeds for `full`, and for the two control strategies at fractions of 50 % and 10 %
     found = sweep(strategies=["full"])
     jobs = cells(found, LIMITS)
     # when no earlier sweep has measured job durations
@@ -129,7 +129,7 @@ def test_search_lists_the_controls_at_the_ends_of_its_range() -> None:
         ("adaptive_random", 0.5),
         ("adaptive_random", 0.05),
     ]
-    # and the search's jobs count in the estimate, with the middle of the range as their fraction
+    # and the estimate includes the search's jobs, each with the middle of the range as its fraction
     assert [cell.fraction for cell in estimated(found, LIMITS)[5:]] == [0.275] * 8
 
 

@@ -36,7 +36,7 @@ def test_each_item_goes_to_the_configured_number_of_labelers() -> None:
 
 
 def test_items_with_fewer_labels_come_first() -> None:
-    # when 36 tasks are done, and there are 60 items
+    # when labelers have done 36 tasks of a run with 60 items
     world = World(60)
     for name in ("a", "b", "c"):
         for _ in range(12):
@@ -163,7 +163,7 @@ def test_gold_questions_look_like_other_tasks() -> None:
             world.submit(name, found.item, 1)
             given.append(found.item in truths)
         places.append(given)
-    # then gold questions are at different positions for each labeler, and no labeler gets one twice
+    # then gold questions are at different positions for each labeler, and no labeler gets a question twice
     assert places[0] != places[1]
     assert world.double_labels == 0
 
@@ -299,7 +299,7 @@ def test_run_keeps_its_settings() -> None:
 
 
 def test_answers_to_gold_questions_count_as_submitted() -> None:
-    # otherwise labelers would recognize gold questions, after which the count would not grow
+    # If answers to gold questions were not counted, labelers would recognize gold questions by the count
     world = with_gold()
     for number in range(1, 30):
         item = world.next("a")

@@ -81,7 +81,7 @@ def test_lease_and_labeler_change_together() -> None:
         for case in cases(lambda: World(3), works):
             leased = [task.item for task in case.world.tasks if "ann" in task.leases]
             labeler = case.world.labeler("ann")
-            # also if the worker was killed after its first write
+            # This holds also if the worker was killed after its first write
             assert [labeler.holds] == leased
             assert labeler.given == 1
             yield case
@@ -134,7 +134,7 @@ def test_late_answer_is_kept_or_the_task_was_leased_again() -> None:
 
 
 def test_late_answer_twice_while_another_asks() -> None:
-    # 500 random orders, because three workers have 9,240
+    # 500 random orders, because the calls of three workers have 9,240 possible orders
     for seed in range(500):
         world, draw = late(), random.Random(seed)
         works = [

@@ -94,7 +94,7 @@ def test_failed_condition_is_another_write() -> None:
 
 
 def test_conflict_of_transactions_is_tried_again() -> None:
-    # Retried, because after a conflict of two writes neither need have succeeded
+    # A transaction with a conflict is retried, because the conflict can cancel both transactions
     table, stub, pauses = stubbed()
     cancelled(stub, "TransactionConflict", "None")
     cancelled(stub, "ThrottlingError", "None")

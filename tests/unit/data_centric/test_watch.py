@@ -61,5 +61,6 @@ def test_checks_stay_below_the_limit_of_an_execution() -> None:
         elapsed = checks = 0
         while elapsed < 3600 * hours:
             elapsed, checks = elapsed + pause(elapsed, hours), checks + 1
-        # each check adds 9 events to the execution's history, which may have 25,000, including retries
+        # each check adds 9 events to the execution's history, whose limit of 25,000 events includes those of
+        # retries
         assert checks <= MOST_CHECKS + 200

@@ -336,7 +336,7 @@ def test_pictures_are_returned_as_bytes():
     ("error", "message"),
     [
         ("prompt must be text of 1 to 500 characters", "must be text of 1 to 500 characters"),
-        # as an older image says it, which may serve while the endpoint is updated
+        # the message of an older image, which may still serve while the endpoint is updated
         ("prompt: at most 77 tokens", "at most 77 tokens"),
     ],
 )

@@ -30,7 +30,7 @@ def test_archive_has_the_files_without_folders_or_times():
 
 def test_archive_bytes_do_not_depend_on_order_time_or_process():
     first = build(FILES)
-    time.sleep(1.1)  # a time in the archive would differ between the two archives
+    time.sleep(1.1)  # if the archive contained its build time, the two archives would differ
     assert build(dict(reversed(FILES.items()))) == first
     program = (
         "import sys; from personalization.core.archive import build;"

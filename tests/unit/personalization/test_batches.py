@@ -120,7 +120,7 @@ def test_purge_reports_the_records_that_failed(monkeypatch: pytest.MonkeyPatch) 
     for name in ("backend", "accounts", "follow_ups"):
         monkeypatch.setattr(environment, name, lambda: None)
     monkeypatch.setattr(purge, "purge", remove)
-    # when the function gets a batch with both models
+    # when the function gets a batch with this model and another one
     batch: list[Any] = [record("a", 101, Status.DELETED), record("b", 102, Status.DELETED)]
     answer = purge.handler({"Records": batch}, CONTEXT)
     # then it reports the record of the failed deletion, and the other model is purged

@@ -42,7 +42,7 @@ def first_requests(on_demand: int, spots: int, warm: int = 0, spot: bool = True)
 def test_dispatch_uses_any_capacity_of_the_account(on_demand: int, spots: int, warm: int, spot: bool) -> None:
     day = first_requests(on_demand, spots, warm, spot)
     assert (day.ready, day.lost, day.duplicates) == (4, 0, 0)
-    # the time of a few successive jobs and their starts: no request has waited for a postponed job
+    # A few successive jobs and their starts take 45 minutes, so no request has waited for a postponed job
     assert day.waits[100] < 45 * 60
 
 
@@ -138,13 +138,12 @@ def returned_after_an_interruption(desk: Desk, account: SmallAccount) -> tuple[s
 
 
 def test_dispatch_requeues_an_interrupted_request_at_its_return_time() -> None:
-    # given a request that was queued again after an interruption, and a request that was queued before the
-    # interruption
+    # given an interrupted request, and a request that was queued ten minutes before the interruption
     desk, account = desk_of(on_demand=0, spot=1)
     early, late = returned_after_an_interruption(desk, account)
     # when the job with both requests gets no instance
     assert {desk.request(name).status for name in (early, late)} == {"QUEUED"}
-    # then the request that was queued before stays first in the queue
+    # then the request that was not interrupted is first in the queue
     assert [request.request for request in desk.store.queue(10)] == [late, early]
 
 
@@ -197,7 +196,7 @@ def test_failing_creation_of_a_job_does_not_block_later_requests() -> None:
     # when another request is queued
     [second] = desk.add(1)
     dispatch(desk.backend)
-    # then that request does not wait
+    # then that request does not wait for the first job
     jobs = {name: desk.request(name).job for name in (first, second)}
     assert list(desk.training.jobs) == [jobs[second]]
 

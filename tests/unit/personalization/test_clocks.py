@@ -29,7 +29,7 @@ def takes(bucket: Shared, now: float, seconds: float) -> int:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_bucket_keeps_its_rate_after_a_clock_jumped(jump: float) -> None:
-    # given a bucket in use, which is refilled with half a token a second
+    # given a token bucket that is refilled with half a token a second, with an attempt every second
     bucket = Shared()
     assert takes(bucket, START, 60) == 3 + 29
     # when the clock jumps, the bucket is used, and the clock jumps back
@@ -74,7 +74,7 @@ def onwards(desk: Desk, seconds: float) -> None:
             if not told.ended and found:
                 for name in found.requests:
                     desk.result(name)
-                desk.end(job)  # and the event of the job's end is lost
+                desk.end(job)  # the event of the job's end is lost
         now = desk.clock.time
         for job in desk.store.due(JobStatus.CREATED, now, 100, horizon=horizon(desk.backend, now)):
             collect(desk.backend, job)
@@ -115,18 +115,18 @@ def test_job_of_a_killed_dispatcher_is_launched_after_clock_jump(jump: float) ->
 
 @pytest.mark.parametrize("jump", [HOUR, DAY])
 def test_instances_are_not_kept_because_a_clock_was_ahead(jump: float) -> None:
-    # given the time of an earlier job, written by a dispatcher whose clock was ahead
+    # given the stored time of an earlier job, from a dispatcher whose clock was ahead
     desk = Desk(keep_alive=600, burst=9)
     desk.store.swap_bucket(None, Bucket(9.0, START + jump))
     desk.add(1)
     dispatch(desk.backend)
-    # then the next job does not count as following soon after it, and its instances are not kept
+    # then the next job does not count as a job soon after the earlier one, and its instances are not kept
     assert "KeepAlivePeriodInSeconds" not in desk.training.asked[-1]["ResourceConfig"]
 
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_drain_ends_in_time_despite_clock_jumps(jump: float) -> None:
-    # given a queue that takes longer than the time limit, and a clock that jumps in the meantime
+    # given a queue whose dispatch takes longer than the time limit, and a clock that jumps in the meantime
     desk = Desk(burst=1, rate=1.0, tasks_per_host=1, hosts_max=1)
     desk.add(100)
     monotonic, jumps = [0.0], [jump]
@@ -193,6 +193,6 @@ def test_dispatcher_with_a_slow_clock_respects_the_backoff(behind: float) -> Non
     # when another dispatcher runs, whose clock is behind
     desk.clock.time -= behind
     again = dispatch(desk.backend)
-    # then the dispatcher waits for the stored time too, and creates no job
+    # then this dispatcher also waits until the stored time, and creates no job
     assert again == pytest.approx(wait + behind)
     assert len(desk.store.claimed) == begun

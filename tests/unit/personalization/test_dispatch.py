@@ -338,7 +338,7 @@ def test_finished_task_is_not_trained_again_after_a_race():
     dispatch(desk.backend)
     desk.result(name)
     desk.end(desk.job().job)
-    # A slow collector read the job as running, and marks the request as TRAINING only now
+    # A slow collector, which read the job while it was running, marks the request as TRAINING only now
     overtaken(desk, lambda seen: desk.store.move(seen, replace(seen, status=Status.TRAINING)))
     collect(desk.backend, desk.job())
     assert (desk.request(name).status, desk.request(name).attempt) == (Status.READY, 1)

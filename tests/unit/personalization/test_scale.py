@@ -51,7 +51,7 @@ def test_stack_distances_agree_with_a_simulated_lru_cache(exponent: float, reque
 
 @pytest.mark.parametrize("route", cache.ROUTES)
 def test_replicas_have_separate_caches(route: str) -> None:
-    # given requests over three replicas
+    # given requests that are routed to three replicas
     users, places = 300, 20
     asked = cache.stream(users, 1.0, seed=2, requests=6_000)
     to = cache.routed(asked, users, 3, route)
@@ -69,7 +69,7 @@ def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
         found["hit_rate_adapters"] / found["hit_rate_full_copies"], rel=1e-9
     )
     assert found["hit_rate_ratio"] >= 5
-    # and memory for one full copy holds only the resident base, and no adapters
+    # and the memory for one full model holds only the base model, and no adapters
     assert cache.places(1, 300) == 0
 
 
@@ -91,7 +91,8 @@ def test_packing_keeps_grahams_bound(tasks: int, hosts: int) -> None:
         seconds = np.random.default_rng([seed, tasks, hosts]).uniform(1, 10, tasks).tolist()
         least = best(seconds, hosts)
         assert lower_bound(seconds, hosts) <= least + 1e-9
-        # Graham 1969: packing the longest first has a makespan of at most 4/3 - 1/(3 hosts) times the minimum
+        # Graham 1969: packing the longest tasks first has a makespan of at most 4/3 - 1/(3 hosts) times the
+        # minimum
         assert makespan(seconds, pack(seconds, hosts)) <= (4 / 3 - 1 / (3 * hosts)) * least + 1e-9
 
 
@@ -102,7 +103,7 @@ def test_makespan_of_a_full_job_is_within_5_percent() -> None:
     assert packing.chunks([1, 1, 1], 2) == [[0, 1], [2]]
 
 
-# --- the training service ---
+# --- the simulated training service ---
 
 
 class Seen:
@@ -171,14 +172,14 @@ def test_results_come_per_task_and_billing_lasts_until_job_end() -> None:
 def test_warm_pool_serves_matching_jobs_and_is_billed_while_idle() -> None:
     seen = Seen(quota=4, provision_cold=100, load_cold=20, provision_warm=5, load_warm=5)
     seen.create("a", [80], [80], keep_alive=600)
-    seen.clock.run(300)  # the job ended at 200 s, and its instances are in a warm pool since then
+    seen.clock.run(300)  # the job ended at 200 s, and its instances have been in a warm pool since then
     seen.clock.now = 300
     seen.create("b", [10], keep_alive=600)  # another instance configuration, so the job has a cold start
     seen.create("c", [10], [10], keep_alive=600)
     assert seen.fleet.meter.warm_starts == 1
     assert seen.fleet.meter.warm == 2 * 100
     seen.clock.run()
-    # at the end, both pools are idle for ten minutes, and are billed for them
+    # at the end, both pools are idle for ten minutes, and are billed for this time
     assert seen.fleet.meter.warm == 2 * 100 + 2 * 600 + 600
     seen.create("d", [1], [1], [1], [1])
 
@@ -208,7 +209,7 @@ def test_missing_capacity_fails_the_job_and_bills_nothing() -> None:
     seen.create("b", *[[10.0]] * Terms().quota)
 
 
-# --- the launch day ---
+# --- the simulated launch day ---
 
 ROUGH = Terms(
     quota=8, spot_quota=8, capacity_error=0.1, faults=0.5, interruptions=1, task_failure=0.02, burst=3

@@ -71,7 +71,7 @@ def test_instance_that_cannot_run_the_images_is_refused(instance: str):
         # SageMaker does not offer this family, or this size of the family, for this use
         ("serving_instance_type", "ml.t3.large", HOSTING),
         ("training_instance_type", "ml.m5d.xlarge", TRAINING),
-        # The image cannot use the instance: a Volta GPU, an Arm CPU, or no support for multi-model endpoints
+        # Not usable: a Volta GPU, an Arm CPU, and an instance without support for multi-model endpoints
         ("training_instance_type", "ml.p3.2xlarge", TRAINING),
         ("serving_instance_type", "ml.c7g.xlarge", HOSTING),
         ("serving_instance_type", "ml.g6.xlarge", HOSTING),
@@ -90,8 +90,8 @@ def test_serving_image_may_come_from_another_registry(registry: str):
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_rate_limit_of_one_user_cannot_scale_the_endpoint(env):
-    # Target tracking scales on the invocations of all users, so only the rate limit of a user limits how far
-    # one user can scale it
+    # Target tracking counts the invocations of all users together, so only the rate limit of a user limits
+    # how far one user can scale the endpoint
     chosen = load({"env": env}).of(Personalization)
     assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
 

@@ -22,7 +22,7 @@ def all_jobs_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineWorld]:
     found = PipelineWorld(tmp_path)
     for name in found.jobs():
-        # Each call looks up its world, because a restart creates another world with the same records
+        # The handler is looked up at each call, because a restart creates another world with the same records
         monkeypatch.setitem(api.OPERATIONS, name, _of_platform(name))
     yield found
     pipelines.shutdown(found.store)

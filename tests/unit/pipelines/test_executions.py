@@ -229,7 +229,7 @@ def test_no_step_starts_after_a_failure(world: PipelineWorld) -> None:
     text = defined(training("Bad"), training("Other"), training("Next", DependsOn=["Other"]))
     arn = world.start(text)
     until(lambda: world.statuses(arn).get("Bad") == "Failed", "the failure", 20)
-    # when the other job ends
+    # when the running job ends
     world.end_job(world.asked[1]["TrainingJobName"], "Completed")
     # then
     assert world.ended(arn)["FailureReason"] == STEP_FAILED
@@ -337,7 +337,7 @@ def test_failure_without_a_retry_policy_is_reported(
 def test_throttled_request_is_retried_without_a_policy(
     world: PipelineWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given the automatic policy, without its interval
+    # given the automatic retry policy, with a delay of 0 s
     automatic = execution.policy_for("Step.THROTTLING", ())
     assert automatic is not None
     monkeypatch.setattr(type(automatic[1]), "delay", lambda policy, retries, elapsed: 0.0)
@@ -433,7 +433,7 @@ def test_lambda_error_fails_its_step(world: PipelineWorld) -> None:
 
 
 def test_callback_waits_for_its_answer(world: PipelineWorld) -> None:
-    # given a callback step, and a job that uses its output
+    # given a callback step, and a condition on its output
     ask = callback(QUEUE, outputs=[("n", "Integer")], Arguments={"a": [get("Execution.PipelineName")]})
     check = condition("Check", compare("Equals", get("Steps.Ask.OutputParameters['n']"), 5))
     arn = world.start(defined(ask, check))
@@ -442,7 +442,7 @@ def test_callback_waits_for_its_answer(world: PipelineWorld) -> None:
     token = message.pop("token")
     assert message == {"pipelineExecutionArn": arn, "arguments": {"a": ["p"]}, "status": "Executing"}
     assert re.fullmatch(r"[A-Za-z0-9]{10}", token)
-    # when the answer lacks the output, or has one of another type or name, then it is refused
+    # when the answer lacks the output, or has an output of another type or name, then the answer is refused
     for outputs in ([], [{"Name": "n", "Value": "five"}], [{"Name": "m", "Value": "5"}]):
         with pytest.raises(ApiError) as error:
             world.call("SendPipelineExecutionStepSuccess", CallbackToken=token, OutputParameters=outputs)
@@ -458,7 +458,7 @@ def test_callback_waits_for_its_answer(world: PipelineWorld) -> None:
     outputs = [{"Name": "n", "Value": "5"}]
     metadata = {"CallbackToken": token, "SqsQueueUrl": QUEUE, "OutputParameters": outputs}
     assert steps["Ask"]["Metadata"] == {"Callback": metadata}
-    # and another answer is refused
+    # and a further answer is refused
     with pytest.raises(ApiError, match="has ended already"):
         world.call("SendPipelineExecutionStepSuccess", **answer)
     with pytest.raises(ApiError, match="No callback step waits") as error:
@@ -563,7 +563,7 @@ def test_equal_step_is_not_run_again(world: PipelineWorld) -> None:
     # given the result of an earlier execution
     use = training("Use", arguments={"HyperParameters": {"of": get("Steps.Train.TrainingJobName")}})
     first, _ = world.run(defined(cached(), use))
-    # when the pipeline runs twice more, once with another output path, which is not part of the cache key
+    # when the pipeline runs twice more, with another output path, which is not part of the cache key
     output: dict[str, Any] = {"OutputDataConfig": {"S3OutputPath": "s3://bucket/other"}}
     world.call("UpdatePipeline", PipelineName="p", PipelineDefinition=defined(cached(**output), use))
     for _ in range(2):
@@ -711,7 +711,7 @@ def test_every_status_change_is_an_event(world: PipelineWorld) -> None:
 
 
 def test_role_of_the_pipeline_makes_the_calls(world: PipelineWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a cloud that records the callers
+    # given a cloud that records the role of each call
     asked: list[tuple[str, str]] = []
     monkeypatch.setattr(
         world, "authorize", lambda account, region, key, action, *rest: asked.append((key, action))

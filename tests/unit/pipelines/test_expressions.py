@@ -200,7 +200,7 @@ def test_cache_key_is_of_values_not_of_their_order() -> None:
     ],
 )
 def test_retries_follow_their_policy(policy: dict[str, Any], delays: list[float | None]) -> None:
-    # given a policy, and a step whose attempts fail at once
+    # given a policy, and a step whose attempts fail immediately
     (found,) = retries.parse([{"ExceptionType": ["Step.THROTTLING"]} | policy], jobs=True)
     elapsed, seen = 0.0, []
     # when the step is retried as long as the policy allows

@@ -58,7 +58,7 @@ def test_update_changes_the_given_fields_only(world: PipelineWorld) -> None:
     found = world.call("DescribePipeline", PipelineName="p")
     assert (found["PipelineDescription"], found["RoleArn"]) == ("before", f"{ROLE}2")
     assert json.loads(found["PipelineDefinition"])["Steps"] == [fail()]
-    # and an invalid definition changes nothing
+    # and an update to an invalid definition changes nothing
     assert (
         refused(world, "UpdatePipeline", PipelineName="p", PipelineDefinition="{").code
         == "ValidationException"
@@ -70,7 +70,7 @@ def test_create_is_done_once_by_its_token(world: PipelineWorld) -> None:
     request = {"PipelineName": "p", "RoleArn": ROLE, "PipelineDefinition": EMPTY}
     for _ in range(2):
         assert world.call("CreatePipeline", **request, ClientRequestToken=TOKEN) == {"PipelineArn": PIPELINE}
-    # and with another token, the call would create another pipeline with the same name, and is refused
+    # and the call with another token is refused, because the pipeline's name is taken
     error = refused(world, "CreatePipeline", **request)
     assert (error.code, "already exists" in error.message) == ("ValidationException", True)
 
@@ -348,7 +348,7 @@ def test_executions_at_once_are_limited(world: PipelineWorld) -> None:
     arn = world.start(defined(training()))
     error = refused(world, "StartPipelineExecution", PipelineName="p")
     assert error.code == "ResourceLimitExceeded"
-    # when the execution has ended, then another one can start
+    # when the execution has ended, then another execution can start
     until(lambda: world.asked, "the job", 20)
     world.end_job(world.asked[0]["TrainingJobName"], "Completed")
     world.ended(arn)

@@ -25,7 +25,7 @@ def ruled(*constraints: dict) -> dict:
 def test_order_changes_units_and_cash_less_fees():
     after = execute(Account({"A": 20, "B": 0}, 100.0), {"A": -10, "B": 10}, PRICES, RULES)
     assert after.units == {"A": 10, "B": 10}
-    # A sale of 10 units at $10 less 10 fees of $0.2 and 1 %, and a purchase of 10 units at $20
+    # 10 units are sold at $10, less fees of $0.2 a unit and 1 %, and 10 units are bought at $20 without fees
     assert after.cash == pytest.approx(100 + 100 - 3 - 200)
 
 

@@ -69,7 +69,7 @@ def run(prices: PriceList) -> None:
 
 
 def test_cost_uses_the_price_of_on_demand_training(capsys: pytest.CaptureFixture[str]) -> None:
-    # given a list in which other products match the filters too
+    # given a price list in which other products match the filters too
     prices = PriceList(
         [product("EUC1-TrainWarmPool:ml.m5.xlarge", "9"), product("EUC1-Train:ml.m5.xlarge", "0", "0.276")],
         [product("EUC1-Train:ml.m5.xlarge.more", "9"), product("EUC1-Train:ml.m5.xlarge", "0.2760")],

@@ -57,7 +57,7 @@ def test_request_has_the_data_known_at_the_hour() -> None:
 
 
 def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
-    # given forecasts that were frozen by this run and by a later run, and the forecast in the dataset
+    # given forecasts that this run and a later run made final, and the forecast in the dataset
     class Frozen:
         def days(self, location: str, first: str, last: str) -> dict[str, dict[str, str | int]]:
             cells = {"f06": "50.0", "g06": NIGHT, "f07": "60.0", "g07": NIGHT + 1, "h05": "1.0,,,"}
@@ -67,7 +67,7 @@ def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
     named = f"price_forecast:{LOCATION}"
     world.ahead.known = {named: {hours.text(NIGHT + 1): 1.0, hours.text(NIGHT + 2): 2.0}}
     values = readings.gathered(Frozen(), world.ahead, LOCATION, NIGHT, 1)
-    # then the frozen forecast is used, unless a later run has frozen it
+    # then the final forecast is used, unless a later run made it final
     assert values["price_forecast"] == {NIGHT + 1: 50.0, NIGHT + 2: 2.0}
 
 
@@ -232,8 +232,8 @@ def test_own_awards_carry_the_state_of_charge() -> None:
     ]
     # when
     found = carried(world, offers)
-    # then the hour without a bid does not change the state of charge, and the next run continues from its
-    # final value
+    # then an hour without an offer does not change the state of charge, and the state after the last hour
+    # with a known price is stored
     assert found.level == pytest.approx(10 + 3.4 - 5 - 3 - 1)
     assert found.awards == {NIGHT + 1: 1.0, NIGHT + 4: 2.0}
     assert world.offers.levels[ASSET, NIGHT + 1] == pytest.approx(10 + 3.4 - 5 - 3)

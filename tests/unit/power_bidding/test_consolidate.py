@@ -294,7 +294,7 @@ def test_forecast_has_all_hours_of_a_daylight_saving_day(place, day, count, monk
 
 @pytest.mark.parametrize("after", [False, True])
 def test_run_killed_anywhere_and_repeated_gives_the_same(after):
-    # given: a run that makes a dataset, corrects an hour and freezes a forecast
+    # given: a run that makes a dataset, corrects an hour and makes a forecast final
     def prepared() -> tuple[Place, list]:
         place = Place()
         place.run(NOW - 2)
@@ -307,7 +307,7 @@ def test_run_killed_anywhere_and_repeated_gives_the_same(after):
     output = place.run(NOW, feeds)
     wanted, writes = place.state(), place.kills.writes
     assert writes > 10
-    # when: the run is killed at each of its writes in turn, twice
+    # when: for each write of the run, the run and its repetition are killed at that write
     for at in range(1, writes + 1):
         place, feeds = prepared()
         for _ in range(2):
@@ -329,7 +329,7 @@ def test_version_of_a_killed_run_with_other_input_is_kept(place):
     place.kills.at = -1
     # when
     output = place.run(NOW)
-    # then: the written object remains version 1
+    # then: the object that the killed run wrote remains as version 1
     assert output["version"] == 2
     assert decoded(place.objects.all["datasets/date=2022-01-31/hour=12/v1.json"])["flags"] == {
         "load": "missing"

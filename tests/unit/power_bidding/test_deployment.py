@@ -119,7 +119,7 @@ def test_deployment_repeated_changes_nothing() -> None:
 
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_killed_deployment_is_finished_by_the_next_try(at: int) -> None:
-    # given two versions, and a third whose deployment is killed after each of its writes
+    # given two deployed versions, and a third version whose deployment is killed after one of its writes
     cloud = Cloud()
     deployed(cloud, 1, 2)
     cloud.turns.run([lambda: deployed(cloud, 3)], [], [(0, at)])

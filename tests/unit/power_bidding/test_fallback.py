@@ -141,7 +141,7 @@ def test_offer_of_a_killed_run_is_sent_unchanged() -> None:
 
 
 def test_request_to_the_market_is_retried_until_the_deadline() -> None:
-    # given an offer whose response was lost
+    # given a market that does not respond to an offer
     world = World()
     world.market.down = 99
     world.offers.put_level(ASSET, NIGHT, 16.0)
@@ -211,7 +211,7 @@ def test_day_ahead_falls_back_to_the_run_before() -> None:
     make_bids(world.desk, LAST - 1, 1, ASSET)
     world.clock.time = LAST + 0.25
     no_model(world)
-    # when the last run fails
+    # when the last run before the deadline fails
     fall_back(world.desk, LAST, ASSET, "no model")
     # then the offers of the previous run are sent
     rows = [world.row(hour, "DA") for hour in DAY]
@@ -220,7 +220,7 @@ def test_day_ahead_falls_back_to_the_run_before() -> None:
 
 
 def test_day_ahead_fallback_must_be_possible_as_a_whole() -> None:
-    # given day-ahead offers of 40 MWh, each of which is possible, but not all of them together
+    # given five day-ahead offers of 8 MWh, each of which is possible, but not all of them together
     world = World("self_schedule", LAST)
     for hour in DAY[:5]:
         day_ahead(world, 8.0, "proposed", hour)

@@ -50,14 +50,14 @@ def test_serverless_month_is_billed_by_second_provisioned_by_hour() -> None:
         ("0.00004", "0.001", 0.9),
         ("0.00002", "0.0007", 0.0334),
         ("0.0001", "0.0013", 7.77),
-        # the costs are exactly equal: 730 * 0.001 = 18,250 * 0.00004
+        # the costs are equal: 730 h at $0.001, and 18,250 invocations of 1 s at $0.00004 a second
         ("0.00004", "0.001", 1.0),
         ("0.00012", "0.00001", 400.0),
     ],
 )
 def test_break_even_is_the_first_count_that_costs_as_much(second: str, hour: str, seconds: float) -> None:
     prices = costs(second, hour)
-    # when each number of invocations is tried
+    # when the number of invocations is increased until serverless costs as much as the instance
     count = 1
     while prices.serverless(count, seconds) < prices.provisioned():
         count += 1

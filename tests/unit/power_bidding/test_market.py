@@ -58,8 +58,8 @@ def test_day_ahead_offer_is_due_at_ten_the_previous_day(now, status):
 def test_second_offer_for_an_hour_is_refused():
     found, hour = market(), MIDNIGHT + 5
     assert found.offer(offer(hour), MIDNIGHT) == (200, {"accepted": True})
-    # when, then: the same offer again does not count as double, a different offer does, and an offer for the
-    # other market is accepted
+    # when, then: the same offer is refused and not counted as double, a different offer is refused and
+    # counted, and an offer for the other market is accepted
     assert found.offer(offer(hour), MIDNIGHT)[0] == 409
     assert found.results(MIDNIGHT)["double"] == 0
     assert found.offer(offer(hour, name="b"), MIDNIGHT) == (409, {"error": "already offered"})

@@ -66,7 +66,7 @@ def test_model_is_current_while_it_beats_persistence(error: float, current: bool
 
 
 def test_one_day_of_spikes_does_not_decide() -> None:
-    # given 13 good days, and a day on which the error of the forecast was 1,000 times that of persistence
+    # given 13 days with good forecasts, and a day on which the error was 1,000 times that of persistence
     desk = inspection(dict.fromkeys(range(2, 15), 8.0) | {1: 10_000.0})
     assert loss_ratio(desk, ASSET, LOCATION, "7", RUN) == pytest.approx((13 * 0.8 + 3) / 14)
     assert check_model(desk, Trainings(), YOUNG, None, RUN)["current"]
@@ -88,7 +88,7 @@ def test_loss_uses_the_last_14_days_only() -> None:
     desk = inspection(dict.fromkeys(range(1, 15), 5.0) | {0: 500.0, -1: 500.0, 15: 500.0, 16: 500.0})
     before = loss_ratio(desk, ASSET, LOCATION, "7", RUN)
     assert before == pytest.approx(0.5)
-    # when all data after the run's hour differs
+    # when all data after the run's hour is replaced
     past = desk.history
     assert isinstance(past, Past)
     for hour in [each for each in past.prices if each > RUN]:

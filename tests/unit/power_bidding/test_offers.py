@@ -157,7 +157,7 @@ def test_newer_dataset_replaces_an_offer_that_has_not_left() -> None:
 
 
 def test_offer_without_a_response_is_sent_again_unchanged() -> None:
-    # given a lost response of the market
+    # given an offer that the market accepts, and whose response is lost
     world = World()
     world.market.down = -1
     with pytest.raises(MarketDownError):
@@ -165,7 +165,7 @@ def test_offer_without_a_response_is_sent_again_unchanged() -> None:
     before = world.row(TARGET)
     # when there is a newer dataset
     make_bids(world.desk, NIGHT, 2, ASSET)
-    # then the same offer is sent, and the market recognizes it
+    # then the same offer is sent again, and is the one that the market has accepted
     row = world.row(TARGET)
     assert row
     assert before

@@ -70,7 +70,7 @@ def test_market_client_reads_published_prices(shape, client):
         # when
         prices = client(server).prices(HUBS, now - 24, now + 48, now)
         load = client(server).load(now - 24, now + 48, now)
-    # then: the history's values, up to the end of the published day
+    # then: the client returns the history's values up to the end of the published day
     past, zone = server.world.history.series, server.world.zone.key
     end = hours.hours_of(hours.market_day(now, zone), zone)[-1] + 1
     for hub in HUBS:

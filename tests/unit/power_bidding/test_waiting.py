@@ -50,7 +50,7 @@ class Room:
 
     def open(self) -> Sequence[Wait]:
         self.turns.point()
-        # DynamoDB compares only existing attributes
+        # as in DynamoDB, a comparison is false if a row lacks one of the attributes
         whole = [row for row in self.rows.values() if "token" in row and "answered" in row]
         return [{**row} for row in whole if row["answered"] != row["token"]]
 
@@ -154,7 +154,7 @@ def test_event_before_the_token_is_kept(status: str) -> None:
 def test_late_status_of_the_pipeline_does_not_hide_the_event() -> None:
     room = Room()
     execution = room.task("one")
-    # when the event is newer than the pipeline's description
+    # when the event of the pipeline's end arrives before the pipeline's description has the new status
     waiting.execution_changed(room.room, execution, "Succeeded")
     assert room.answers == [("one", "Succeeded")]
 

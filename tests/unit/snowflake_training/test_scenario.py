@@ -13,7 +13,7 @@ def test_coverage_counts_lost_and_duplicate_rows_but_not_equal_ones():
     table = np.array([1, 2, 3, 4, 4])
     # then all rows, in any order, have full coverage and no duplicates
     assert steps.reached(table, np.array([4, 3, 2, 1, 4])) == {"coverage": 1.0, "duplicate_rows": 0.0}
-    # and if one row of the five is lost and two are repeated, both are counted
+    # and if one row of the five is lost, and two copies of another row are added, both are counted
     assert steps.reached(table, np.array([1, 1, 1, 2, 4, 4])) == {"coverage": 0.8, "duplicate_rows": 2.0}
 
 

@@ -33,7 +33,7 @@ def test_serverless_memory_of_4096_mb_is_accepted():
         # SageMaker does not offer this size of the instance family for this use
         ("instance_type", "ml.c5.large", "ml.c5 in the sizes xlarge, 2xlarge, 4xlarge, 9xlarge"),
         ("notebook_instance_type", "ml.t3.nano", "ml.t3 in the sizes medium, large, xlarge, 2xlarge"),
-        # XGBoost's CPU build cannot use its GPU
+        # XGBoost's CPU build cannot use the GPU of this instance type
         ("instance_type", "ml.g5.xlarge", "an x86 instance type for SageMaker training, without a GPU"),
     ],
 )
@@ -58,7 +58,7 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
         if field.name in ("secret", "table", "target", "mode", "tree_method"):
             continue
         assert container.name_of(field.name) in ours, f"the container also reads {field.name}"
-        # the default of `coordinates` is for the demonstration's table, so the container has another one
+        # the default of `coordinates` is for the demonstration's table, so the container has another default
         if field.name != "coordinates":
             assert field.default is not MISSING
             assert getattr(theirs, field.name) == field.default, field.name
