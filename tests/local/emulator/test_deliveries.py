@@ -90,6 +90,22 @@ class Target:
         return self._aws("sqs").receive_message(QueueUrl=self.queue).get("Messages", [])
 
 
+def raise_alarm(aws: Callable, name: str, *topics: str) -> None:
+    """Create an alarm that notifies the topics, and put it into the state ALARM."""
+    aws("cloudwatch").put_metric_alarm(
+        AlarmName=name,
+        Namespace="n",
+        MetricName="m",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+        AlarmActions=topics,
+    )
+    aws("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="tried")
+
+
 @pytest.fixture(params=["function", "queue", "topic"])
 def target(aws: Callable, request: pytest.FixtureRequest) -> Target:
     return Target(aws, request.param)
@@ -133,33 +149,17 @@ def test_event_is_lost_if_its_dead_letter_queue_denies_it(aws: Callable) -> None
 
 def test_alarm_is_published_to_a_topic_that_allows_it(aws: Callable) -> None:
     # given an alarm with two topics, one of which allows CloudWatch to publish
-    cloudwatch, closed, open_, name = (
-        aws("cloudwatch"),
-        Target(aws, "topic"),
-        Target(aws, "topic"),
-        next(names),
-    )
+    closed, open_, name = Target(aws, "topic"), Target(aws, "topic"), next(names)
     open_.allow("cloudwatch", f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}")
-    cloudwatch.put_metric_alarm(
-        AlarmName=name,
-        Namespace="n",
-        MetricName="m",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1,
-        ComparisonOperator="GreaterThanThreshold",
-        AlarmActions=[closed.arn, open_.arn],
-    )
     # when the alarm goes off, then only this topic gets it
-    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="tried")
+    raise_alarm(aws, name, closed.arn, open_.arn)
     until(open_.received, "the alarm")
     assert closed.received() == []
 
 
 def test_new_topic_allows_alarms_but_no_events(aws: Callable) -> None:
     # given a topic with the policy that SNS gives to new topics, as a target of an alarm and of a rule
-    cloudwatch, events, name = aws("cloudwatch"), aws("events"), next(names)
+    events, name = aws("events"), next(names)
     target = Target(aws, "topic")
     aws("sns").delete_topic(TopicArn=target.arn)
     aws("sns").create_topic(Name=target.arn.rpartition(":")[2])
@@ -174,18 +174,7 @@ def test_new_topic_allows_alarms_but_no_events(aws: Callable) -> None:
     until(letters.received, "the dead letter")
     assert target.received() == []
     # when the alarm goes off, then the topic gets it
-    cloudwatch.put_metric_alarm(
-        AlarmName=name,
-        Namespace="n",
-        MetricName="m",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1,
-        ComparisonOperator="GreaterThanThreshold",
-        AlarmActions=[target.arn],
-    )
-    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="tried")
+    raise_alarm(aws, name, target.arn)
     until(target.received, "the alarm")
 
 
