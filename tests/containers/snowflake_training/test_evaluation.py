@@ -96,7 +96,7 @@ def test_incomparable_models_fail_the_job_with_the_reason(
     # an archive that lacks a file of the model
     strange = image.train(given).succeeded()
     (strange.first.base / "model/preparation.json").unlink()
-    assert "must have preparation.json" in judge(model, strange).reason()
+    assert "must have a model of this container" in judge(model, strange).reason()
     # no champion
     base = tmp_path / "alone"
     packed(model, base / "input/data/candidate")
