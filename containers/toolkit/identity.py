@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 APART = "safety_checker"
-"""Component that only classifies pictures. The id ignores it: adapters fit a base with or without it."""
+"""Component that only classifies pictures. It is left out of the id, because adapters do not depend on it."""
 
 _FILE = re.compile(r"[^.]+\.safetensors")
 """Name of a weights file that diffusers loads by default, unlike the variant `name.fp16.safetensors`."""
