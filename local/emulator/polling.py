@@ -1,6 +1,6 @@
 """Long polling for the CDK CLI.
 
-The CLI calls DescribeStacks every five seconds during a deployment, and so notices the end up to five seconds
+The CLI calls DescribeStacks every five seconds during a deployment, and so notices its end up to five seconds
 late. This module delays the response until the stack is no longer changing.
 """
 

@@ -36,7 +36,7 @@ def sagemaker_service(cloud: Cloud) -> None:
 
 @hook
 def sagemaker_resource_types(cloud: Cloud) -> None:
-    """MiniStack refuses SageMaker's resource types. They are managed with `local.sagemaker`."""
+    """MiniStack refuses SageMaker's resource types. With this hook, `local.sagemaker` manages them."""
     provisioners = "services.cloudformation.provisioners"
     generated = touch(f"{provisioners}._physical_name", "stack_name", "logical_id")
 
