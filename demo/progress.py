@@ -15,7 +15,7 @@ QUIET_SECONDS = 10
 
 
 class Progress:
-    """Prints each step, its current activity, and at its end its duration."""
+    """Prints each step with its current activity and, when the step ends, its duration."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr

@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 PINNED = ("aws-cdk-lib", "snowflake-connector-python", "ministack", "fakesnow", "xgboost-cpu")
 """Packages whose versions the report lists."""
 LOCKS = ("requirements.txt", "local/**/requirements.txt", "containers/*/*/requirements.txt")
-"""Lock files with the packages in `PINNED`. The report has a package's version from the first file with
-it."""
+"""Lock files with the packages in `PINNED`. The report shows the version from the first file that lists the
+package."""
 BITMAPS = {".png": "image/png", ".webp": "image/webp"}
 """Media types of pictures other than SVG, by suffix."""
 

@@ -1,4 +1,4 @@
-"""Update `local/fidelity.toml` and `docs/local-cloud-fidelity.md`: which parts of AWS the local cloud has.
+"""Update `local/fidelity.toml` and `docs/local-cloud-fidelity.md`, which list what the local cloud covers.
 
     make pages                                # write the tables of the page from the file
     python -m documentation.fidelity --update [TESTS]  # run local tests, and add what they used

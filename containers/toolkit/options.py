@@ -21,8 +21,7 @@ Parser = Callable[[str], Any]
 
 
 def option(parse: Parser, allowed: str, default: Any = MISSING) -> Any:
-    """Declare a hyperparameter. Without a default, it is required. `allowed` completes the error `must be
-    ...`."""
+    """Declare a hyperparameter. Without a default, it is required. `allowed` follows `must be` in errors."""
     return field(default=default, metadata={"parse": parse, "allowed": allowed})
 
 

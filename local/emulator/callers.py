@@ -186,8 +186,7 @@ def only_issued_keys_are_known(cloud: Cloud) -> None:
 
 @hook
 def iam_routes_want_a_signature(cloud: Cloud) -> None:
-    """While IAM is not enforced, MiniStack lets any caller use an HTTP API's routes with IAM
-    authorization."""
+    """While IAM is not enforced, MiniStack lets any caller use API Gateway routes with IAM authorization."""
     authorization = reach("app._execute_api_authorization_type")
     failure = reach("services.apigateway_v1.authentication_error_response")  # fmt: skip
     error = reach("core.iam_evaluator.AuthError")
@@ -375,7 +374,7 @@ class Gate:
         """Raise `RefusedError` for a request that AWS would not answer without a signature.
 
         Allowed are: URLs with a secret token, for custom resources and wait conditions; CORS preflights;
-        requests to CloudFront distributions and to HTTP APIs' routes (whose authorizers decide); function
+        requests to CloudFront distributions and to API Gateway routes (whose authorizers decide); function
         URLs without IAM; pages and public calls of user pools; and requests that a bucket's policy or ACL
         makes public. The checks have the order of MiniStack's routing, so that a request is routed to the
         target that it was allowed for.

@@ -161,7 +161,7 @@ def an_account_keeps_concurrency_unreserved(cloud: Cloud) -> None:
 @hook
 def failed_events_reach_the_dead_letter_queue_as_they_came(cloud: Cloud) -> None:
     """In MiniStack, a dead-letter queue gets an invocation record. On AWS a dead-letter queue gets the event,
-    and only a failure destination gets an invocation record."""
+    and only a destination gets an invocation record."""
     functions = touch("services.lambda_svc._functions")
 
     @replace("services.lambda_svc._route_async_failure", "target_arn", "func_name", "event", "result")
