@@ -23,7 +23,7 @@ GRACE_SECONDS = 5.0
 
 
 class Reaper:
-    """Starts the program and sends it process groups through the pipe."""
+    """Starts the program and sends it the IDs of process groups through the pipe."""
 
     def __init__(self, keep: int) -> None:
         """
@@ -76,8 +76,7 @@ def signal_group(group: int, number: int) -> bool:
 
 @contextlib.contextmanager
 def ended_with_us() -> Iterator[Reaper]:
-    """Yield a reaper. It ends its process groups at the end of the `with` block, or when this process
-    ends."""
+    """Yield a reaper that ends its process groups when the `with` block or this process ends."""
     with tempfile.TemporaryFile() as kept:
         reaper = Reaper(kept.fileno())
         try:

@@ -77,7 +77,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically: SageMaker's upload to S3 never sees a partial file."""
+    """Write `value` as JSON, atomically: SageMaker never uploads a partial file to S3."""
     write_bytes(path, json.dumps(value, indent=1).encode())
 
 

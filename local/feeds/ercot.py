@@ -1,5 +1,5 @@
-"""ERCOT's public reports: JSON pages that name each hour by its end. The hour that clocks skip in spring has
-null as its value."""
+"""ERCOT's public reports: JSON pages that name each hour by its end. In day-ahead prices, the hour that
+clocks skip in spring has null as its value."""
 
 from __future__ import annotations
 

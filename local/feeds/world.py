@@ -58,7 +58,8 @@ class World:
     ) -> Iterator[tuple[int, float | None]]:
         """Yield the published hours from `first` to before `end` with their values; None: a missing value.
 
-        :param published_by: yield only hours published by this earlier time; faults apply as of `now`
+        :param published_by: a time before `now`: yield only hours that were published by then. Faults apply
+            as of `now`
         """
         column = name.partition(":")[0]
         feed = FEED_OF[column]

@@ -37,8 +37,8 @@ def build(
     """Build a Dockerfile and return the image.
 
     The same content gives the same image, which is returned immediately if it exists. If the machine does not
-    support namespaces, Python commands in RUN are not executed. If it raises `BuildError`, it leaves no
-    files.
+    support namespaces, Python commands in RUN are not executed. If the function raises `BuildError`, it
+    leaves no files.
 
     :param context: folder of the build context
     :param dockerfile: default: `Dockerfile` in the context

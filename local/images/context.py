@@ -47,8 +47,8 @@ class BuildContext:
 
 
 def _rule(line: str) -> tuple[re.Pattern[str], bool]:
-    """Parse a line of .dockerignore. Return a pattern for whole paths, and whether it excludes the paths that
-    match."""
+    """Parse a line of .dockerignore. Return a pattern for whole paths, and whether the line excludes the
+    paths that match."""
     text = line.strip()
     excludes = not text.startswith("!")
     text = posixpath.normpath(text.removeprefix("!").strip()).strip("/")

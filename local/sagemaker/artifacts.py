@@ -68,7 +68,7 @@ SourceObject = tuple[str, str, PurePosixPath]
 def listed(s3: Any, source: Mapping[str, Any], role: str) -> list[SourceObject]:
     """Return the objects of a data source, at least one. Raises TransferError.
 
-    :param source: has `S3Uri`, and as `S3DataType` S3Prefix or ManifestFile
+    :param source: dictionary with `S3Uri`, and with `S3DataType`, either S3Prefix or ManifestFile
     :param role: ARN, for the error message
     """
     uri = source["S3Uri"]

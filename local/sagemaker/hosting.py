@@ -432,7 +432,7 @@ _CONDITIONS = {
     _TARGET_MODEL: "sagemaker:TargetModel",
     "x-amzn-sagemaker-target-variant": "sagemaker:TargetVariant",
 }
-"""IAM condition keys of InvokeEndpoint by the request's header."""
+"""IAM condition keys of InvokeEndpoint, by the request header with the key's value."""
 _UNBUILT = {
     "x-amzn-sagemaker-target-container-hostname": "TargetContainerHostname",
     "x-amzn-sagemaker-enable-explanations": "EnableExplanations",

@@ -15,7 +15,7 @@ from local.sagemaker.api import ApiError
 
 @hook
 def sagemaker_service(cloud: Cloud) -> None:
-    """MiniStack has no SageMaker: requests are routed to `local.sagemaker`."""
+    """MiniStack has no SageMaker. This hook routes requests to `local.sagemaker`."""
     run = touch("core.concurrency.run_reentrant", "fn")
     access_key_of = touch("core.router.extract_access_key_id", "headers", "query_params")
 
