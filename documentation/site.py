@@ -1,8 +1,8 @@
 """A hook of MkDocs: adds pages for files outside of `docs/`, sets the navigation, and changes links.
 
-Markdown files link to each other by their paths in the repository, so that the links also work there. On the
-site, links to pages and pictures are adapted. A link to any other file leads to that file in the repository
-(`repo_url`); if no repository is set, the link is replaced by its text.
+Markdown files link to each other by their paths in the repository, so that the links also work there. For the
+site, links to pages and pictures are changed to their paths on the site. A link to any other file leads to
+that file in the repository (`repo_url`); if no repository is set, the link is replaced by its text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def pages(root: Path = ROOT) -> dict[str, str]:
 
 
 def navigation(known: Iterable[str]) -> list[Any]:
-    """Return the navigation. It has only the index page of `upstream/`, which lists the other pages there.
+    """Return the navigation. Of `upstream/` it has only the index page, which lists the other pages of
+    `upstream/`.
 
     :param known: all pages
     """

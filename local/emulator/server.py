@@ -164,7 +164,7 @@ class Server:
                 logger.exception("Could not evaluate the alarms; will try again at the next interval")
 
     def _scale(self) -> None:
-        """Evaluate scaling policies four times in each period of their metrics."""
+        """Evaluate scaling policies four times in each period of the policies' metrics."""
         while True:
             time.sleep(quotas.setting(self.platform, "scaling_period") / 4)
             try:

@@ -27,8 +27,8 @@ class Base:
 
     @property
     def interpreter(self) -> str:
-        """Python for the environment: the path of this process's Python if it has the image's version, else
-        the version."""
+        """Python for the environment: this process's executable if it has the image's Python version, else
+        that version."""
         return sys.executable if self._fits else self.python
 
     @property

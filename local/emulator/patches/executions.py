@@ -14,7 +14,7 @@ from local.emulator import ministack
 from local.emulator.reach import Cloud, hook, replace, touch
 
 POSITION = "position"
-"""Key of an execution's record with the current state, that state's input, and the variables."""
+"""Key in an execution's record. The value has the current state, that state's input, and the variables."""
 
 _resumed: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("resumed", default=None)
 _running: list[tuple[str, str, str]] = []
