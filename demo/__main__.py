@@ -1,6 +1,6 @@
 """`python -m demo [--arch NAME] [--keep] [--out FOLDER]`: the same as `make demo`.
 
-Creates the Python environments that it needs, then restarts in the one with the demonstration's libraries.
+Restarts itself in the Python environment with the demonstration's libraries, which it creates if necessary.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def main() -> int:
 
 
 def set_up(names: list[str], progress: Progress) -> None:
-    """Make the environments that the local cloud and these architectures need."""
+    """Create the CDK CLI and the Python environments that the local cloud and the architectures `names`
+    need."""
     needed = dict.fromkeys((*ROOMS, *(need for name in names for need in architectures.BY_NAME[name].needs)))
     with progress.step("environments"):
         stderr: Any = Lines(progress)

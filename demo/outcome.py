@@ -13,7 +13,8 @@ DEPLOY = Metric("seconds_deploy", "cdk deploy of the whole stack, its image buil
 
 @dataclass
 class Outcome:
-    """The result of deploying and using one architecture. `reason` says why it failed, if it did."""
+    """The result of deploying one architecture and running its scenario. `reason` says why it failed, if it
+    did."""
 
     architecture: Architecture
     stack: str
@@ -49,6 +50,6 @@ def goal(metric: Metric) -> str:
 
 
 def shown(path: Path) -> str:
-    """Return a path, relative to the working directory if it is inside it."""
+    """Return a path as text; a path inside the working directory is relative to it."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

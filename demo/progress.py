@@ -15,7 +15,7 @@ QUIET_SECONDS = 10
 
 
 class Progress:
-    """Steps with their durations, and the current activity of each step."""
+    """Prints each step with its current activity and, when the step ends, its duration."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
@@ -26,7 +26,7 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Show `title` during the step; after it, its duration and outcome."""
+        """Show `title` during the step, and the step's outcome and duration at its end."""
         started, self._detail = time.monotonic(), ""
         done = threading.Event()
         painter = threading.Thread(target=self._paint, args=(title, started, done), daemon=True)
@@ -82,7 +82,7 @@ class Progress:
 
 
 class Lines:
-    """A text stream that passes each line to `Progress.tell`, as a replacement of standard error."""
+    """A text stream that replaces standard error and passes each line to `Progress.tell`."""
 
     def __init__(self, progress: Progress):
         self._progress, self._rest = progress, ""

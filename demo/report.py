@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 PINNED = ("aws-cdk-lib", "snowflake-connector-python", "ministack", "fakesnow", "xgboost-cpu")
 """Packages whose versions the report lists."""
 LOCKS = ("requirements.txt", "local/**/requirements.txt", "containers/*/*/requirements.txt")
-"""Lock files with these packages. The first file that has a package determines the version in the report."""
+"""Lock files with the packages in `PINNED`. The report shows the version from the first file that lists the
+package."""
 BITMAPS = {".png": "image/png", ".webp": "image/webp"}
 """Media types of pictures other than SVG, by suffix."""
 
@@ -54,7 +55,7 @@ def picture(figure: Figure) -> Markup:
 
 
 def bitmap(figure: Figure) -> Markup:
-    """Return the HTML of a figure's PNG or WebP, and of its picture for the dark scheme if it has one."""
+    """Return HTML with a figure's PNG or WebP picture, and with its picture for dark mode if it has one."""
     dark = '<source media="(prefers-color-scheme: dark)" srcset="{}">' if figure.dark else ""
     both = Markup(f'<picture>{dark}<img src="{{}}" alt="{{}}"></picture>')  # noqa: S704
     return both.format(*map(data_url, filter(None, (figure.dark, figure.path))), figure.alt)
@@ -104,7 +105,7 @@ def machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the processor's model name, or else the kernel's name of the machine type."""
+    """Return the processor's model name; if it is unknown, the machine type, such as `x86_64`."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
     except OSError:

@@ -31,7 +31,7 @@ ENVIRONMENT = "dev"
 
 
 class Cloud(Protocol):
-    """Interface of the local cloud, as far as the demonstration needs it."""
+    """The part of the local cloud's interface that the demonstration uses."""
 
     @property
     def endpoint_url(self) -> str: ...
@@ -77,8 +77,8 @@ def demonstrate(
 ) -> int:
     """Run all architectures, even if some fail. Return the exit code: 0 if all succeeded.
 
-    Always writes `results.json` and `report/index.html` to `out`. Unless `keep`, the cloud is stopped at the
-    end, also after an interrupt.
+    Always writes `results.json` and `report/index.html` to `out`. Unless `keep` is set, the cloud is stopped
+    at the end, even after an interrupt.
     """
     out.mkdir(parents=True, exist_ok=True)
     outcomes = [Outcome(architecture, architecture.stack_name(ENVIRONMENT)) for architecture in architectures]
@@ -171,7 +171,7 @@ def deployed(stack: str) -> dict[str, int]:
 
 
 def results(outcomes: list[Outcome]) -> dict[str, Any]:
-    """Return the content of `results.json`. Paths inside the working directory are relative."""
+    """Return the content of `results.json`. Paths inside the working directory are relative to it."""
     return {
         outcome.architecture.name: {
             "status": outcome.status,

@@ -1,1 +1,1 @@
-"""What builds and checks the documentation: the site, its generated pages and diagrams, its snippets."""
+"""Builds and checks the documentation: the site, its generated pages and diagrams, its code snippets."""

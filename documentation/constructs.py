@@ -1,7 +1,8 @@
-"""The pages of the constructs, `docs/constructs/NAME.md`: run their examples, and write generated sections.
+"""Run the examples in the pages of the constructs, `docs/constructs/NAME.md`, and write generated sections.
 
-The sections `Props` and `Attributes and methods` of a page come from docstrings and annotations, which griffe
-reads. The picture `NAME.svg` shows the resources that the page's examples create. `make pages` writes both.
+The sections `Props` and `Attributes and methods` of a page are generated from docstrings and annotations,
+which the library griffe reads. The picture `NAME.svg` shows the resources that the page's examples create.
+`make pages` writes the sections and the pictures.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ DEFINITION = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DEFAULT = re.compile(r"\s*Default: (.*?)\.(?=\s|$)", re.DOTALL)
 FACTORY = re.compile(r"field\(default_factory=(?:lambda: )?(.*)\)$", re.DOTALL)
 EMPTY = {"dict": "none", "list": "none", "()": "none", "None": "none"}
-"""How the pages write these defaults of the source"""
+"""Text on the pages for these default values in the source code"""
 GIVEN = {
     "openapi.json": json.dumps(
         {
@@ -64,10 +65,10 @@ def page(name: str) -> Path:
 
 @functools.cache
 def pictures() -> dict[str, str]:
-    """Return the diagrams of the resources that each construct creates in its page's usage, by name.
+    """Return, by construct, the diagram of the resources that the construct creates in its page's examples.
 
-    The usage of all pages runs in a process whose working directory has the files in `GIVEN`, and the
-    definition of a pipeline that the page of `ModelPipeline` shows.
+    The examples of all pages run in one process. Its working directory has the files in `GIVEN` and, as
+    `definition.json`, the pipeline definition from the page of `ModelPipeline`.
     """
     (definition,) = DEFINITION.findall(page("ModelPipeline").read_text())
     given = GIVEN | {"definition.json": definition}
@@ -89,7 +90,8 @@ def pictures() -> dict[str, str]:
 def used(name: str) -> tuple[dict[str, Any], set[str]]:
     """Run the Python blocks of a page.
 
-    Returns the resources of their stack, and the logical ids of those that the page's construct created.
+    Returns the resources of the stack that the blocks define, and the logical ids of the resources that the
+    page's construct created.
     """
     app = App()
     stack = Stack(app, "shop", env=Environment(account="123456789012", region="eu-west-1"))
@@ -108,7 +110,7 @@ def used(name: str) -> tuple[dict[str, Any], set[str]]:
 
 
 def with_reference(name: str, text: str) -> str:
-    """Return a page's text with its generated sections written anew from the source.
+    """Return a page's text with its generated sections regenerated from the source code.
 
     Raises `ValueError` if the page lacks one of the sections.
     """
@@ -149,7 +151,8 @@ def props(name: str) -> str:
 
 
 def _data_classes(types: list[str]) -> list[str]:
-    """Return the public data classes in these annotations and in their fields' annotations."""
+    """Return the public data classes in these annotations, and in the annotations of those classes'
+    fields."""
     found: list[str] = []
     waiting = list(types)
     while waiting:

@@ -1,10 +1,11 @@
-"""Draw each stack's diagram from its template: functions, machines and jobs, their calls, and data stores.
+"""Draw each stack's diagram from its template: functions, state machines, jobs, data stores, and calls.
 
     make pages    # docs/NAME/stack.svg of every architecture, after a synthesis
 
 Arrows are permissions and events: an arrow from a function, state machine or job to a table means that the
-policies of its role allow actions on that table. Roles, policies, log groups, alarms and dead-letter queues
-are left out, and so are custom resources, which only run when the stack changes.
+role of the function, state machine or job allows actions on that table. Roles, policies, log groups, alarms
+and dead-letter queues are left out. Custom resources are left out too, because they run only when the stack
+changes.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ JOBS = {
     "sagemaker:CreateEndpoint": "endpoint",
     "sagemaker:InvokeEndpoint": "endpoint",
 }
-"""Name of what SageMaker runs, by the action that creates or invokes it. An endpoint may also
-be a resource of the template"""
+"""Name of the jobs or endpoint, by the SageMaker action that creates or invokes them. The template can also
+have an endpoint as a resource"""
 ENDPOINT, MODEL = "AWS::SageMaker::Endpoint", "AWS::SageMaker::Model"
 COLORS = {"compute": "#ed7100", "flow": "#c925a8", "data": "#2e7d32", "edge": "#6b3fd4", "other": "#52606d"}
 GLUE = {
@@ -67,10 +68,11 @@ class Drawing:
     """Nodes by id, with their name and type, and arrows between them."""
 
     nodes: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    """Name, kind and group of colors"""
+    """Name, type and color group of each node"""
     arrows: set[tuple[str, str]] = field(default_factory=set)
     own: set[str] = field(default_factory=set)
-    """Nodes that are drawn even if they have no arrow. If there are any, all other nodes are dashed"""
+    """Nodes that are drawn even if they have no arrow. If there are any, all other nodes have dashed
+    outlines"""
 
     def dot(self) -> str:
         """Return the diagram in Graphviz's language."""
@@ -137,7 +139,8 @@ def draw(template: Mapping[str, Any]) -> Drawing:
 def resources(found: Mapping[str, Resource], own: set[str]) -> Drawing:
     """Return the diagram of some resources of a template, and of the resources that they refer to.
 
-    A role's policies are drawn as the role's references; a permission of a function is not drawn.
+    A policy is drawn as arrows from its roles to the resources that it names. Lambda permissions are not
+    drawn.
 
     :param own: logical ids of the resources to draw
     """
@@ -164,7 +167,7 @@ class Rights:
     """The permissions in the policies of a role."""
 
     targets: set[str] = field(default_factory=set)
-    """Resources that statements name"""
+    """Resources that the policies' statements name"""
     passed: set[str] = field(default_factory=set)
     """Roles that the role may pass to a service"""
     jobs: set[str] = field(default_factory=set)
@@ -197,7 +200,8 @@ def _add(rights: Rights, statement: Mapping[str, Any]) -> None:
 
 
 def _permitted(drawing: Drawing, name: str, roles: Iterable[str], rights: Mapping[str, Rights]) -> None:
-    """Add the arrows of a resource with these roles, and the jobs that it creates."""
+    """Add the arrows that follow from a resource's roles, and nodes for the jobs that the resource
+    creates."""
     for role in roles:
         own = rights.get(role, Rights())
         _connect(drawing, [name], own.targets)
@@ -276,7 +280,7 @@ SOURCE = re.compile(r"<!-- from the template:\n(.*?)-->", re.DOTALL)
 
 
 def rendered(dot: str) -> str:
-    """Return a diagram as SVG, with its source in a comment."""
+    """Return a diagram as SVG, with its Graphviz source in a comment."""
     envs.cdk()  # installs the packages of package.json
     done = subprocess.run(
         [envs.node() / "node", "--input-type=module", "-e", RENDER],

@@ -1,10 +1,11 @@
-"""The fidelity of the local cloud: `local/fidelity.toml`, and the tables of `docs/local-cloud-fidelity.md`.
+"""Update `local/fidelity.toml` and `docs/local-cloud-fidelity.md`, which list what the local cloud covers.
 
     make pages                                # write the tables of the page from the file
     python -m documentation.fidelity --update [TESTS]  # run local tests, and add what they used
 
 The file has an entry for each CloudFormation resource type and each IAM action. The local tests fail if the
-local cloud answers a call that has no entry. An added entry has no class: write it and run `make pages`.
+local cloud answers a call that has no entry. An entry that `--update` adds has no class: write the class into
+the file, then run `make pages`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tooling import envs
 FILE = envs.ROOT / "local" / "fidelity.toml"
 PAGE = envs.ROOT / "docs" / "local-cloud-fidelity.md"
 FOLDER = "GROUNDPLAN_RECORDS"
-"""Environment variable with the folder for the records of a test run, one file for each worker."""
+"""Environment variable with the folder for the records of a test run, one file for each pytest worker."""
 UPDATE = ".groundplan/envs/app/bin/python -m documentation.fidelity --update"
 TESTS = "tests/local"
 CLASSES = ("live", "recorded", "refused")
@@ -57,7 +58,7 @@ Entries = dict[str, Entry]
 
 
 def read(path: Path = FILE) -> Entries:
-    """Read the entries by resource type or action. Raises `ValueError` for an invalid entry."""
+    """Return the file's entries, by resource type or action. Raises `ValueError` for an invalid entry."""
     tables = tomllib.loads(path.read_text())
     entries = {}
     for name, given in (pair for table in tables.values() for pair in table.items()):
@@ -105,7 +106,8 @@ def is_type(name: str) -> bool:
 def observed(records: Iterable[str]) -> dict[str, str]:
     """Return the resource types and actions that tests used, each with the first test file that used it.
 
-    :param records: texts with the path of each test file, before the types and actions that its tests used
+    :param records: texts in which each test file's path is followed by the types and actions that its tests
+        used
     """
     found: dict[str, str] = {}
     for text in records:
@@ -119,7 +121,7 @@ def observed(records: Iterable[str]) -> dict[str, str]:
 
 
 def unexpected(found: Iterable[str], entries: Mapping[str, Entry]) -> list[str]:
-    """Return the types and actions that were accepted without an entry, or although they are `refused`."""
+    """Return the types and actions in `found` that have no entry, or whose class is `refused`."""
     return sorted(name for name in found if name not in entries or entries[name].kind == "refused")
 
 
@@ -158,7 +160,7 @@ def unbuilt(entries: Mapping[str, Entry]) -> list[str]:
 
 
 def tables(entries: Mapping[str, Entry]) -> str:
-    """Return the generated section of the page."""
+    """Return the generated section of `docs/local-cloud-fidelity.md`."""
     lines = ["## Resource types", "", "| resource type | class | what is missing | test |"]
     lines.append("| --- | --- | --- | --- |")
     for name, entry in sorted(entries.items()):
@@ -188,7 +190,7 @@ def tables(entries: Mapping[str, Entry]) -> str:
 
 
 def page(text: str, entries: Mapping[str, Entry]) -> str:
-    """Return the page's text with the current tables."""
+    """Return the text of `docs/local-cloud-fidelity.md` with the current tables."""
     return SECTION.sub(lambda _: f"\n{tables(entries)}\n", text)
 
 

@@ -45,7 +45,8 @@ def _condition(alarm: Mapping[str, Any]) -> str:
 
 
 def with_alarms(text: str, name: str, table: str) -> str:
-    """Return the text of `docs/operations.md` with a stack's table below the heading of its architecture."""
+    """Return the text of `docs/operations.md` with an alarm table below the heading of the architecture
+    `name`."""
     head, heading, rest = text.partition(f"\n### {name}\n")
     if not heading:
         raise ValueError(f"{OPERATIONS.relative_to(ROOT)} must have a heading '### {name}'")

@@ -1,8 +1,8 @@
 """A hook of MkDocs: adds pages for files outside of `docs/`, sets the navigation, and changes links.
 
-Markdown files link to each other by their paths in the repository, so that the links work in it. A page of
-the site keeps its links to pages and pictures. A link to another file of the project leads to the repository
-(`repo_url`), or becomes its text if the site has no repository.
+Markdown files link to each other by their paths in the repository, so that the links also work there. For the
+site, links to pages and pictures are changed to their paths on the site. A link to any other file leads to
+that file in the repository (`repo_url`); if no repository is set, the link is replaced by its text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-"""Pages of files outside of `docs/`, by their paths. A README becomes the page of its directory."""
+"""Pages on the site for files outside of `docs/`, by the files' paths. A README becomes the page of its
+directory."""
 ROOMS = ("constructs", "benchmarks", "tests", "notebooks", "runtime", "containers", "local")
 """Directories whose READMEs are pages."""
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)\s]+)\)")
@@ -41,7 +42,8 @@ def pages(root: Path = ROOT) -> dict[str, str]:
 
 
 def navigation(known: Iterable[str]) -> list[Any]:
-    """Return the navigation, without the pages of `upstream/`, which the index page of `upstream/` lists.
+    """Return the navigation. Of `upstream/` it has only the index page, which lists the other pages of
+    `upstream/`.
 
     :param known: all pages
     """
@@ -73,7 +75,7 @@ def linked(markdown: str, source: str, known: dict[str, str], repository: str = 
 
     :param source: path of the page's file in the project
     :param known: the pages by Markdown file, from `pages`
-    :param repository: address of the repository; without one, links to other files become text
+    :param repository: address of the repository; if empty, links to files that are not pages become text
     """
     here = posixpath.dirname(known[source])
 
@@ -130,5 +132,5 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Name the theme's search dialog, which has no name for screen readers."""
+    """Add the accessible name that the theme's search dialog lacks, for screen readers."""
     return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')

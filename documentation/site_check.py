@@ -2,8 +2,8 @@
 
     make docs && .groundplan/envs/app/bin/python -m documentation.site_check [PAGE ...]
 
-Each page is opened at a desktop's and a phone's width, with light and dark colors. Screenshots are written to
-`out/site/`. Exits with 1 if a page has a finding.
+Each page is opened at the widths of a desktop and of a phone, with light and dark colors. Screenshots are
+written to `out/site/`. Exits with 1 if a page has a finding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SITE, SCREENSHOTS = ROOT / "out" / "docs", ROOT / "out" / "site"
 WIDTHS = {"wide": 1440, "phone": 390}
 COLORS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 LEAST_TEXT = 7
-"""Smallest height of text in a diagram, in pixels of the desktop's page"""
+"""Minimum height of the text in a diagram, in pixels, at the width of a desktop"""
 
 
 class _Quiet(SimpleHTTPRequestHandler):

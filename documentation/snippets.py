@@ -1,8 +1,8 @@
 """Check the commands and code in the documentation against the project: `make docs` and the tests run it.
 
-A snippet is the code of a Markdown file, fenced or inline. The check covers make targets and their variables,
-settings in `SET`, Python modules and imports, file paths, operations and options of the AWS CLI, and JSON.
-Upper-case words and `...` are placeholders.
+A snippet is a fenced code block or inline code of a Markdown file. The check covers make targets and their
+variables, settings in make's `SET`, Python modules and imports, file paths, operations and options of the AWS
+CLI, and JSON. Upper-case words and `...` are placeholders.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHOICES = {
 
 
 def documents() -> list[Path]:
-    """Return the Markdown files of the project, without the notes for other projects."""
+    """Return the Markdown files of the project, without those in `docs/upstream/`."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
         cwd=ROOT,

@@ -18,7 +18,8 @@ from local.cloud import CloudError, LocalCloud
 from tooling import envs
 
 PYTHON = envs.MACHINE_PYTHON.name
-"""Python executable in the printed command. Another version would create every environment again."""
+"""Python executable in the printed command. With another Python version, all environments would be
+recreated."""
 
 HOME = envs.home() / "cloud"
 

@@ -37,9 +37,9 @@ class _Member(tarfile.TarInfo):
 def unpack(stream: Any, folder: Path, most_bytes: float, most_members: int = MOST_MEMBERS) -> None:
     """Unpack a tar archive, compressed or not, into a folder that no other process writes to.
 
-    The archive is streamed, so it needs little memory, and disk space only for its content. tarfile's own
-    filters do not limit sizes, and before Python 3.11.13 members could leave the folder through links
-    (CVE-2025-4517). Raises `ArchiveError`; files that were already unpacked stay.
+    The archive is streamed, so unpacking needs little memory, and disk space only for the archive's content.
+    tarfile's own filters do not limit sizes, and before Python 3.11.13 members could leave the folder through
+    links (CVE-2025-4517). Raises `ArchiveError`; files that were already unpacked stay.
 
     :param most_bytes: maximum size of all files
     :param most_members: maximum number of files and folders
@@ -68,7 +68,7 @@ def unpack(stream: Any, folder: Path, most_bytes: float, most_members: int = MOS
 
 
 def _inside(member: tarfile.TarInfo) -> PurePosixPath:
-    """Return the path of a member relative to the folder. Raises `ArchiveError` if it is not allowed."""
+    """Return the path of a member relative to the folder. Raises `ArchiveError` for a forbidden member."""
     name = member.name if len(member.name) <= 80 else f"{member.name[:80]}…"
     if not (member.isfile() or member.isdir()):
         raise ArchiveError(f"{name!r} is neither a file nor a folder")

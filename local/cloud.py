@@ -44,7 +44,7 @@ class CloudError(Exception):
 class LocalCloud:
     """One local cloud. Its state is in `home`, and it listens on one port of 127.0.0.1.
 
-    Several clouds can run at once, each with a separate home. A handle on the home of a running cloud
+    Several clouds can run at once, each with a separate home. A `LocalCloud` for the home of a running cloud
     controls that cloud.
     """
 
@@ -60,7 +60,8 @@ class LocalCloud:
     # Lifecycle ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the cloud and wait until it is ready. Raises `CloudError` with the end of its log."""
+        """Start the cloud and wait until it is ready. On failure, raises `CloudError` with the end of the
+        log."""
         if self.running:
             return
         python, snowflake = envs.environment("cloud"), envs.environment("snowflake")
@@ -79,7 +80,8 @@ class LocalCloud:
                 self._launch(python, snowflake)
 
     def stop(self) -> None:
-        """Stop the cloud and everything that it runs, and keep its state. Do nothing if it is not running."""
+        """Stop the cloud and everything that it runs, and keep its state. Without a running cloud, do
+        nothing."""
         if pid := self._pid():
             self._end(pid, signal.SIGTERM)
 
@@ -190,7 +192,7 @@ class LocalCloud:
     def local_url(self, address: str) -> str:
         """Return the local address of a CloudFront distribution or an HTTP API, given its address on AWS.
 
-        For `https://d123.cloudfront.net/` that is `http://d123.cloudfront.localhost:4566/`. Raises
+        For example, `https://d123.cloudfront.net/` becomes `http://d123.cloudfront.localhost:4566/`. Raises
         `ValueError` for any other address.
         """
         parts = urllib.parse.urlsplit(address)
@@ -240,7 +242,8 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Delete stacks with the unchanged CDK CLI, from the templates that `deploy` kept, if any."""
+        """Delete stacks with the unchanged CDK CLI. It uses the templates that `deploy` kept, else runs the
+        app."""
         command, kept = ["destroy", *(stacks or ["--all"]), "--force"], self._kept(context, app)
         if (kept / "manifest.json").exists():
             return self._cdk(command, progress, "--app", str(kept))
@@ -357,7 +360,7 @@ class LocalCloud:
             return None
 
     def _end(self, pid: int, number: int) -> None:
-        """Send the signal, and wait until the server's process group has no running process.
+        """Send the signal `number`, and wait until the server's process group has no running process.
 
         A server that has not ended after `STOP_SECONDS` is killed."""
         with contextlib.suppress(ProcessLookupError):

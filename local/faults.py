@@ -1,10 +1,10 @@
-"""Faults that tests inject into the local cloud. A fault's value is the number of times that it is still to
-be injected.
+"""Faults that tests inject into the local cloud. A fault's value is the number of injections that are left.
 
     cloud.configure(fault_lose_events=3, fault_throttle_training_jobs=5)
     cloud.status()["faults"]     # {"fault_lose_events": {"injected": 2, "left": 1}, ...}
 
-Each injection lowers the value by one. Injections are counted until `cloud.configure(faults_injected=None)`.
+Each injection lowers the value by one. `cloud.configure(faults_injected=None)` sets the counts of injections
+to zero.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def value(of: Holder, name: str) -> Any:
 def take(of: Holder, name: str, at: str = "") -> bool:
     """Return whether to inject this fault now, and if so count it as injected.
 
-    :param at: place of the injection; `report` also counts by place
+    :param at: place of the injection, by which `report` also counts
     """
     with _lock:
         left = value(of, name)
@@ -61,7 +61,8 @@ def take(of: Holder, name: str, at: str = "") -> bool:
 
 
 def report(of: Holder) -> dict[str, dict[str, Any]]:
-    """Return for each fault how many were injected, in total and by place, and how many are left."""
+    """Return, for each fault, the number of injections so far, in total and by place, and how many are
+    left."""
     counts = of.settings.get(INJECTED, {})
 
     def places(name: str) -> dict[str, Any]:

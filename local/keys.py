@@ -38,7 +38,7 @@ def new(prefix: str = "AKIA") -> Key:
 
 
 def read(home: Path) -> Key:
-    """Return the key of the cloud in `home`. Raises `FileNotFoundError` if it has no key yet."""
+    """Return the key of the cloud in `home`. Raises `FileNotFoundError` if the cloud has no key yet."""
     return Key(**json.loads((home / FILE).read_text()))
 
 

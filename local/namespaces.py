@@ -2,10 +2,10 @@
 
 A container can access its image, this machine's `/usr` in place of the image's system, `/opt/ml`, and a
 private `/proc`, `/dev`, `/tmp` and `/etc/hosts`. Files that it writes outside of `/opt/ml` go to a private
-layer, which is removed with it. It cannot access anything else on this machine, such as home directories, the
-state of the cloud and folders of other jobs. It uses this machine's network unless it is isolated: then it
-has a network namespace that is private, or shared with the other hosts of its job. The program
-`namespaces_init.py` sets all this up.
+layer, which is removed with the container. A container cannot access anything else on this machine, such as
+home directories, the state of the cloud and folders of other jobs. It uses this machine's network unless it
+is isolated. An isolated container has a private network namespace, or shares one with the other hosts of its
+job. The program `namespaces_init.py` sets all this up.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NUMBERED = re.compile(r"\[Errno (\d+)\] (.*)", re.DOTALL)
 """Format in which the init process reports an error with its errno."""
 _INIT = Path(__file__).with_name("namespaces_init.py")
 _BASE = "/.python"
-"""Path of the base interpreter in the container, if the image's files hide its path on this machine."""
+"""Path of the base interpreter's files in the container, if the container has other files at their path."""
 
 _PYTHON = (
     *("lib/python3.[0-9]*", "lib64/python3.[0-9]*", "include/python3.[0-9]*"),
@@ -56,7 +56,7 @@ _ETC = (
     "pki/tls/certs", "protocols", "resolv.conf", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo",
     "timezone",
 )  # fmt: skip
-"""Files of this machine's `/etc` that its programs need. None has secrets."""
+"""Files in this machine's `/etc` that programs in containers need. None contains secrets."""
 
 _ACCOUNTS = {
     "/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -75,11 +75,11 @@ TRANSIENT = frozenset(
 def unavailable(home: Path, kept: bool = False) -> str:
     """Return why containers cannot have namespaces on this machine, or "" if they can.
 
-    A trial container is started once per process, and again after a transient failure: limits of time,
-    memory, files or disk.
+    A trial container is started once per process, and again after a transient failure: a limit of time,
+    memory, open files or disk space was reached.
 
     :param home: folder for the trial's files
-    :param kept: whether the container's written files must stay on disk, for `written`
+    :param kept: whether files that the container writes must stay on disk, so that `written` can yield them
     """
     with _trying:
         try:
@@ -136,10 +136,10 @@ def layout(
 ) -> dict[str, Any]:
     """Return the description of a container's file system and host name, for `namespaces_init.py`.
 
-    :param files: folder with the image's files; None: the image has none
+    :param files: folder with the image's files; None if the image has none
     :param environment: the image's Python environment on this machine
     :param prefix: path of that environment in the container
-    :param opt_ml: folder to mount as `/opt/ml`; None: the image's own `/opt/ml`
+    :param opt_ml: folder to mount as `/opt/ml`; None for the image's own `/opt/ml`
     :param scratch: folder for files that the container writes outside of `/opt/ml`
     :param name: host name of the container
     :param peers: addresses by host name, including this container's
@@ -214,12 +214,13 @@ def _interpreter(
 
 
 def start(space: dict[str, Any], adopt: Callable[[int], None]) -> subprocess.Popen[str]:
-    """Start a container's command and return its supervisor process, which has its output and exit code.
+    """Start a container's command. Return the supervisor process, which has the command's output and exit
+    code.
 
-    The supervisor forwards SIGTERM to the command. On `KILL` it kills everything in the container, then ends.
-    Raises OSError if the command cannot be started.
+    The supervisor forwards SIGTERM to the command. On the signal `KILL` it kills everything in the container,
+    then ends. Raises OSError if the command cannot be started.
 
-    :param space: what `layout` returned, with the command, environment and directory
+    :param space: the result of `layout`, to which command, environment and working directory were added
     :param adopt: called with the supervisor's process ID before the container is set up
     """
     report, told = os.pipe()
@@ -252,7 +253,8 @@ def start(space: dict[str, Any], adopt: Callable[[int], None]) -> subprocess.Pop
 
 
 def written(space: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Yield the files, folders and links that a container with `kept` added or changed, after it has ended.
+    """Yield the files, folders and links that an ended container added or changed. `space` must have `kept`
+    set.
 
     Yields each path in the container with its path on this machine. Paths below `FOLDERS` are left out.
     Raises ValueError naming a path that was removed or replaced, or is not a file, folder or link.

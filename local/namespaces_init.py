@@ -1,19 +1,19 @@
 """Run one command in new user, mount, PID, UTS and IPC namespaces. Standard library only.
 
 If `kept` is set, the command starts only if the files that it writes can stay in the scratch folder. If
-`network` is "own", it gets a new network namespace that has a loopback interface only. If `network` is the
-process ID of another command's supervisor, it joins that supervisor's network namespace.
+`network` is "own", the command gets a new network namespace that has a loopback interface only. If `network`
+is the process ID of another command's supervisor, the command joins that supervisor's network namespace.
 
 `namespaces.py` starts this program with a file descriptor as its argument, and the result of `layout` and the
-command as JSON on standard input. It becomes three processes:
+command as JSON on standard input. The program becomes three processes:
 
     supervisor   outside, known to the cloud: forwards SIGTERM, kills everything inside on SIGUSR1
     init         process 1 inside: builds the file system, forwards SIGTERM, reaps; if it ends, all inside end
     command      the container's first process
 
 The supervisor's exit code is the command's; for a signal it is 128 plus the signal's number. If the command
-cannot be started, the reason is written to the descriptor. If it can, the descriptor is closed without
-output.
+cannot be started, the reason is written to the descriptor. If the command starts, the descriptor is closed
+without output.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _CAPABILITIES_VERSION = 0x20080522
 _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 
 _KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
-"""Capabilities that Docker leaves a container by default (names: capabilities(7)). CAP_SYS_ADMIN is not among
-them: with it the command could make its read-only mounts writable."""
+"""Numbers of the capabilities that Docker leaves a container by default (see capabilities(7) for the names).
+CAP_SYS_ADMIN is not among them: with it the command could make its read-only mounts writable."""
 
 FOLDERS = {"/dev": 0o755, "/proc": 0o555, "/root": 0o700, "/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777}
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -55,7 +55,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _call(name: str, *arguments: Any) -> None:
-    """Call a function of the C library that returns -1 on failure. Raises OSError with the call."""
+    """Call a function of the C library that returns -1 on failure. The OSError that it raises names the
+    function."""
     if getattr(_libc, name)(*arguments) < 0:
         number = ctypes.get_errno()
         shown = ", ".join(each.decode() for each in arguments if isinstance(each, bytes))
@@ -255,8 +256,8 @@ def _build(space: dict[str, Any]) -> None:
 def _layers(space: dict[str, Any]) -> str:
     """Mount the overlays, each below its parent, and return the path of the new root.
 
-    Files and links of the space are written to the upper layers before the mount. After it, writes would fail
-    in folders whose owner this user namespace does not map.
+    Files and links in `space` are written to the upper layers before the overlays are mounted. Later, writes
+    would fail in folders whose owner this user namespace does not map.
     """
     scratch, overlays = space["scratch"], dict(space["overlays"])
 

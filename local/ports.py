@@ -6,7 +6,7 @@ import socket
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return `preferred` if it is free, else a port that the system chooses."""
+    """Return `preferred` if it is free, else a free port that the operating system chooses."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

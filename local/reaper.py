@@ -1,4 +1,4 @@
-"""Program that ends a cloud's process groups when the cloud's process ends, even with SIGKILL.
+"""Program that ends a cloud's process groups when the cloud's process ends, even if SIGKILL ended it.
 
 A process that is killed with SIGKILL cannot clean up. So the cloud starts this small program and sends it,
 through a pipe, the IDs of its process groups. The kernel closes the pipe when the cloud's process ends; the
@@ -23,12 +23,12 @@ GRACE_SECONDS = 5.0
 
 
 class Reaper:
-    """The cloud's handle on the program, with its end of the pipe."""
+    """Starts the program and sends it the IDs of process groups through the pipe."""
 
     def __init__(self, keep: int) -> None:
         """
-        :param keep: file descriptor that stays open until the last group has ended. For the cloud's lock
-            file, so that the next cloud in the same home waits for this cloud's remaining processes
+        :param keep: file descriptor that stays open until the last group has ended. If it is the cloud's lock
+            file, the next cloud in the same home waits for this cloud's remaining processes
         """
         self._lock = threading.Lock()
         # In a separate session, so that signals to the cloud's process group do not reach it
@@ -64,7 +64,7 @@ class Reaper:
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group. Return False if it has no process."""
+    """Send a signal to a process group. Return False if the group has no process."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
@@ -76,7 +76,7 @@ def signal_group(group: int, number: int) -> bool:
 
 @contextlib.contextmanager
 def ended_with_us() -> Iterator[Reaper]:
-    """Yield a reaper that ends its process groups on exit, or when this process ends for any reason."""
+    """Yield a reaper that ends its process groups when the `with` block or this process ends."""
     with tempfile.TemporaryFile() as kept:
         reaper = Reaper(kept.fileno())
         try:
@@ -88,8 +88,8 @@ def ended_with_us() -> Iterator[Reaper]:
 def alive(group: int) -> bool:
     """Return whether a process group has a running process.
 
-    Zombies do not count where `/proc` shows them: in a container whose first process does not reap, they
-    stay.
+    Zombie processes are not counted if `/proc` shows them: they remain in a container whose first process
+    does not reap its children.
     """
     if not signal_group(group, 0):
         return False

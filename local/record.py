@@ -1,6 +1,6 @@
 """The record of what a local cloud answered: IAM actions and CloudFormation resource types.
 
-Tests compare it with `local/fidelity.toml`. Without `GROUNDPLAN_RECORD` nothing is recorded.
+Tests compare the record with `local/fidelity.toml`. Without `GROUNDPLAN_RECORD`, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _answered: set[str] = set()
 
 
 def start(path: str | None) -> None:
-    """Append names to the file from now on, each name once; None: record nothing."""
+    """From now on, append each new name to the file `path` once; if `path` is None, record nothing."""
     global _file
     _file = Path(path) if path else None
 

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 APART = "safety_checker"
-"""Component that only classifies pictures. The id ignores it: adapters fit a base with or without it."""
+"""Component that only classifies pictures. It is left out of the id, because adapters do not depend on it."""
 
 _FILE = re.compile(r"[^.]+\.safetensors")
-"""Name of a weights file that diffusers loads by default, unlike the variant `name.fp16.safetensors`."""
+"""Pattern of the weights files that diffusers loads by default. `name.fp16.safetensors`, a variant, does not
+match."""
 
 
 def identity(folder: Path) -> str:
@@ -43,7 +44,7 @@ def identity(folder: Path) -> str:
 
 
 def files_identity(folder: Path) -> str:
-    """Return the base model's id in the format that earlier versions of this project store in adapters.
+    """Return the base model's id in the format that earlier versions of this project stored in adapters.
 
     It has 16 hexadecimal digits, from a SHA-256 over the names, sizes and bytes of all files in the folder.
     """

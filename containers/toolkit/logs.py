@@ -16,7 +16,8 @@ class _Formatter(logging.Formatter):
 
 
 def log_to_stdout(package: str) -> None:
-    """Log `package` from level INFO and libraries from level WARNING, as `LEVEL message`."""
+    """Write log records to stdout as `LEVEL message`: those of `package` from INFO, of libraries from
+    WARNING."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -21,7 +21,7 @@ Parser = Callable[[str], Any]
 
 
 def option(parse: Parser, allowed: str, default: Any = MISSING) -> Any:
-    """Declare a hyperparameter. Without a default, it is required. `allowed` ends the error "must be ..."."""
+    """Declare a hyperparameter. Without a default, it is required. `allowed` follows `must be` in errors."""
     return field(default=default, metadata={"parse": parse, "allowed": allowed})
 
 
@@ -71,16 +71,17 @@ def text(allowed: str, default: Any = MISSING) -> Any:
 
 
 def name_of(attribute: str) -> str:
-    """Return the hyperparameter's name for an attribute: `lambda`, a reserved word, for `lambda_`."""
+    """Return the hyperparameter's name for an attribute, such as `lambda` for `lambda_` (`lambda` is
+    reserved)."""
     return attribute.rstrip("_")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Base class for the hyperparameters of an image."""
+    """Base class for the hyperparameters of a container image."""
 
     NOUN: ClassVar[str] = "hyperparameter"
-    """What error messages call an option: `hyperparameter rounds must be ...`."""
+    """The noun before an option's name in error messages: `hyperparameter rounds must be ...`."""
 
     @classmethod
     def read(cls, given: Mapping[str, str]) -> Self:

@@ -26,7 +26,7 @@ CHANNELS = BASE / "input" / "data"
 CONFIG = BASE / "input" / "config"
 
 LONGEST_REASON = 1024
-"""Maximum length of a FailureReason or ExitMessage. SageMaker truncates longer texts."""
+"""Maximum length of a FailureReason or ExitMessage, in characters. SageMaker truncates longer texts."""
 
 MARKERS = (".sagemaker-uploading", ".sagemaker-uploaded")
 """Suffixes of the marker files that SageMaker creates next to each checkpoint file: one while it uploads the
@@ -66,7 +66,7 @@ def cluster() -> Cluster:
 
 
 def hyperparameters() -> dict[str, str]:
-    """Read `hyperparameters.json`. Without the file, there are none."""
+    """Read `hyperparameters.json`. Without the file, return no hyperparameters."""
     path = CONFIG / "hyperparameters.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
@@ -77,7 +77,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically: SageMaker's upload to S3 never sees a partial file."""
+    """Write `value` as JSON, atomically: SageMaker never uploads a partial file to S3."""
     write_bytes(path, json.dumps(value, indent=1).encode())
 
 
@@ -90,7 +90,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_failure(reason: object) -> None:
-    """Write the job's failure file, unless it exists: the first reason is the cause of later ones."""
+    """Write the job's failure file, unless it exists: later failures usually follow from the first one."""
     if not FAILURE.exists():
         FAILURE.parent.mkdir(parents=True, exist_ok=True)
         FAILURE.write_text(scrub(reason)[:LONGEST_REASON])

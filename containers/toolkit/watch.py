@@ -1,9 +1,9 @@
 """Detect lost hosts of a job, and tell the other hosts which one was lost and why.
 
-The collective operations of libraries do not detect lost hosts reliably. In XGBoost, if a connection breaks
-at the end of an operation, the network thread stops and the next operation blocks forever, despite its
-timeout (`Loop::Block` in XGBoost 3.2; when the first of three hosts was killed on a busy machine, another
-host hung in 9 of 80 trials). NCCL waits for its timeout, then exits the process without a reason.
+The collective operations of XGBoost and NCCL do not detect lost hosts reliably. In XGBoost 3.2, if a
+connection breaks at the end of an operation, the network thread stops and the next operation blocks forever,
+despite its timeout (`Loop::Block`). In 80 trials on a busy machine, the first of three hosts was killed; in 9
+of them another host hung. NCCL waits for its timeout, then exits the process without a reason.
 
 Therefore each host keeps a separate connection to the first host. A host is lost if its connection closes
 without a shutdown message. A host that fails sends its reason before it closes the connection, and all hosts
@@ -30,7 +30,7 @@ KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 SHUTDOWN = b"shutdown\n"
 FAILED = b"failed "
-"""Prefix of a host's failure reason."""
+"""Prefix of a message with a host's failure reason."""
 
 LONGEST = 8192
 """Maximum size of a message (one line) in bytes. A reason has at most 1,024 characters."""
@@ -57,7 +57,7 @@ class Watch:
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Connect to the first host; on the first host, listen. Raises `FatalError` if its port is in use."""
+        """Connect to the first host; on the first host, listen. Raises `FatalError` if the port is in use."""
         follow = self._listen() if self.cluster.first else self._call
         threading.Thread(target=follow, daemon=True).start()
 
@@ -67,7 +67,7 @@ class Watch:
         return len(self._ended) == self.cluster.size - 1
 
     def missing_for(self) -> float:
-        """Return the seconds since a host was lost; negative if none was."""
+        """Return the seconds since a host was lost; negative if no host was lost."""
         return time.monotonic() - self._lost_at
 
     def shut_down(self) -> None:
@@ -109,7 +109,8 @@ class Watch:
         )
 
     def _hear(self, words: bytes, host: str) -> None:
-        """Process a connection's last message. If it is no shutdown or failure reason, `host` is lost."""
+        """Process a connection's last message: a host's failure, or a shutdown. Without either, `host` is
+        lost."""
         if words.startswith(FAILED):
             host, _, reason = words.removeprefix(FAILED).decode(errors="replace").strip().partition(" ")
             self._miss(host, reason)

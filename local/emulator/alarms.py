@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 Series = list[float | None]
-"""One value for each of the alarm's periods, the latest first; None: the period has no data."""
+"""One value for each of the alarm's periods, the latest first; None for a period without data."""
 Lookup = Callable[[dict[str, Any], str, int, int], Series]
-"""`(metric, statistic, period in seconds, number of periods)`: returns the values of a metric."""
+"""Function `(metric, statistic, period in seconds, number of periods)` that returns a metric's values."""
 
 COMPARISONS = {
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -34,7 +34,8 @@ TOTALS: dict[str, Callable[[list[float]], float]] = {
 
 
 def judge(alarm: dict[str, Any], lookup: Lookup) -> tuple[str, str] | None:
-    """Return the state that follows from the alarm's data, and the reason; None: no change of state."""
+    """Return the state that follows from the alarm's data, and the reason; None if the state does not
+    change."""
     values = datapoints(alarm, lookup)
     breaches = COMPARISONS[alarm["ComparisonOperator"]]
     missing = {"breaching": True, "notBreaching": False}.get(alarm.get("TreatMissingData") or "missing")

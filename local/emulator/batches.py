@@ -1,6 +1,6 @@
 """The response of a function that reports which items of its batch failed (`ReportBatchItemFailures`).
 
-The rules are from the AWS Lambda developer guide. They are the same for streams and queues.
+The rules are from the AWS Lambda developer guide, and are the same for streams and queues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ class InvalidAnswerError(ValueError):
 
 
 def reports(mapping: dict[str, Any]) -> bool:
-    """Return whether Lambda reads failures from the function's response for this event source mapping."""
+    """Return whether Lambda reads the failed items from the function's response for this event source
+    mapping."""
     return "ReportBatchItemFailures" in (mapping.get("FunctionResponseTypes") or [])
 
 

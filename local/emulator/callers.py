@@ -1,8 +1,8 @@
 """Authentication of requests: they must be signed with a key that the local cloud issued, even if IAM is not
 enforced.
 
-These are the root key (`local/keys.py`) and the keys of IAM users and of STS sessions. Unsigned requests are
-answered only if AWS answers them too: see `Gate._unsigned`.
+These keys are the root key (`local/keys.py`) and the keys of IAM users and of STS sessions. Unsigned requests
+are answered only if AWS answers them too: see `Gate._unsigned`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ S3_CODES = {
     "HeadersNotSigned": (403, "AccessDenied"),
     "XAmzContentSHA256Mismatch": (400, "XAmzContentSHA256Mismatch"),
 }
-"""HTTP status and error code in S3's response, for codes of `SignatureError` that only S3 has."""
+"""HTTP status and error code in S3's response, by `SignatureError.code`, for codes that only S3 has."""
 
 _verified: contextvars.ContextVar[str] = contextvars.ContextVar("verified", default="")
 """Access key of the current request's signature; empty if the request is not signed."""
@@ -110,7 +110,7 @@ REACHES: dict[str, tuple[str, ...]] = {
     "services.s3.cors_response_headers": ("bucket_name", "method", "headers"),
     "services.sts.register_session": ("access_key", "session"),
 }
-"""Attributes of MiniStack that are used at each request, with their expected parameters."""
+"""Functions and data of MiniStack that this module uses at each request, with the expected parameters."""
 
 
 @functools.cache
@@ -120,7 +120,7 @@ def reach(name: str) -> Any:
 
 @hook
 def calls_are_signed(cloud: Cloud) -> None:
-    """MiniStack answers any caller. `Gate` checks requests first, with MiniStack's keys and routes."""
+    """MiniStack answers any caller. `Gate` checks each request first, using MiniStack's keys and routes."""
     for name, parameters in REACHES.items():
         touch(name, *parameters)
 
@@ -147,7 +147,7 @@ _own_lock = threading.Lock()
 
 
 def own_key(account: str) -> keys.Key:
-    """Return the key with which the cloud itself acts in an account. Its secret never leaves this process."""
+    """Return the key with which the cloud itself acts in an account. The secret never leaves this process."""
     with _own_lock:
         if account not in _own_keys:
             _own_keys[account] = keys.new()
@@ -186,7 +186,7 @@ def only_issued_keys_are_known(cloud: Cloud) -> None:
 
 @hook
 def iam_routes_want_a_signature(cloud: Cloud) -> None:
-    """MiniStack lets any caller use an API's route with IAM authorization while IAM is not enforced."""
+    """While IAM is not enforced, MiniStack lets any caller use API Gateway routes with IAM authorization."""
     authorization = reach("app._execute_api_authorization_type")
     failure = reach("services.apigateway_v1.authentication_error_response")  # fmt: skip
     error = reach("core.iam_evaluator.AuthError")
@@ -212,7 +212,8 @@ def iam_routes_want_a_signature(cloud: Cloud) -> None:
 
 @hook
 def downloads_have_presigned_addresses(cloud: Cloud) -> None:
-    """MiniStack's download URLs of functions' and layers' code have no valid signature and are public."""
+    """MiniStack's URLs for the code of functions and layers have no valid signature: anyone can download
+    it."""
     here = reach("core.responses.get_account_id"), reach("core.responses.get_region")
 
     def presigned(address: str) -> str:
@@ -324,7 +325,7 @@ class Gate:
         return Admitted(_again(body, receive), request, path)
 
     async def admit_owner(self, scope: dict, receive: Callable) -> bytes:
-        """Return the body of a request to the cloud's administration.
+        """Return the body of a request to `/_groundplan/`, the cloud's administration.
 
         Raises `SignatureError` unless the request is signed with the cloud's root key."""
         claim = signatures.claim(Request.of(scope))
@@ -373,10 +374,10 @@ class Gate:
         """Raise `RefusedError` for a request that AWS would not answer without a signature.
 
         Allowed are: URLs with a secret token, for custom resources and wait conditions; CORS preflights;
-        CloudFront distributions; routes of APIs (whose authorizers decide); function URLs without IAM; pages
-        and public calls of user pools; and requests that a bucket's policy or ACL makes public. The checks
-        have the order of MiniStack's routing, so that a request is routed to the target that it was allowed
-        for.
+        requests to CloudFront distributions and to API Gateway routes (whose authorizers decide); function
+        URLs without IAM; pages and public calls of user pools; and requests that a bucket's policy or ACL
+        makes public. The checks have the order of MiniStack's routing, so that a request is routed to the
+        target that it was allowed for.
         """
         host = request.header("host")
         if path.startswith(EMULATOR) or reach("app._HEALTH_PATHS").count(path):
@@ -490,7 +491,7 @@ def bucket_of(host: str) -> str:
 
 
 def _uploads(request: Request, path: str) -> bool:
-    """Return whether the request is an upload form to a bucket. Its policy is checked afterwards."""
+    """Return whether the request is an upload form to a bucket. The form's policy is checked later."""
     bucket = bucket_of(request.header("host"))
     _, key = reach("services.s3._parse_bucket_key")(f"/{bucket}{path}" if bucket else path, {})
     to_s3 = bool(bucket) or _called(request, path)[0] == "s3"
@@ -507,7 +508,7 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 def _called(request: Request, path: str) -> tuple[str, str]:
-    """Return the service and operation of a request. The operation is empty if it is not in the request."""
+    """Return the service and operation of a request. The operation is empty if the request lacks it."""
     headers, query = _headers(request), _parameters(request, path)
     detect = reach("core.router.detect_service")
     target = headers.get("x-amz-target", "").rpartition(".")[2]
@@ -522,7 +523,7 @@ def _parameters(request: Request, path: str) -> dict[str, list[str]]:
 def _public(request: Request, path: str) -> bool:
     """Return whether a bucket's policy or ACL makes this request public.
 
-    :param path: begins with the bucket
+    :param path: begins with the bucket's name
     """
     headers, query = _headers(request), parse_qs(request.raw_query, keep_blank_values=True)
     bucket, key = reach("services.s3._parse_bucket_key")(path, headers)
@@ -552,7 +553,7 @@ async def _body(receive: Callable) -> bytes | None:
 
 
 def _again(body: bytes, receive: Callable) -> Callable:
-    """Return a `receive` function that returns a body that was already read."""
+    """Return an ASGI `receive` function that first returns `body`, which was already read."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> dict:

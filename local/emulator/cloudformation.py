@@ -15,33 +15,34 @@ from local.sagemaker import api, tags
 from local.sagemaker.api import ApiError
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""`(operation, params)`: calls SageMaker without IAM checks, in the stack's account and Region."""
+"""Function `(operation, params)` that calls SageMaker in the stack's account and Region, without IAM
+checks."""
 
 POLL_SECONDS = 0.1
 GONE = ("ValidationException", "ResourceNotFound", "ResourceNotFoundException")
-"""Error codes of Describe for a resource that does not exist."""
+"""Error codes of Describe operations for a resource that does not exist."""
 
 
 @dataclass(frozen=True)
 class Type:
-    """One resource type. Its `Ref` is the ARN, as in the CloudFormation reference."""
+    """One resource type. `Ref` of a resource returns its ARN, as in the CloudFormation reference."""
 
     kind: str
-    """Name in its operations: `Model` in CreateModel, DescribeModel, DeleteModel"""
+    """Name of the type in SageMaker's operations, such as `Model` in CreateModel and DescribeModel"""
     replacing: tuple[str, ...] = ()
     """Properties whose change replaces the resource, including the name"""
     name: str = ""
-    """Property with the name; empty: `<kind>Name`"""
+    """Property with the resource's name; if empty, `<kind>Name`"""
     name_length: int = 63
     attributes: tuple[str, ...] = ()
-    """Attributes of `Fn::GetAtt` in addition to the name"""
+    """Attributes that `Fn::GetAtt` can return in addition to the name"""
     settles: tuple[str, ...] = ()
-    """Final statuses of a successful change; empty: the type has no status to wait for"""
+    """Final statuses of a successful change; empty if the type has no status to wait for"""
     fails: tuple[str, ...] = ("Failed",)
     apart: tuple[str, ...] = ()
-    """Properties that the Create operation does not take, and that separate operations set"""
+    """Properties that separate operations set, because the Create operation does not have them"""
     updates: Callable[[Call, str, dict[str, Any], dict[str, Any]], None] | None = field(default=None)
-    """`(call, name, old properties, new properties)`: updates the resource in place"""
+    """Function `(call, name, old properties, new properties)` that updates the resource in place"""
 
     @property
     def named_by(self) -> str:
@@ -57,15 +58,15 @@ class Type:
 
     @property
     def records(self) -> str:
-        """Kind of its records in the store, and resource type in its ARNs: `endpoint-config`."""
+        """Kind of the type's records in the store, and resource type in ARNs, such as `endpoint-config`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", self.kind).lower()
 
     def name_of(self, ref: str) -> str:
-        """Return the name for Describe and Delete from a resource's `Ref`."""
+        """Return the name that Describe and Delete operations need, from a resource's `Ref`."""
         return ref.rpartition("/")[2]
 
     def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
-        """Return a record's name for `delete`, its `Ref`, and its ARN."""
+        """Return the name that `delete` needs, the `Ref`, and the ARN of the resource in a record."""
         name = record[self.named_by]
         arn = context.arn(self.records, name)
         return name, arn, arn
@@ -75,7 +76,7 @@ class Type:
     def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Create the resource and wait until it is ready. Return its Ref and attributes.
 
-        A resource that fails is deleted. Raises ValueError and ApiError."""
+        A resource whose creation fails is deleted. Raises ValueError and ApiError."""
         given = {key: value for key, value in properties.items() if key not in self.apart}
         request = coerced(f"Create{self.kind}", given | {self.named_by: name})
         call(f"Create{self.kind}", request)
@@ -147,11 +148,12 @@ class Type:
 
 @dataclass(frozen=True)
 class Identified(Type):
-    """A type whose resources are identified by the properties in `identifier`. `Ref` joins them with `|`."""
+    """A type whose resources are identified by the properties in `identifier`. `Ref` has their values, joined
+    by `|`."""
 
     identifier: tuple[str, ...] = ()
     translate: Callable[[dict[str, Any]], dict[str, Any]] = lambda properties: properties
-    """Converts properties to the members of requests, if they differ"""
+    """Converts properties to a request's members, for types where the two differ"""
 
     def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
         ref = "|".join(record[key] for key in self.identifier)
@@ -225,7 +227,7 @@ def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
 
 
 def _update_notebook(call: Call, name: str, old: dict, new: dict) -> None:
-    """Change a notebook instance, which must be stopped for that. Start it again if it was running."""
+    """Stop a notebook instance, change it, and start it again if it was running."""
     if "RoleArn" not in old:
         return  # it was just created
     ran = _stop_notebook(call, name)
@@ -280,7 +282,8 @@ def _update_group(call: Call, name: str, old: dict, new: dict) -> None:
 
 
 def _pipeline_request(properties: dict[str, Any]) -> dict[str, Any]:
-    """Convert a pipeline's properties to a request's members, in which the definition is not nested.
+    """Convert a pipeline's properties to a request's members: those of `PipelineDefinition` are not nested
+    there.
 
     Raises ValueError for an unsupported property."""
     request = {key: value for key, value in properties.items() if key != "PipelineDefinition"}
@@ -388,7 +391,7 @@ def remove_unlisted(context: api.Context, stack: dict[str, Any]) -> None:
     """Delete the resources that a stack created but does not list.
 
     SageMaker's records are saved immediately, CloudFormation's state a moment later. So after a crash a stack
-    may not list the resources that it created last, and they would never be deleted.
+    may not list the resources that it created last. Without this function they would never be deleted.
     """
     listed = {resource["PhysicalResourceId"] for resource in stack.get("_resources", {}).values()}
 

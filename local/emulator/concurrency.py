@@ -13,11 +13,10 @@ LEAST_UNRESERVED = 100
 def refusal(functions: Mapping[str, Mapping[str, Any]], name: str | None, wanted: int, limit: int) -> str:
     """Return why a function cannot reserve this concurrency, or "" if it can.
 
-    An account with a quota of less than 100 cannot reserve any: it must keep all of its concurrency
-    unreserved.
+    An account with a quota of less than 100 cannot reserve any concurrency.
 
     :param functions: the account's functions by name, with their `concurrency`
-    :param name: the function; None: a new function
+    :param name: name of the function; None for a new function
     :param wanted: executions to reserve
     :param limit: quota of concurrent executions
     """

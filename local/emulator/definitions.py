@@ -1,8 +1,8 @@
 """Static validation of Amazon States Language, as CreateStateMachine does it.
 
 The fields of each state are from https://states-language.net/spec.html and the Step Functions developer
-guide. The codes are from ValidateStateMachineDefinitionDiagnostic in the Step Functions API reference, which
-says that the wording, order and number of diagnostics may change.
+guide. The diagnostic codes are from ValidateStateMachineDefinitionDiagnostic in the Step Functions API
+reference, which says that the wording, order and number of diagnostics may change.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Diagnostic:
 
 
 def diagnose(definition: str) -> list[Diagnostic]:
-    """Return the reasons to refuse a definition, a JSON text; empty if it is valid."""
+    """Return the reasons to refuse a definition, given as JSON; empty if it is valid."""
     if not definition:
         return [Diagnostic("MISSING_DESCRIPTION", "The definition is empty")]
     try:
@@ -91,7 +91,7 @@ def diagnose(definition: str) -> list[Diagnostic]:
 
 
 class _Object(dict):
-    """A JSON object that records which names occurred repeatedly."""
+    """A JSON object that records which of its member names occurred repeatedly."""
 
     def __init__(self, pairs: list[tuple[str, Any]]):
         super().__init__(pairs)
@@ -362,7 +362,7 @@ class _Check:
 
 
 def _targets(state: dict) -> Iterator[tuple[str, Any]]:
-    """Yield the location in the state, and the name, of every possible next state."""
+    """Yield every possible next state: the location in `state` that names it, and its name."""
     if "Next" in state:
         yield "/Next", state["Next"]
     if "Default" in state:

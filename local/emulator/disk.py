@@ -2,7 +2,7 @@
 
 State is saved asynchronously (`snapshots.py`): a write is answered before it is on disk. If the disk is
 nearly full, saving could fail later. So with less than `SHORT` free bytes, a write is answered after it is
-saved. With less than `RESERVE`, writes are refused unless they delete.
+saved. With less than `RESERVE`, writes are refused, except deletions.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class _Pending:
 
         :param name: account, bucket and key
         :param first: does the write
-        :param again: does the write in a retry
+        :param again: does the write when it is retried
         """
         with self._lock:
             lost = self._write(name) or _attempt(first)
@@ -230,7 +230,7 @@ _pending = _Pending()
 
 
 class _Failures(logging.Filter):
-    """Log filter that collects failed S3 writes: MiniStack returns status 200 and only logs them."""
+    """Log filter that collects failed S3 writes. MiniStack only logs such failures and returns status 200."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         lost = _lost.get()
@@ -301,7 +301,7 @@ def _write_where_there_is_room(cloud: Cloud, written: Any, write: Callable[[], N
 
 @hook
 def tasks_fail_where_nothing_can_be_written(cloud: Cloud) -> None:
-    """State machines call services directly, not through `Disk.answer`, so these calls are checked here."""
+    """State machines call services directly, not through `Disk.answer`, so this hook checks these calls."""
 
     @replace("app.call_service_handler_sync", "handler", "method", "path", "headers", "body", "query_params")
     def call(
@@ -324,8 +324,8 @@ def tasks_fail_where_nothing_can_be_written(cloud: Cloud) -> None:
 
 @hook
 def stacks_are_saved_as_they_change(cloud: Cloud) -> None:
-    """A stack changes after its request was answered. Such a change would be saved only with the next
-    request."""
+    """CloudFormation changes a stack after it has answered the request. Without this hook, the changes would
+    be saved only with the next request."""
 
     @replace("services.cloudformation.stacks._add_event", "stack_id", "stack_name", "logical_id")
     def add_event(original: Callable, *given: Any, **more: Any) -> Any:

@@ -1,7 +1,7 @@
 """Error caching of a CloudFront edge location.
 
 The rules are in CloudFront's developer guide: "Control how long CloudFront caches errors" and "How CloudFront
-processes HTTP 4xx and 5xx status codes". Other responses are not cached here.
+processes HTTP 4xx and 5xx status codes". Responses other than errors are not cached.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_STORE = re.compile(r"no-store|no-cache|private")
 
 
 def seconds(status: int, headers: Mapping[str, str], minimum: float) -> float:
-    """Return for how many seconds a response is cached.
+    """Return for how many seconds an error response is cached.
 
     :param minimum: the distribution's Error Caching Minimum TTL for the status
     """

@@ -100,7 +100,7 @@ def denial(
     resource: str,
     about: Mapping[str, str] = MappingProxyType({}),
 ) -> str | None:
-    """Return IAM's error message if the caller may not perform the action; None if it may or IAM is off.
+    """Return IAM's error message if the caller may not perform the action; else, or if IAM is off, None.
 
     :param about: values of service-specific condition keys
     """
@@ -165,8 +165,8 @@ def image_manifest(account: str, region: str, repository: str, reference: str) -
 def states() -> dict[str, Any]:
     """Return a copy of the state of each service, by file name.
 
-    Requests are processed during a copy, so it may fail and is retried. A service that changes too fast is
-    left out until the next call.
+    Requests are processed meanwhile, so copying may fail; then it is retried. A service that changes too fast
+    is left out until the next call.
     """
     state: dict[str, Any] = {}
     for name, get_state in touch("app._build_persistence_save_dict")().items():

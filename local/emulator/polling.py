@@ -1,6 +1,6 @@
 """Long polling for the CDK CLI.
 
-The CLI calls DescribeStacks every five seconds during a deployment, and so notices the end up to five seconds
+The CLI calls DescribeStacks every five seconds during a deployment, and so notices its end up to five seconds
 late. This module delays the response until the stack is no longer changing.
 """
 
@@ -16,7 +16,7 @@ from local.emulator.callers import Admitted
 CDK = "aws-cdk"
 """Part of the CDK CLI's user agent."""
 LONGEST_SECONDS = 4.0
-"""Maximum delay of a response: below the client's timeout."""
+"""Maximum delay of a response. It must be shorter than the CLI's timeout."""
 LOOK_SECONDS = 0.05
 
 

@@ -1,10 +1,10 @@
 """Access to MiniStack's internals, and changes of its behaviour.
 
-MiniStack is pinned, but its internals are not a public interface. So every access uses `touch`, with the name
-of the function and its expected parameters. Every change of behaviour is one `@hook`, whose docstring gives
-the reason. If an upgrade of MiniStack breaks a hook, `install` raises `MovedError` with the hook's name.
-Hooks change MiniStack only with `replace`, `put` and `record`, which list each change in `CHANGES`; `undo`
-reverts them.
+MiniStack is pinned, but its internals are not a public interface. So every access uses `touch`, which checks
+that the function exists with the expected parameters. Every change of behaviour is one `@hook`, whose
+docstring gives the reason. If an upgrade of MiniStack removes what a hook needs, `install` raises
+`MovedError` with the hook's name. Hooks change MiniStack only with `replace`, `put` and `record`, which list
+each change in `CHANGES`; `undo` reverts them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class MovedError(Exception):
 
 
 class Cloud(Protocol):
-    """Interface of the cloud that hooks use."""
+    """The part of the cloud's interface that hooks use."""
 
     platform: Any
 
@@ -37,9 +37,9 @@ class Cloud(Protocol):
 
 
 def touch(name: str, *parameters: str) -> Any:
-    """Return MiniStack's `module.attribute`. A function must have the given leading parameters.
+    """Return MiniStack's `module.attribute`. A function's first parameters must be `parameters`.
 
-    Raises `MovedError` if it does not exist or has other parameters.
+    Raises `MovedError` if the attribute does not exist or the parameters differ.
     """
     module_name, _, attribute = name.rpartition(".")
     try:
@@ -55,7 +55,8 @@ def touch(name: str, *parameters: str) -> Any:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of MiniStack: the hook that made it, the place, and a function that reverts it."""
+    """A change of MiniStack: the hook that made it, the changed object, and a function that reverts the
+    change."""
 
     hook: str
     place: str
@@ -70,12 +71,13 @@ _installing = ""
 
 
 def record(place: str, revert: Callable[[], Any]) -> None:
-    """Add a change that a hook made to an object of MiniStack to `CHANGES`."""
+    """Add to `CHANGES` that the current hook changed an object of MiniStack."""
     CHANGES.append(Change(_installing, place, revert))
 
 
 def put(place: str, *keys: str, value: Any) -> None:
-    """Set MiniStack's `module.attribute`, or with `keys` the item at these keys in that dictionary."""
+    """Set MiniStack's `module.attribute`; with `keys`, set the item at these keys in that dictionary
+    instead."""
     found = touch(place)
     if keys:
         *above, key = keys

@@ -128,15 +128,15 @@ class Server:
         return self.disk.refusal(size)
 
     def cut_off(self, stack: dict[str, Any]) -> None:
-        """Register a restored stack that was being changed when the last server ended."""
+        """Register a restored stack that was being changed when the previous server ended."""
         self._cut_off.append(stack)
 
     # Lifecycle
 
     def begin(self) -> None:
-        """Recover the last server's unfinished work and start background threads.
+        """Recover the previous server's unfinished work and start background threads.
 
-        Must be called when the server already answers requests."""
+        The server must already answer requests."""
         self.snapshots.start()
         for stack in self._cut_off:
             region, account = stack["StackId"].split(":")[3:5]
@@ -155,7 +155,7 @@ class Server:
         threading.Thread(target=self._scale, name="scaling", daemon=True).start()
 
     def _watch_alarms(self) -> None:
-        """Evaluate alarms at intervals: their state changes also without new data."""
+        """Evaluate alarms at intervals: an alarm's state can change without new data."""
         while True:
             time.sleep(ALARM_SECONDS)
             try:
@@ -164,7 +164,7 @@ class Server:
                 logger.exception("Could not evaluate the alarms; will try again at the next interval")
 
     def _scale(self) -> None:
-        """Evaluate scaling policies four times per period."""
+        """Evaluate scaling policies four times in each period of the policies' metrics."""
         while True:
             time.sleep(quotas.setting(self.platform, "scaling_period") / 4)
             try:
@@ -237,8 +237,8 @@ class Server:
     def crash(self) -> dict[str, Any]:
         """Save the state, then kill this process. Running jobs and functions get no notice.
 
-        As on AWS, the effects of answered requests are kept: this blocks the event loop, so no request is
-        answered between saving and the end."""
+        As on AWS, the effects of answered requests are kept: this method blocks the event loop, so no request
+        is answered after the state is saved."""
         self._remember()
         self.snapshots.save()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -372,7 +372,7 @@ class Snowflake:
 
     @property
     def port(self) -> int | None:
-        """Port of the last start of the local Snowflake; None if it was never started."""
+        """Port on which the local Snowflake was last started; None if it was never started."""
         return json.loads(self._file.read_text())["port"] if self._file.exists() else None
 
     def wait(self, seconds: float = 60) -> None:
@@ -411,9 +411,9 @@ def begin(server: Server) -> None:
 
 
 def alone(home: Path) -> int:
-    """Lock this home folder and return the lock's file descriptor. Exits if another server runs in the home.
+    """Lock this home folder and return the lock's file descriptor. Exits if another server uses the folder.
 
-    Waits for the remaining processes of a cloud whose server was killed."""
+    If the previous server was killed, waits until the processes that it left have ended."""
     lock = os.open(home / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
     deadline = time.monotonic() + 2 * GRACE_SECONDS
     while True:

@@ -54,7 +54,7 @@ class SignatureError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A request as received. Header names are in lower case; repeated headers are repeated."""
+    """A request as received. Header names are in lower case; a header that was sent twice occurs twice."""
 
     method: str
     raw_path: str
@@ -92,7 +92,7 @@ class Claim:
     date: str
     token: str
     expires: str | None = None
-    """Seconds for which a presigned URL is valid; None: the signature is in a header"""
+    """Seconds for which a presigned URL is valid; None if the signature is in a header"""
 
     @property
     def presigned(self) -> bool:
@@ -102,7 +102,7 @@ class Claim:
 def claim(request: Request) -> Claim | None:
     """Return a request's signature, or None if the request is not signed.
 
-    Raises `SignatureError` if it is incomplete, ambiguous, or has an unsupported algorithm.
+    Raises `SignatureError` if the signature is incomplete, ambiguous, or has an unsupported algorithm.
     """
     authorization = request.header("authorization")
     named = [name for name, _ in request.query]
@@ -229,11 +229,12 @@ def _check_time(claimed: Claim, now: datetime) -> None:
 
 
 _BASE: Any = SigV4Auth
-"""Untyped, for methods that are missing in botocore's types."""
+"""`SigV4Auth` without types, because botocore's type stubs lack some of its methods."""
 
 
 class _Signer(SigV4Auth):
-    """Signer of the same content that the caller signed: headers, hash of the body, encoding of the path."""
+    """Signs what the caller signed: the same headers, the same hash of the body, the same encoding of the
+    path."""
 
     def __init__(self, claimed: Claim, secret: str, headers: HTTPHeaders, payload: str):
         super().__init__(Credentials(claimed.access_key_id, secret), claimed.service, claimed.region)
@@ -251,7 +252,7 @@ class _Signer(SigV4Auth):
 
 
 def _signer(request: Request, claimed: Claim, secret: str, payload: str) -> Callable[[str | None], str]:
-    """Return a function that signs a text within the claim's scope, or the request itself for None."""
+    """Return a function that signs its argument within the claim's scope; for None, it signs the request."""
     signed = HTTPHeaders()
     for name, value in request.headers:
         if name in claimed.signed_headers:
@@ -276,7 +277,8 @@ def _signer(request: Request, claimed: Claim, secret: str, payload: str) -> Call
 def _check_chunks(body: bytes, claimed: Claim, sign: Callable[[str], str], trailer: bool) -> None:
     """Verify the signatures of a body's chunks. Raises `SignatureError`.
 
-    Each covers the previous chunk's signature; the first covers the request's signature."""
+    Each chunk's signature covers the previous chunk's signature; the first one covers the request's
+    signature."""
     scope = f"{claimed.day}/{claimed.region}/{claimed.service}/aws4_request"
     head, previous, at = f"{claimed.date}\n{scope}", claimed.signature, 0
     while True:

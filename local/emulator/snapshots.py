@@ -1,4 +1,4 @@
-"""Saving of MiniStack's state while it runs. MiniStack itself saves it only at a regular shutdown."""
+"""Saving of MiniStack's state while MiniStack runs. By itself, MiniStack saves only at a regular shutdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local.emulator import ministack
 PAUSE_SECONDS = 0.5
 """Minimum delay before a change is saved, so that a burst of changes is saved once."""
 SHARE = 10
-"""Saving uses at most about 1/SHARE of one core."""
+"""Saving uses at most about 1/SHARE of the time of one CPU core."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Snapshots:
     """Saves changed state in a separate thread. All files of a save are replaced together."""
 
     def __init__(self, folder: Path, objects: Callable[[], None] = lambda: None):
-        """:param objects: retries failed S3 writes, and raises `OSError` if one still fails"""
+        """:param objects: function that retries failed S3 writes, and raises `OSError` if one still fails"""
         self._folder, self._objects = folder, objects
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._changed, self._ended = threading.Event(), threading.Event()
@@ -37,7 +37,7 @@ class Snapshots:
         self._saving = threading.Lock()
         self._begun = self._done = 0
         self.failure: SaveError | None = None
-        """Why the last save failed; None: it succeeded."""
+        """Why the last save failed; None if it succeeded."""
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
     def start(self) -> None:
@@ -58,7 +58,8 @@ class Snapshots:
             logger.exception("The last changes could not be saved and are lost")
 
     def save(self) -> None:
-        """Write all changes so far, or wait for another save that includes them. Raises `SaveError`."""
+        """Write all changes so far, or wait for a save in another thread that includes them. Raises
+        `SaveError`."""
         begun = self._begun
         with self._saving:
             if self._done > begun:
@@ -84,7 +85,7 @@ class Snapshots:
                 self._changed.set()
 
     def _write(self) -> None:
-        """Write the state of every changed service. Tries all, then raises the first `SaveError`.
+        """Write the state of every changed service. Tries all services, then raises the first `SaveError`.
 
         All new files are written before the first old one is replaced. Otherwise a crash could leave the
         state of services from different times, such as a stack without its resources.

@@ -17,7 +17,7 @@ from local.sagemaker.jobs.kinds import KINDS
 from local.sagemaker.jobs.status import ENDED
 
 POLL_SECONDS = 0.1
-"""Interval of checks of a job that a `.sync` task waits for."""
+"""Interval between checks whether the job of a `.sync` task has ended."""
 
 MODELLED_ERRORS = {
     "ConflictException": "ConflictException",
@@ -25,8 +25,8 @@ MODELLED_ERRORS = {
     "ResourceLimitExceeded": "ResourceLimitExceededException",
     "ResourceNotFound": "ResourceNotFoundException",
 }
-"""SageMaker's error codes for which the AWS SDK has a class, with the class's name. Other errors have the
-service's base class: a throttled call is `SageMaker.AmazonSageMakerException` in a `Retry`."""
+"""Names of the AWS SDK's exception classes for SageMaker, by error code. Errors with other codes have the
+name of the service's base class: a `Retry` of throttled calls needs `SageMaker.AmazonSageMakerException`."""
 
 OPTIMIZED = {
     "CreateEndpoint",
@@ -42,10 +42,10 @@ OPTIMIZED = {
 """Operations of the optimized integrations `arn:aws:states:::sagemaker:*`."""
 
 WAITING: dict[str, str] = {}
-"""ARN of the state machine that waits for each task token"""
+"""ARN of the state machine that waits, by task token"""
 
 JOBS = {f"Create{kind.noun}Job": kind for kind in KINDS.values()}
-"""Operations that start a job, for which a `.sync` task waits."""
+"""Operations that start a job. A `.sync` task waits until the job has ended."""
 
 
 class TaskError(Exception):
@@ -62,7 +62,7 @@ class Task:
 
     context: api.Context
     goes_on: Callable[[], bool]
-    """Returns False after the execution was stopped or the task's timeout has passed"""
+    """Returns False once the execution was stopped or the task's timeout has passed"""
 
     def sagemaker(self, resource: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Run a `sagemaker:` or `aws-sdk:sagemaker:` task and return its result. Raises `TaskError`."""
@@ -92,8 +92,9 @@ class Task:
     def _job(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Start a job, wait for its end, and return its description.
 
-        The role needs the permissions in AWS's policy for this integration: to create, describe and stop the
-        job, to list its tags, and to manage the rule through which Step Functions receives its events.
+        The state machine's role needs the permissions in AWS's policy for this integration: to create,
+        describe and stop the job, to list its tags, and to manage the rule through which Step Functions
+        receives its events.
         """
         kind = JOBS[operation]
         rule = f"arn:aws:events:{self.context.region}:{self.context.account}:rule/{kind.rule}"
@@ -136,7 +137,7 @@ class Task:
 
 
 def needs(resource: str, arguments: Any, account: str, region: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the permissions of an optimized integration: action, resource, and error name of a refusal."""
+    """Yield the permissions that an optimized integration needs: action, resource, error name if denied."""
 
     def arn(service: str, name: str) -> str:
         return name if name.startswith("arn:") else f"arn:aws:{service}:{region}:{account}:{name}"
@@ -179,7 +180,7 @@ def sdk_name(name: str) -> str:
 
 
 def renamed(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return a task's arguments with the service's names of members."""
+    """Return a task's arguments with members named as in the service's API."""
 
     def value_of(shape: Any, value: Any) -> Any:
         if isinstance(shape, StructureShape) and isinstance(value, dict):
@@ -202,8 +203,9 @@ def renamed(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def shown(shape: Any, value: Any, milliseconds: bool) -> Any:
     """Convert a response to a task's result.
 
-    :param milliseconds: True for optimized integrations: the service's names, and times in epoch
-        milliseconds. False for SDK integrations: the SDK's names, and times in ISO 8601
+    :param milliseconds: True for optimized integrations, whose results have the service's member names, and
+        times in epoch milliseconds; False for SDK integrations, whose results have the SDK's names, and times
+        in ISO 8601
     """
     if isinstance(shape, StructureShape):
         members: Any = shape.members

@@ -18,7 +18,7 @@ class Rules:
     """Failure handling of an event source mapping."""
 
     retries: float = math.inf
-    """Maximum retries; unlimited by default, until the records are older than `age`"""
+    """Maximum number of retries. By default, only `age` limits retries"""
     age: float = math.inf
     """Maximum age of a record in seconds, after which it is discarded"""
     bisect: bool = False
@@ -65,10 +65,10 @@ def deliver(
     """Deliver a batch until each record has succeeded or is discarded. Return False if `pause` returned
     False.
 
-    :param give_up: `(records, result, condition)`: sends discarded records to the mapping's failure
-        destination
-    :param age: returns a record's age in seconds
-    :param pause: `(n)`: waits before the n-th retry, and returns whether to continue
+    :param give_up: `(records, result, condition)`: function that sends discarded records to the mapping's
+        failure destination
+    :param age: function that returns a record's age in seconds
+    :param pause: `(n)`: function that waits before the n-th retry, and returns whether to continue
     """
     attempts = 0
     while batch:

@@ -18,8 +18,8 @@ def from_the_web(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Return whether a request comes from a web page of another machine, through a browser on this one.
 
     The loopback interface keeps other machines out, but not web pages in a browser on this machine. MiniStack
-    answers every origin, and some requests need no signature. A host name that resolves to 127.0.0.1 (DNS
-    rebinding) does not count as this machine.
+    answers pages of every origin, and some requests need no signature. A host name that resolves to 127.0.0.1
+    (DNS rebinding) does not count as this machine.
     """
     said = {name.lower(): value.decode("latin-1") for name, value in headers}
     origin = said.get(b"origin")
@@ -39,10 +39,10 @@ def _this_machine(url: str) -> bool:
 
 
 async def as_on_aws(application: Application, scope: dict, receive: Any, send: Any) -> None:
-    """Answer a distribution's page as if it had its origin on AWS, so that CORS rules for that origin match.
+    """Answer a request of a CloudFront page as if the page had its AWS origin, which CORS rules name.
 
-    The origin is `http://LABEL.cloudfront.localhost:PORT` on this machine, and `https://LABEL.cloudfront.net`
-    on AWS. In the response's headers, the browser gets the local origin."""
+    The page's origin is `http://LABEL.cloudfront.localhost:PORT` on this machine, and
+    `https://LABEL.cloudfront.net` on AWS. The response's headers have the local origin."""
     given = dict(scope["headers"]).get(b"origin", b"")
     page = _DISTRIBUTION.fullmatch(given.decode("latin-1"))
     if page is None:

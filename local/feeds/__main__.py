@@ -24,7 +24,7 @@ from local.feeds.server import SHAPES, FeedServer
 from local.feeds.world import World
 
 PRICES = {"caiso": (-150.0, 2_000.0), "ercot": (-250.0, 5_000.0)}
-"""Lowest and highest price of an offer, in $/MWh, by `--shape`"""
+"""Minimum and maximum price of an offer in $/MWh, by market operator (`--shape`)"""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The clock of a replay. It has a rate and can be paused, but not set back."""
+"""The clock of a replay. It can be paused, moved forward and run at another rate, but not set back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offers: validation, and their MW at a clearing price."""
+"""Offers to the market: their validation, and the MW of an offer at a clearing price."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 MOST_SEGMENTS = 10
 Segments = list[tuple[float, float]]
-"""Pairs of MW and price, both strictly rising."""
+"""An offer's segments: pairs of MW and price, both strictly rising."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class MarketAsset:
 
 
 def cleared(segments: Sequence[tuple[float, float]], price: float) -> float:
-    """Return the MW at `price`: of the last segment with at most this price, else of the first segment."""
+    """Return the MW of the last segment whose price is at most `price`, or of the first segment if none
+    is."""
     below = [mw for mw, asked in segments if asked <= price]
     return below[-1] if below else segments[0][0]
 

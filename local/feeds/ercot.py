@@ -1,5 +1,5 @@
-"""ERCOT's public reports: JSON pages that name each hour by its end, with nulls for an hour that clocks
-skip."""
+"""ERCOT's public reports: JSON pages that name each hour by its end. In day-ahead prices, the hour that
+clocks skip in spring has null as its value."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def answer(world: World, path: str, query: Mapping[str, str], now: float, *, dou
 
 
 def _ending(world: World, hour: int) -> tuple[str, int, bool]:
-    """Return the delivery date, the hour ending, and whether it is the repeated hour."""
+    """Return the delivery date, the hour's end, and whether it is the hour that clocks repeat in autumn."""
     local = times.local(hour, world.zone)
     return local.date().isoformat(), local.hour + 1, bool(local.fold)
 
 
 def _skipped(world: World, hour: int) -> bool:
-    """Return whether the clocks skip the hour before this one."""
+    """Return whether the hour before `hour` is the one that clocks skip in spring."""
     before, here = times.local(hour - 1, world.zone), times.local(hour, world.zone)
     return (here.hour - before.hour) % 24 == 2
 
@@ -129,9 +129,9 @@ def _real_time(world: World, query: Mapping[str, str], first: int, end: int, now
 
 
 def _load(world: World, query: Mapping[str, str], first: int, end: int, now: float) -> list[Row]:
-    """Return the rows of every hourly posting, which has the forecasts published by that hour.
+    """Return the rows of all hourly postings. A posting has the load forecasts published by its hour.
 
-    Each posting has the forecasts of two models and flags the one that is in use."""
+    It has the forecasts of two models, and a flag for the model in use."""
     rows = []
     posted = [_local_hour(world, query[name]) for name in ("postedDatetimeFrom", "postedDatetimeTo")]
     for posting in range(posted[0], min(posted[1], int(now // 1)) + 1):

@@ -26,14 +26,14 @@ class Fault:
     series: str = ""
     hour: int = 0
     value: float = 0.0
-    """A correction's series, hour and new value"""
+    """For a correction, `series`, `hour` and `value` are the corrected series and hour, and the new value"""
 
     def active(self, now: float) -> bool:
         return self.first <= now and (self.kind == "corrected" or now < self.last)
 
 
 def parse(given: Mapping[str, Any]) -> Fault:
-    """Parse the fault of a control call. Raises `ValueError` naming the invalid field."""
+    """Parse the fault in a control call. Raises `ValueError` naming the invalid field."""
     feed, kind = given.get("feed"), given.get("kind")
     if feed not in FEEDS:
         raise ValueError(f"feed must be one of {', '.join(FEEDS)}, got {feed!r}")
@@ -57,11 +57,12 @@ class Faults:
     """Number of responses changed by faults, by feed and kind"""
 
     def strike(self, feed: str, now: float) -> None:
-        """Count a changed response for each active fault of the feed."""
+        """Count one changed response for each active fault of the feed."""
         self.struck.update((fault.feed, fault.kind) for fault in self.of(feed, now))
 
     def end(self, feed: str = "", kind: str = "") -> None:
-        """Remove the faults of a feed, of a kind, or of both; without arguments, all faults."""
+        """Remove the faults with this feed and this kind; an empty argument matches all feeds or all
+        kinds."""
         self.all = [
             fault for fault in self.all if (feed and fault.feed != feed) or (kind and fault.kind != kind)
         ]

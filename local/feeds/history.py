@@ -16,7 +16,7 @@ LOCATION_COLUMNS = ("price", "real_time")
 @dataclass(frozen=True)
 class History:
     series: dict[str, dict[int, float]]
-    """Values by hour, by name such as `price:HB_NORTH` or `load`; missing values are absent"""
+    """Values by series name, such as `price:HB_NORTH` or `load`, and by hour; missing values are absent"""
     first: int
     last: int
 

@@ -3,8 +3,8 @@
 Real-time offers (`RT`) are due 75 minutes before their hour, day-ahead offers (`DA`) at 10:00 local time of
 the day before. Day-ahead offers are awarded when the day-ahead prices are published, and awards settle at
 these prices. At the end of an hour, its real-time offer, or else its day-ahead award, is cleared at the
-real-time price, limited by the state of charge. If the history has no real-time price, the day-ahead price
-takes its place. Only the difference between the cleared MW and the award settles at the real-time price.
+real-time price, limited by the state of charge. If the history has no real-time price, the day-ahead price is
+used instead. Only the difference between the cleared MW and the award settles at the real-time price.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The HTTP server of the operators' APIs, the market and the control calls. Loopback only, with API keys."""
+"""The HTTP server of the operators' APIs, the market and the control calls. It listens only on the loopback
+interface, and requires API keys."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ class FeedServer:
         self._thread.join(5)
 
     def secret(self) -> dict[str, Any]:
-        """Return the feeds' secret for this server, in the format of the secret in Secrets Manager."""
+        """Return the secret with this server's keys, in the format of the feeds' secret in Secrets
+        Manager."""
         keys = self.keys
         operator: dict[str, Any] = {"source": "caiso", "url": self.url + caiso.PATH}
         if self.shape == "ercot":
@@ -230,7 +232,7 @@ def _handler(server: FeedServer) -> type[BaseHTTPRequestHandler]:
             """Log nothing: URLs contain keys."""
 
         def date_time_string(self, timestamp: float | None = None) -> str:
-            """Return the replay's time: clients read a source's clock from the header Date."""
+            """Return the replay's time for the header Date, from which clients read a source's clock."""
             now = server.world.clock.now() * 3_600
             return email.utils.formatdate(now if timestamp is None else timestamp, usegmt=True)
 

@@ -1,5 +1,5 @@
-"""Hours of the replay. This module shares no code with `runtime/`, so that tests notice an error in
-either."""
+"""Hours of the replay. This module shares no code with `runtime/`, so that an error in one of them makes
+tests fail."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def day_of(hour: float, zone: ZoneInfo) -> datetime.date:
 
 
 def at(day: datetime.date, clock: datetime.time, zone: ZoneInfo) -> float:
-    """Return a local time of a day in hours since 1970."""
+    """Convert a day and a local time to hours since 1970."""
     return datetime.datetime.combine(day, clock, zone).timestamp() / 3_600
 
 

@@ -10,7 +10,8 @@
 The external price forecast is the average of the same hour a week before and the mean of the same hour over
 the last 7 published days. The temperature forecast is the temperature at the same hour of the last known day,
 moved towards the mean of that hour over 7 days: its difference from the mean halves with each day ahead. If
-the history's load is metered and not a forecast, the published load is the load of the week before.
+the load in the history is metered, not a forecast, the published forecast is the load of the same hour a week
+before.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class World:
     ) -> Iterator[tuple[int, float | None]]:
         """Yield the published hours from `first` to before `end` with their values; None: a missing value.
 
-        :param published_by: yield only hours published by this earlier time; faults apply as of `now`
+        :param published_by: a time before `now`: yield only hours that were published by then. Faults apply
+            as of `now`
         """
         column = name.partition(":")[0]
         feed = FEED_OF[column]
@@ -77,7 +79,7 @@ class World:
         return times.at(times.shifted(day, -1), DAY_AHEAD_DEADLINE, self.zone)
 
     def price(self, location: str, hour: int, column: str = "price") -> float | None:
-        """Return the price at which the market clears, even if it is not published yet."""
+        """Return the market's clearing price, even if it is not published yet."""
         return self.history.series.get(f"{column}:{location}", {}).get(hour)
 
     @functools.lru_cache(maxsize=100_000)  # noqa: B019 - there is one world, as long as its server runs

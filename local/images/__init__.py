@@ -12,11 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def launcher(home: Path, python: Path) -> Path:
-    """Write the program for the variable `CDK_DOCKER` to a folder, and return its path.
+    """Write the program for the variable `CDK_DOCKER` to a file, and return the file's path.
 
-    The program stores images in the folder in GROUNDPLAN_HOME.
+    The program stores images below the folder that the variable GROUNDPLAN_HOME names.
 
-    :param home: the folder
+    :param home: folder of the file
     :param python: Python of the environment "cloud"
     """
     run = f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(python))} -m local.images "$@"'

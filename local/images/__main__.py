@@ -38,10 +38,10 @@ def inspect(options: argparse.Namespace) -> None:
 
 
 def manifest(outputs: list[str]) -> str:
-    """Return the format of the image's manifest by the values of `--output`: `docker` or `oci`.
+    """Return the format of the image's manifest, `docker` or `oci`, for the given values of `--output`.
 
-    As in BuildKit 0.31, Docker's media types are used only with `oci-mediatypes=false`, for any type. Raises
-    `BuildError` for an unsupported type or attribute.
+    As in BuildKit 0.31, Docker's media types are used only with `oci-mediatypes=false`, whatever the output
+    type. Raises `BuildError` for an unsupported output type or attribute.
     """
     if len(outputs) > 1:
         raise BuildError("--output must be given only once")

@@ -15,7 +15,7 @@ TABLE = Path(__file__).with_name("bases.toml")
 
 @dataclass(frozen=True)
 class Base:
-    """The table's row for the base image `reference`."""
+    """The row of `bases.toml` for the base image `reference`."""
 
     reference: str
     python: str
@@ -27,7 +27,8 @@ class Base:
 
     @property
     def interpreter(self) -> str:
-        """Python for the installer: this process's Python if its version fits, else the version."""
+        """Python for the environment: this process's executable if it has the image's Python version, else
+        that version."""
         return sys.executable if self._fits else self.python
 
     @property
@@ -49,12 +50,13 @@ def _rows() -> dict[str, dict]:
 
 @functools.cache
 def _anywhere() -> dict[str, dict]:
-    """Return the rows of images that are in many registries, by name and tag without the registry."""
+    """Return the rows of images that any registry may have, by name and tag without the registry."""
     return {name.rpartition("/")[2]: row for name, row in _rows().items() if row.get("any_registry")}
 
 
 def find(reference: str) -> Base:
-    """Return the base image in a Dockerfile's FROM. Raises `LookupError` if the table does not have it."""
+    """Return the row of a base image that a Dockerfile names in FROM. Raises `LookupError` if there is
+    none."""
     name, _, digest = reference.partition("@")
     row = _rows().get(reference) or (_rows().get(name) if digest and ":" in name else None)
     if row is None and "/" in name:

@@ -1,4 +1,4 @@
-"""Building of a Dockerfile to an image in the store. An image with the same hash is not built again."""
+"""Building of an image from a Dockerfile, into the store. An image with the same hash is not built again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from tooling import envs
 
 SKIPPED = "skipped"
 FORMAT = 1
-"""Version of this package's output. Raise it if a change here builds the same Dockerfile differently."""
+"""Version of this package's output. Increase it if a change here gives another image for the same
+Dockerfile."""
 
 
 def build(
@@ -36,7 +37,7 @@ def build(
     """Build a Dockerfile and return the image.
 
     The same content gives the same image, which is returned immediately if it exists. If the machine does not
-    support namespaces, the image is built without running Python commands. Raises `BuildError`, and then
+    support namespaces, Python commands in RUN are not executed. If the function raises `BuildError`, it
     leaves no files.
 
     :param context: folder of the build context
@@ -77,7 +78,8 @@ def build(
 
 
 def current(image: Image) -> bool:
-    """Return whether a build with the present table of bases and this program would give the same image."""
+    """Return whether building `image` again, with this program and this `bases.toml`, would give the same
+    image."""
     made = image.document["groundplan"]
     try:
         known = made["made_by"] == _made_by(bases.find(made["base"]))
@@ -87,7 +89,7 @@ def current(image: Image) -> bool:
 
 
 def _unavailable() -> str:
-    """Return why no command of a Dockerfile can run on this machine, or "" if they can."""
+    """Return why commands of a Dockerfile cannot run on this machine, or "" if they can."""
     return namespaces.unavailable(envs.home(), kept=True)
 
 
@@ -144,7 +146,8 @@ def _listed(files: dict[str, Entry]) -> list[Any]:
 
 
 def _environment_key(stage: Stage) -> str:
-    """Return the name of the environment with the stage's packages. Images with equal packages share it."""
+    """Return the name of the environment with the stage's packages. Images with the same packages share
+    it."""
     installs = [
         [install.arguments, {name: data.decode() for name, data in install.files.items()}]
         for install in stage.installs

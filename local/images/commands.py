@@ -24,7 +24,7 @@ def run(command: Command, root: Path, environment: Path, prefix: str, scratch: P
 
     The command has only the image's variables, and no network except a private loopback interface, so that
     its output depends only on the image. Files below `namespaces_init.FOLDERS`, such as `/tmp`, are not kept.
-    Raises `BuildError`; if the command fails, with the end of its output.
+    Raises `BuildError`. If the command failed, the error message has the end of the output.
 
     :param root: folder of the image's files
     :param environment: the image's Python environment

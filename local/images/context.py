@@ -28,7 +28,8 @@ class BuildContext:
         return verdict
 
     def find(self, pattern: str) -> list[str]:
-        """Return the sorted paths that match a source of COPY. Raises ValueError if it leaves the context."""
+        """Return the sorted paths that match a source of COPY. Raises ValueError for paths outside the
+        context."""
         path = posixpath.normpath(pattern.lstrip("/") or ".")
         found = [self.folder / path]
         if re.search(r"[*?\[]", path):
@@ -46,7 +47,8 @@ class BuildContext:
 
 
 def _rule(line: str) -> tuple[re.Pattern[str], bool]:
-    """Parse a line of .dockerignore. Return the pattern of a whole path, and whether it excludes."""
+    """Parse a line of .dockerignore. Return a pattern for whole paths, and whether the line excludes the
+    paths that match."""
     text = line.strip()
     excludes = not text.startswith("!")
     text = posixpath.normpath(text.removeprefix("!").strip()).strip("/")

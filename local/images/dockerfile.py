@@ -29,14 +29,15 @@ class Instruction:
     line: int
 
     def error(self, reason: str) -> BuildError:
-        """Return an error with the file, line and text of this instruction, without variables expanded."""
+        """Return an error with the file, line and text of this instruction. Variables in the text are not
+        expanded."""
         shown = " ".join(self.value.split())
         return BuildError(f"{self.file}:{self.line}: {self.name} {shown[:120]}: {reason}")
 
     def expand(self, text: str, variables: Variables) -> str:
         """Return `text` without quotes, with `$NAME` and `${NAME}` replaced; unset variables are empty.
 
-        Raises `BuildError` for other expansions."""
+        Raises `BuildError` for other forms, such as `${NAME:-default}`."""
         if found := re.search(r"\$\{(?!\w+\})[^}]*\}?", text):
             raise self.error(f"{found[0]} is not supported, only $NAME and ${{NAME}} are")
         return WordSplitter(text, args=variables, envs={}).dequote()

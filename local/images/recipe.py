@@ -18,10 +18,11 @@ from local.images.context import BuildContext
 from local.images.dockerfile import BuildError, Instruction, commands, read
 
 RUN_WITHOUT_EFFECT = {"useradd", "groupadd", "adduser", "addgroup", "chown"}
-"""Commands of RUN about users: here every program runs as the user of the local cloud."""
+"""Commands in RUN that concern users. They have no effect, because all programs run as the local cloud's
+user."""
 
 COPY_WITHOUT_EFFECT = {"chown", "link"}
-"""Options of COPY about owners and about the storage of layers."""
+"""Options of COPY that concern the files' owner and the storage of layers."""
 
 PIP_WITHOUT_EFFECT = {
     "--break-system-packages", "--default-timeout", "--disable-pip-version-check", "--no-cache-dir",
@@ -31,7 +32,7 @@ PIP_WITHOUT_EFFECT = {
 """Options of pip, and `PIP_` variables of the same names, that do not affect the installed packages."""
 
 PYTHON = r"python(3(\.\d+)?)?"
-"""Pattern of the image's interpreter as a command of RUN."""
+"""Pattern of the names of the image's Python interpreter as a command in RUN."""
 
 PIP_FLAGS = {"--no-deps", "--no-index", "--require-hashes", "--upgrade", "-U"}
 PIP_VALUES = {"--extra-index-url", "--find-links", "--index-url", "--no-binary", "--only-binary", "-f", "-i"}
@@ -90,7 +91,7 @@ class Stage:
     command_is_own: bool = False
     entrypoint: list[str] = field(default_factory=list)
     entry: Instruction | None = None
-    """The last ENTRYPOINT or CMD, for errors"""
+    """The last ENTRYPOINT or CMD instruction, for error messages"""
     files: dict[str, Entry] = field(default_factory=dict)
     installs: list[Install] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
@@ -157,7 +158,7 @@ def evaluate(
 ) -> Stage:
     """Evaluate the Dockerfile up to its last stage, or to the stage named `target`.
 
-    Raises `BuildError` with the file, line and instruction that is invalid or not supported.
+    Raises `BuildError` with the file, line and text of an instruction that is invalid or not supported.
     """
     shown = str(dockerfile.relative_to(context)) if dockerfile.is_relative_to(context) else str(dockerfile)
     instructions = read(dockerfile, shown)
@@ -436,7 +437,7 @@ class _Reader:
     def _requirement_file(
         self, instruction: Instruction, path: str, folder: str, files: dict[str, bytes]
     ) -> str:
-        """Read a requirements file and the files it includes from the present image into `files`.
+        """Read a requirements file, and the files that it includes, from the image built so far into `files`.
 
         Return the file's key. Raises `BuildError`."""
         inside = posixpath.normpath(posixpath.join(folder, path))

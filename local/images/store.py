@@ -1,13 +1,13 @@
-"""Built images on this machine. Each is a folder named by the hash of its content.
+"""Built images on this machine. Each image is a folder whose name is its ID.
 
     images/<id>/image.json    the image's configuration in the format of registries; its SHA-256 is the ID
     images/<id>/root/         files that the Dockerfile copied or its commands wrote, by path in the image
     images/<id>/env           link to the virtual environment, which images with the same packages share
     images/tags/<name>        the ID of the image with a name such as REPOSITORY:TAG
 
-A container in namespaces has all of this at the paths in the image (`inside`). For a container that runs as a
-plain process (`launch`), paths in the image's configuration (ENTRYPOINT, CMD, WORKDIR, ENV) are converted to
-paths on this machine. Other absolute paths that the program opens are paths on this machine.
+A container in Linux namespaces has these files at their paths in the image (`inside`). For a container that
+runs as a plain process (`launch`), paths in the image's configuration (ENTRYPOINT, CMD, WORKDIR, ENV) are
+converted to paths on this machine. Other absolute paths that the program opens are paths on this machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SYSTEM_PROGRAMS = {
     "bash", "cat", "cp", "date", "echo", "env", "false", "hostname", "id", "ls", "mkdir", "mv", "nice",
     "nohup", "printenv", "rm", "sh", "sleep", "stdbuf", "tail", "test", "timeout", "touch", "true",
 }  # fmt: skip
-"""Programs of this machine that an image may use. Every base image has them."""
+"""Programs of this machine that an image may use, because every base image has them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Image:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Env, Entrypoint, Cmd, WorkingDir, User, Labels, ExposedPorts: the names in `docker inspect`."""
+        """Env, Entrypoint, Cmd, WorkingDir, User, Labels and ExposedPorts, named as in `docker inspect`."""
         return self.document["config"]
 
     @property
@@ -91,9 +91,9 @@ class Image:
     ) -> tuple[list[str], dict[str, str], Path]:
         """Return how to run the image as a plain process: command line, environment and working directory.
 
-        As for `docker run [--entrypoint ENTRYPOINT...] IMAGE ARGS...`, with paths on this machine. The
-        environment has the image's variables and `PASSED_ON`; the caller adds HOME and TMPDIR. Raises
-        FileNotFoundError if the image does not have the program.
+        The arguments are those of `docker run [--entrypoint ENTRYPOINT...] IMAGE ARGS...`. Returned paths are
+        paths on this machine. The environment has the image's variables and `PASSED_ON`; the caller adds HOME
+        and TMPDIR. Raises FileNotFoundError if the image does not have the program.
 
         :param entrypoint: replaces the image's entry point and default command
         """
@@ -108,9 +108,9 @@ class Image:
     def inside(
         self, args: list[str], entrypoint: list[str] | None = None
     ) -> tuple[list[str], dict[str, str], str]:
-        """Return the same as `launch` with paths in the image, without a check that the program exists.
+        """Return the same as `launch`, but with paths in the image. The program may not exist.
 
-        Raises FileNotFoundError if there is no command.
+        Raises FileNotFoundError if the command line is empty.
         """
         config = self.config
         command = (
@@ -123,7 +123,8 @@ class Image:
         return command, environment, posixpath.join("/", config["WorkingDir"])
 
     def _places(self, path: str) -> list[str]:
-        """Return the paths on this machine of an absolute path in the image: in its files and environment."""
+        """Return the paths on this machine, in the image's `root` and `env`, that an absolute path in the
+        image has."""
         if not path.startswith("/") or path.startswith("//") or path == "/":
             return []
         path = posixpath.normpath(path)

@@ -1,1 +1,2 @@
-"""SageMaker, which MiniStack lacks: the API's operations, and the jobs and endpoints that they start."""
+"""SageMaker, which MiniStack lacks: the API's operations, and the jobs and endpoints that the operations
+start."""

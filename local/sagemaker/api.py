@@ -42,7 +42,7 @@ def invalid(message: str) -> ApiError:
 
 
 def unbuilt(what: str) -> ApiError:
-    """Return the error for an operation, or a part of one, that the local cloud does not have."""
+    """Return the error for an operation, or a feature of an operation, that the local cloud does not have."""
     return ApiError(NOT_BUILT, f"sagemaker:{what} is not implemented in the local cloud", 501)
 
 
@@ -87,7 +87,8 @@ def operation(
     """Register the handler of an operation.
 
     :param resource: returns the ARN that IAM checks, or several ARNs; default: `*`, as for List operations
-    :param roles: paths of the members with a role's ARN. The caller must be allowed to pass these roles
+    :param roles: paths of the request's members with a role's ARN. The caller must be allowed to pass these
+        roles
     """
 
     def register(handler: Handler) -> Handler:

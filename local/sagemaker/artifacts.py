@@ -35,7 +35,7 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    """Yield the keys with a prefix in S3's order, without the folder markers that consoles create."""
+    """Yield the keys with a prefix in S3's order, without the folder markers that the S3 console creates."""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", []):
             if not item["Key"].endswith("/"):
@@ -45,8 +45,8 @@ def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
 def relative(key: str, prefix: str) -> PurePosixPath:
     """Return the path of an object in its channel.
 
-    It is relative to the prefix if that is a folder, else to the part of the prefix up to its last slash.
-    Raises TransferError for a key that would leave the channel."""
+    The path is relative to the prefix if the prefix is a folder, else to the prefix's part before its last
+    slash. Raises TransferError for a key that would leave the channel."""
     if key == prefix:
         path = key.rpartition("/")[2]
     elif prefix == "" or prefix.endswith("/") or key.startswith(prefix + "/"):
@@ -62,13 +62,13 @@ def relative(key: str, prefix: str) -> PurePosixPath:
 
 
 SourceObject = tuple[str, str, PurePosixPath]
-"""Bucket, key, and path relative to the prefix."""
+"""Bucket, key, and path in the channel."""
 
 
 def listed(s3: Any, source: Mapping[str, Any], role: str) -> list[SourceObject]:
     """Return the objects of a data source, at least one. Raises TransferError.
 
-    :param source: has `S3Uri`, and as `S3DataType` S3Prefix or ManifestFile
+    :param source: dictionary with `S3Uri`, and with `S3DataType`, either S3Prefix or ManifestFile
     :param role: ARN, for the error message
     """
     uri = source["S3Uri"]
@@ -104,7 +104,7 @@ def fetch_channel(
     :param source: the request's `S3DataSource` or `S3Input`
     :param folders: one for each instance
     :param role: ARN, for error messages
-    :param stopped: returns True if no further objects should be downloaded
+    :param stopped: function that returns True if no further objects should be downloaded
     """
     sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
     for folder in folders:
@@ -162,7 +162,8 @@ def _no_objects(uri: str, role: str, s3: Any, error: Exception | None = None) ->
 
 
 def merged(folders: Iterable[Path]) -> dict[str, Path]:
-    """Merge the files of several instances' folders, by relative path; the first instance's file wins.
+    """Merge the files of the instances' folders, by relative path. Of files with equal paths, the first is
+    used.
 
     Raises TransferError if a folder cannot be read.
     """
@@ -191,7 +192,8 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferError:
-    """Return the error for a file that cannot be uploaded. It names the path in `error`, or else `file`."""
+    """Return the error for a file that cannot be uploaded. The message names the path in `error`; if it has
+    none, `file`."""
     named = Path(error.filename) if isinstance(error.filename, str) else file
     name = (named if named.is_relative_to(folder) else file).relative_to(folder)
     hint = ". Please ensure that the container leaves its files and folders readable to their owner"
@@ -204,8 +206,8 @@ def unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferE
 def store_output(
     s3: Any, files: dict[str, Path], uri: str, compress: bool, kms_key: str, scratch: Path
 ) -> str:
-    """Upload files as the archive `<uri>.tar.gz`, or unpacked below `<uri>/`. Return the URI of the archive
-    or folder.
+    """Upload files as the archive `<uri>.tar.gz`, or without an archive below `<uri>/`. Return the URI of the
+    archive or folder.
 
     Raises TransferError.
 

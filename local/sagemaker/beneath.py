@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _OTHER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EINVAL})
-"""Errors that mean that the file does not exist or is of another type. EINVAL: a link was replaced between
-the kernel's checks of its type and its target."""
+"""Errors that mean that the file does not exist or is not of the expected type. EINVAL: a link was replaced
+between the kernel's checks of its type and its target."""
 
 
 def stays(root: Path, path: Path) -> bool:
@@ -30,8 +30,9 @@ def stays(root: Path, path: Path) -> bool:
 def folder(root: Path, file: Path) -> Iterator[tuple[int, str]]:
     """Open the folder of a file below `root`. Yields the folder's descriptor and the file's name in it.
 
-    Follows only links that stay below `root`, also if the container changes them meanwhile. Raises
-    FileNotFoundError if the folder does not exist or is outside, and another OSError if it cannot be opened.
+    Follows only links that stay below `root`, even if the container changes links meanwhile. Raises
+    FileNotFoundError if the folder does not exist or is not below `root`, and another OSError if it cannot be
+    opened.
     """
     if not stays(root, file):
         raise FileNotFoundError(f"{file} leads out of {root}")

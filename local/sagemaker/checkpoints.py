@@ -19,7 +19,7 @@ UPLOADING, UPLOADED = ".sagemaker-uploading", ".sagemaker-uploaded"
 def _marked(root: Path, file: Path) -> Iterator[None]:
     """Create SageMaker's empty marker files next to a file: one during its upload, another one after it.
 
-    AWS's containers rely on both (aws/sagemaker-xgboost-container, `checkpointing.py`)."""
+    AWS's containers rely on both marker files (aws/sagemaker-xgboost-container, `checkpointing.py`)."""
     with contextlib.ExitStack() as stack:
         try:
             folder, name = stack.enter_context(beneath.folder(root, file))

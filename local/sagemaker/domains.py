@@ -1,7 +1,7 @@
 """Domains, user profiles and spaces: records with the service's validation.
 
-No Studio runs for them, so each is in service immediately. Notebooks are opened in an editor on this machine,
-not through the local cloud. Apps are not implemented.
+The local cloud does not run Studio, so domains, profiles and spaces are `InService` immediately. Notebooks
+are opened in an editor on this machine, not through the local cloud. Apps are not implemented.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def in_use(message: str) -> ApiError:
 
 
 def _named(member: str) -> Any:
-    """Return a function from parameters to a name within a domain, as in ARNs, such as `d-abc/name`."""
+    """Return a function that converts a request's parameters to a name as in ARNs, such as `d-abc/name`."""
     return lambda params: f"{params['DomainId']}/{params[member]}"
 
 

@@ -1,9 +1,10 @@
 """Endpoints: creation, updates, deletion and invocation.
 
-An endpoint's record in the store is the response of DescribeEndpoint, and the variants that it serves
-(`_Variants`). With these, an endpoint can be restarted even if its configuration or its model was deleted
-since. Its containers are a `Fleet` (`serving.py`) in `Store.live`. Create, update and delete return
-immediately and do their work in a thread. Only `_advance` changes the status; it also sends the events.
+An endpoint's record in the store has the response of DescribeEndpoint, and the variants in service
+(`_Variants`). With these variants, an endpoint can be restarted even if its configuration or model was
+deleted. The endpoint's containers are a `Fleet` (`serving.py`) in `Store.live`. Create, update and delete
+return immediately and do their work in a thread. Only `_advance` changes the status of an existing endpoint;
+it also sends the events.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def create_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_serverless(context: Context, name: str, config: Record) -> None:
-    """Raise ApiError if the account's serverless endpoints together would exceed its maximum concurrency."""
+    """Raise ApiError if the account's serverless endpoints together would exceed the account's concurrency
+    quota."""
     asked = _concurrency(config["ProductionVariants"])
     if not asked:
         return
@@ -211,7 +213,8 @@ def _create(context: Context, name: str, config: Record) -> None:
 def _update(
     context: Context, name: str, config: Record, keep: set[str], policy: Record | None = None
 ) -> None:
-    """Replace the fleet in service when the new fleet is ready. If it does not start, keep the old one."""
+    """Start a new fleet, then replace the one in service. If the new fleet does not start, keep the old
+    one."""
     before = {spec["VariantName"]: spec for spec in _find(context, name)["_Variants"]} if keep else {}
     serving = _fleet(context, name)
     rolled = serving if policy and serving is not None and rolling.applies(serving) else None
@@ -239,8 +242,9 @@ def _start(
     ServingError.
 
     :param before: specifications of the variants in service, by name
-    :param keep: properties of these variants to keep, keys of `_RETAINED`
-    :param rolled: fleet to replace with the rolling policy: its instances are stopped, except the last batch
+    :param keep: keys of `_RETAINED`: the properties that variants keep from `before`
+    :param rolled: fleet to replace by the rolling policy; only the last batch of its instances is still
+        running afterwards
     :param policy: rolling policy
     """
     try:
@@ -269,7 +273,7 @@ def _start(
 
 
 _RETAINED = {"DesiredWeight": "InitialVariantWeight", "DesiredInstanceCount": "InitialInstanceCount"}
-"""Members of a variant that RetainAllVariantProperties keeps, by the name of the property in the API."""
+"""Members of a variant that an update with RetainAllVariantProperties keeps, by VariantPropertyType."""
 
 
 def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: list[Record]) -> None:
@@ -297,7 +301,7 @@ def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: l
 
 
 def _resolved(context: Context, variant: Record) -> Record:
-    """Return a production variant's specification with its model's container, for `Variant`."""
+    """Return the specification that `Variant` takes: the variant's members and its model's container."""
     given = ("ServerlessConfig", "InitialInstanceCount", "VolumeSizeInGB")
     patience = "ContainerStartupHealthCheckTimeoutInSeconds"
     shown = records.summary(variant, "VariantName", "ModelName", "InitialVariantWeight", *given, patience)
@@ -367,10 +371,11 @@ def _advance(
     check: Callable[[Record], None] = lambda record: None,
     **members: Any,
 ) -> bool:
-    """Set an endpoint's status and members, and publish the event. Return False if it does not exist.
+    """Set an endpoint's status and members, and publish the event. Return False if the endpoint does not
+    exist.
 
     :param check: called with the record before the change; if it raises, nothing is changed
-    :param members: new values; None: the member is absent
+    :param members: new values; None stands for an absent member
     """
 
     def edit(record: Record) -> None:
@@ -427,7 +432,7 @@ _CONDITIONS = {
     _TARGET_MODEL: "sagemaker:TargetModel",
     "x-amzn-sagemaker-target-variant": "sagemaker:TargetVariant",
 }
-"""IAM condition keys of InvokeEndpoint by the request's header."""
+"""IAM condition keys of InvokeEndpoint, by the request header with the key's value."""
 _UNBUILT = {
     "x-amzn-sagemaker-target-container-hostname": "TargetContainerHostname",
     "x-amzn-sagemaker-enable-explanations": "EnableExplanations",

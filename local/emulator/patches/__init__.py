@@ -1,7 +1,7 @@
 """Changes to MiniStack, one module per service. Importing this package registers the hooks in `reach.HOOKS`.
 
-Hooks are installed in the order of `ORDER`: a hook that wraps another hook's function comes after it.
-`reach.CHANGES` then lists all changes, and `reach.undo` reverts them.
+`reach.install` installs the hooks in the order of `ORDER`: a hook that wraps another hook's function comes
+after that hook. `reach.CHANGES` lists all changes, and `reach.undo` reverts them.
 """
 
 from __future__ import annotations

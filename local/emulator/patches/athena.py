@@ -162,8 +162,8 @@ def _allowed(database: str, name: str, table: dict[str, Any]) -> None:
 
 @hook
 def partitions_are_projected(cloud: Cloud) -> None:
-    """MiniStack does not check projected partitions, reads files outside of them, and uses a Parquet file's
-    columns instead of the table's."""
+    """MiniStack ignores partition projection and also reads files outside of the projected partitions. It
+    uses a Parquet file's columns instead of the table's."""
     empty = touch("services.athena._empty_relation", "table_data")
 
     @replace("services.athena._table_relation", "table_data", "files")
@@ -183,7 +183,7 @@ def partitions_are_projected(cloud: Cloud) -> None:
 
 
 class Projection:
-    """The projected partitions of a table, of the types `date` and `integer`.
+    """The projected partitions of a table. The projection types `date` and `integer` are supported.
 
     Raises `QueryError` for properties that Athena refuses, and for unsupported types.
     """
@@ -218,7 +218,7 @@ class Projection:
         return bool(found) and all(valid(found[key]) for key, valid in self._values.items())
 
     def _of(self, key: str) -> Callable[[str], bool]:
-        """Return a function that checks values of a partition key."""
+        """Return a function that checks whether a value of a partition key is in the projected range."""
         kind = self._given.get(f"projection.{key}.type")
         least, comma, most = self._given.get(f"projection.{key}.range", "").partition(",")
         if kind not in ("date", "integer"):
@@ -251,7 +251,7 @@ class Projection:
         return valid
 
     def _moment(self, text: str, form: str) -> datetime:
-        """Parse a limit of a range of dates: a date, or an expression such as `NOW+3DAYS`."""
+        """Parse the first or last date of a range: a date, or an expression such as `NOW+3DAYS`."""
         found = re.fullmatch(r"NOW(?:\s*([+-])\s*(\d+)\s*([A-Z]+))?", text)
         if not found:
             try:

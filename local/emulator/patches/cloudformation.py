@@ -1,7 +1,7 @@
 """CloudFormation: names that are taken, deletion protection, and interrupted stacks.
 
-MiniStack creates with an upsert and deletes by name: a second stack takes over the first stack's role, table
-or queue of the same name, and deletes it when the second stack is deleted.
+In MiniStack, a second stack takes over the first stack's role, table or queue of the same name. Deleting the
+second stack then deletes the resource, which the first stack still needs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ HANDLERS = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
 
 @dataclass(frozen=True)
 class Named:
-    """A resource type's property with the physical name, and MiniStack's store of its resources."""
+    """For a resource type: the property with the physical name, and MiniStack's store of the type's
+    resources."""
 
     property: str
     store: str
     key: Callable[[str], str] = str
-    """Returns the key of a name in the store, or the end of the key"""
+    """Converts a physical name to its key in the store, or to the end of that key"""
 
     def exists(self, name: str) -> bool:
         wanted = self.key(name)
@@ -50,8 +51,8 @@ NAMED: Mapping[str, Named] = {
         "StateMachineName", "services.stepfunctions._state_machines", ":{}".format
     ),
 }
-"""Resource types with unique names that MiniStack does not check. It does check S3 buckets, and the local
-SageMaker checks the names of its resources."""
+"""Resource types whose names must be unique, which MiniStack does not check. MiniStack itself checks the
+names of S3 buckets, and the local SageMaker checks the names of its resources."""
 
 TABLE_PROTECTED = (
     "Resource cannot be deleted as it is currently protected against deletion."  # DynamoDB's message
@@ -65,8 +66,8 @@ POOL_PROTECTED = (
 
 @hook
 def a_physical_name_has_one_owner(cloud: Cloud) -> None:
-    """In MiniStack, creating a resource whose physical name is taken adopts the existing resource. AWS fails
-    with AlreadyExists."""
+    """In MiniStack, creating a resource whose physical name is taken adopts the existing resource. On AWS,
+    the creation fails with AlreadyExists."""
     handlers = touch(HANDLERS)
     for type_name, named in NAMED.items():
         touch(named.store)
@@ -139,14 +140,15 @@ UNFINISHED = {
     "IMPORT": "IMPORT_ROLLBACK_COMPLETE",
     "IMPORT_ROLLBACK": "IMPORT_ROLLBACK_COMPLETE",
 }
-"""Status of an interrupted stack by its operation. From these statuses, the next `cdk deploy` continues
-without questions. From CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK asks the user
-first."""
+"""Status that an interrupted stack gets, by the interrupted operation. From these statuses, the next `cdk
+deploy` continues without asking. From CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK
+asks the user first."""
 
 
 @hook
 def unfinished_stacks_end(cloud: Cloud) -> None:
-    """A stack that was changing when the server ended would stay IN_PROGRESS forever."""
+    """Without this hook, a stack that was being changed when the server ended would stay IN_PROGRESS
+    forever."""
 
     @replace("services.cloudformation.load_persisted_state", "data")
     def load(original: Callable, data: dict) -> None:

@@ -13,7 +13,7 @@ from local.sagemaker import scaling
 
 
 def metrics(account: str, region: str) -> scaling.Lookup:
-    """Return a lookup for the metrics of an account and Region."""
+    """Return a function that looks up metrics of an account and Region."""
 
     def lookup(metric: dict, statistic: str, period: float, periods: int) -> alarms.Series:
         with scope(account, region):

@@ -11,8 +11,8 @@ from local.emulator.reach import Cloud, hook, replace, touch
 @hook
 def conditions_join_texts(cloud: Cloud) -> None:
     """MiniStack does not evaluate `Fn::Join`, `Fn::Sub` and `Fn::Split` in conditions. A condition of the
-    CDK's bootstrap stack would always be true, and its role would get the policy '' instead of the default
-    policy."""
+    CDK's bootstrap stack would always be true, and a role of that stack would get the policy '' instead of
+    the default policy."""
     resolve = touch("services.cloudformation.engine._resolve_refs", "value", "resources", "params")
 
     def joined(value: Any, template: dict, params: dict) -> Any:

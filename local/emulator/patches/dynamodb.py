@@ -26,7 +26,8 @@ def streams_outlive_the_server(cloud: Cloud) -> None:
     kept = {"stream_records": records, "stream_trimmed": trimmed}
 
     def read(place: tuple[str, str, str]) -> int | None:
-        """Return the position up to which all mappings have read a table's stream; None without a mapping."""
+        """Return the position up to which all mappings have read a table's stream; None if no mapping reads
+        it."""
         account, region, table = place
         of = f"arn:aws:dynamodb:{region}:{account}:table/{table}/stream/"
         ours = [each for *_, each in mappings() if each.get("EventSourceArn", "").startswith(of)]
@@ -50,7 +51,8 @@ def streams_outlive_the_server(cloud: Cloud) -> None:
 
 
 class Delivery:
-    """Poller of streams for event source mappings. Each mapping with records to deliver gets a thread."""
+    """Poller of streams for event source mappings. Each event source mapping with records to deliver gets a
+    thread."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -77,7 +79,7 @@ class Delivery:
     def poll(self) -> bool:
         """Start a thread for each mapping that has a batch ready.
 
-        Returns False, so that the poller sleeps: each thread wakes it when it ends.
+        Returns False, so that the poller sleeps. A thread that ends wakes the poller.
         """
         for account, region, mapping in self._mappings():
             if mapping.get("UUID", "") in self._busy:
@@ -169,7 +171,7 @@ class Delivery:
 
 
 def _age(record: dict) -> float:
-    """Return the seconds since the change of a record."""
+    """Return the age of a stream record in seconds."""
     return time.time() - float(record["dynamodb"]["ApproximateCreationDateTime"])
 
 

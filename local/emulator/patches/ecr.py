@@ -11,8 +11,8 @@ from local.emulator.reach import Cloud, hook, replace, touch
 
 @hook
 def absent_image_is_an_error(cloud: Cloud) -> None:
-    """In MiniStack, DescribeImages returns an empty list for an unknown tag. AWS raises
-    ImageNotFoundException, after which the CDK builds the image."""
+    """In MiniStack, DescribeImages returns an empty list for an unknown tag. AWS returns the error
+    ImageNotFoundException, on which the CDK builds the image."""
 
     @replace("services.ecr._describe_images", "data")
     def describe_images(original: Callable, data: dict) -> tuple:

@@ -54,10 +54,10 @@ SERVED = {
     "states": "stateMachine:",
     "events": ("event-bus/", "api-destination/"),
 }
-"""Supported targets: the service in the ARN, and the prefix of the ARN's resource."""
+"""Prefixes of the resource in the ARN of a supported target, by the service in the ARN."""
 SDK_CALL = "arn:aws:scheduler:::aws-sdk:"
-"""Prefix of universal targets of the Scheduler. They are accepted, because the architectures deploy one, but
-not called."""
+"""ARN prefix of the universal targets of EventBridge Scheduler. An architecture deploys one, so the local
+cloud accepts them, but it does not call them."""
 
 
 def unserved(targets: Iterable[Any], operation: str) -> str | None:
@@ -126,7 +126,7 @@ UNASSUMABLE = "The execution role you provide must allow AWS EventBridge Schedul
 
 @hook
 def schedules_act_under_their_role(cloud: Cloud) -> None:
-    """MiniStack does not check a schedule's role, and does not replace `<aws.scheduler.…>` in its input."""
+    """MiniStack does not check a schedule's role, nor replace `<aws.scheduler.…>` in the target's input."""
     error = touch("services.scheduler._error", "status", "code", "message")
     to_sqs = touch("services.eventbridge._dispatch_to_sqs", "spec", "payload")
     parsed = touch("core.arn.parse_arn", "value")

@@ -14,7 +14,7 @@ from local.emulator import ministack
 from local.emulator.reach import Cloud, hook, replace, touch
 
 POSITION = "position"
-"""Key in an execution's record: current state, its input, and the variables."""
+"""Key in an execution's record. The value has the current state, that state's input, and the variables."""
 
 _resumed: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("resumed", default=None)
 _running: list[tuple[str, str, str]] = []
@@ -28,14 +28,15 @@ def _states(definition: str) -> dict[str, Any]:
 
 
 def _goes_on(execution: dict) -> bool:
-    """Return whether an execution can resume: not if a caller or a Map state waits for its result."""
+    """Return whether an execution can resume. It cannot if a caller or a Map state waits for its result."""
     return not execution.get("sync") and not execution.get("mapRunArn")
 
 
 @hook
 def executions_go_on_after_a_restart(cloud: Cloud) -> None:
-    """MiniStack fails executions that were running when the server stopped; AWS does not. Here they are
-    restarted at their current state, with a new token if that state waits for a callback."""
+    """MiniStack fails executions that were running when the server stopped; AWS does not. With this hook,
+    such an execution is restarted at its current state, with a new task token if that state waits for a
+    callback."""
     executions = touch("services.stepfunctions._executions")
     machines = touch("services.stepfunctions._state_machines")
 

@@ -91,7 +91,8 @@ def layers_are_unpacked_once(cloud: Cloud) -> None:
 
 @hook
 def functions_keep_what_their_template_says(cloud: Cloud) -> None:
-    """MiniStack ignores the dead-letter queue and the reserved concurrency of a function in a template."""
+    """MiniStack ignores the dead-letter queue and reserved concurrency that a template sets for a
+    function."""
     place = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
     handlers = touch(place)["AWS::Lambda::Function"]
     functions = touch("services.lambda_svc._functions")
@@ -132,7 +133,8 @@ def functions_keep_what_their_template_says(cloud: Cloud) -> None:
 
 @hook
 def an_account_keeps_concurrency_unreserved(cloud: Cloud) -> None:
-    """MiniStack does not limit reserved concurrency. Its account limit depends on the machine's memory."""
+    """MiniStack does not limit reserved concurrency. Its limit of the account's concurrent executions depends
+    on the machine's memory."""
     functions = touch("services.lambda_svc._functions")
     error = touch("services.lambda_svc.error_response_json")
 
@@ -158,8 +160,8 @@ def an_account_keeps_concurrency_unreserved(cloud: Cloud) -> None:
 
 @hook
 def failed_events_reach_the_dead_letter_queue_as_they_came(cloud: Cloud) -> None:
-    """In MiniStack, a dead-letter queue gets an invocation record. On AWS it gets the event, and only
-    destinations get the record."""
+    """In MiniStack, a dead-letter queue gets an invocation record. On AWS a dead-letter queue gets the event,
+    and only a destination gets an invocation record."""
     functions = touch("services.lambda_svc._functions")
 
     @replace("services.lambda_svc._route_async_failure", "target_arn", "func_name", "event", "result")
@@ -226,8 +228,8 @@ most_writes: dict[str, int] = {}
 
 @hook
 def a_functions_writes_are_numbered(cloud: Cloud) -> None:
-    """MiniStack does not count the writes of an invocation. Fault injection kills a function at its n-th
-    write."""
+    """MiniStack does not count the writes of an invocation. Fault injection needs the count, to kill a
+    function at its n-th write."""
 
     @replace("services.lambda_svc.acquire_worker", "func_name", "config", "code_zip")
     def acquire(original: Callable, *given: Any, **more: Any) -> tuple:
@@ -238,9 +240,9 @@ def a_functions_writes_are_numbered(cloud: Cloud) -> None:
 
 
 def dies_with(platform: Any, request: dict) -> bool:
-    """Return whether a fault killed the function that sends this request, see `faults.py`.
+    """Return whether an injected fault (`faults.py`) killed the Lambda function that sends this request.
 
-    The caller must then not execute the request.
+    If it did, the caller of `dies_with` must not execute the request.
 
     :param request: ASGI scope
     """

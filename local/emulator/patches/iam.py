@@ -34,9 +34,9 @@ STREAM_VERBS = ("DeleteLogStream", "DescribeLogStreams", "GetLogEvents", "PutLog
 
 @hook
 def resources_of_some_actions(cloud: Cloud) -> None:
-    """MiniStack authorizes actions on a log stream for its log group, and two kinds of actions for `*`: those
-    with a task token, and `ecr:DescribeRepositories`. Grants for a stream, a state machine or a repository,
-    such as those of the CDK's role that publishes images, would never match."""
+    """For some actions, MiniStack checks permissions on the wrong resource: for actions on a log stream on
+    its log group; for actions with a task token and for `ecr:DescribeRepositories` on `*`. Policies that
+    allow the action on a stream, a state machine or a repository would never match."""
 
     @replace(
         "core.iam_actions.extract_resource_arn",
@@ -60,14 +60,15 @@ def resources_of_some_actions(cloud: Cloud) -> None:
 
 
 POLICIES = Path(__file__).with_name("aws_managed_policies.json.xz")
-"""AWS's managed policies by path and name. `tooling/managed_policies.py` creates it and names the source."""
+"""File with AWS's managed policies by path and name. `tooling/managed_policies.py` creates the file and names
+the source."""
 PREFIX = "arn:aws:iam::aws:policy/"
 
 
 @hook
 def attached_policies_exist(cloud: Cloud) -> None:
-    """In MiniStack, any ARN can be attached as a policy, without effect. MiniStack has 29 of AWS's 1,500
-    managed policies."""
+    """MiniStack has 29 of AWS's 1,500 managed policies. The ARN of any other policy can be attached, but has
+    no effect."""
     known = touch("services.iam._aws_managed_policies")
     made = touch("services.iam._make_aws_managed_record", "name", "document", "description")
     found = touch("services.iam._lookup_policy", "arn")
@@ -109,7 +110,8 @@ def attached_policies_exist(cloud: Cloud) -> None:
 
 @hook
 def metrics_are_held_to_a_namespace(cloud: Cloud) -> None:
-    """MiniStack does not set the condition key `cloudwatch:namespace`, so statements with it never match."""
+    """MiniStack does not set the condition key `cloudwatch:namespace`, so policy statements with that key
+    never match."""
 
     @replace("core.iam_actions.request_tag_context", "service", "iam_action", "body", "params")
     def context(original: Callable, service: str, action: str, body: bytes, params: dict) -> dict[str, Any]:

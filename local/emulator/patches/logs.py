@@ -12,7 +12,8 @@ from local.emulator.reach import Cloud, hook, replace, touch
 from local.sagemaker.api import NOT_BUILT
 
 FLAG = re.compile(r"\{\s*\$\.([A-Za-z_][A-Za-z0-9_]*)\s+IS\s+(TRUE|FALSE)\s*\}")
-"""Format of the supported patterns: one field of a JSON line that is true or false."""
+"""Format of the supported filter patterns, which test whether one field of a JSON log line is true or
+false."""
 
 
 def counted(pattern: str, message: str) -> bool:

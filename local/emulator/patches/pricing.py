@@ -9,6 +9,6 @@ from local.sagemaker.http import PRICES
 
 @hook
 def price_list_service(cloud: Cloud) -> None:
-    """MiniStack has no price list: requests are routed to `local.sagemaker`."""
+    """MiniStack has no price list. This hook routes requests to `local.sagemaker`."""
     put("app.SERVICE_HANDLERS", prices.SERVICE, value=touch("app.SERVICE_HANDLERS")["sagemaker"])
     put("core.router.SERVICE_PATTERNS", prices.SERVICE, value={"target_prefixes": [f"{PRICES}."]})

@@ -15,7 +15,7 @@ from local.sagemaker.api import ApiError
 
 @hook
 def sagemaker_service(cloud: Cloud) -> None:
-    """MiniStack has no SageMaker: requests are routed to `local.sagemaker`."""
+    """MiniStack has no SageMaker. This hook routes requests to `local.sagemaker`."""
     run = touch("core.concurrency.run_reentrant", "fn")
     access_key_of = touch("core.router.extract_access_key_id", "headers", "query_params")
 
@@ -36,7 +36,7 @@ def sagemaker_service(cloud: Cloud) -> None:
 
 @hook
 def sagemaker_resource_types(cloud: Cloud) -> None:
-    """MiniStack refuses SageMaker's resource types. They are managed with `local.sagemaker`."""
+    """MiniStack refuses SageMaker's resource types. With this hook, `local.sagemaker` manages them."""
     provisioners = "services.cloudformation.provisioners"
     generated = touch(f"{provisioners}._physical_name", "stack_name", "logical_id")
 

@@ -16,8 +16,8 @@ _WRAPPERS = ("Member", "Item", "Entry")
 def typed(shape: Any, value: Any) -> Any:
     """Convert a value from XML to the types of the service's model.
 
-    XML loses the type of numbers, booleans, and lists of fewer than two elements. Members are named as in the
-    results of Step Functions' AWS SDK integrations."""
+    In XML, numbers, booleans, and lists of fewer than two elements have no distinct type. Members are named
+    as in the results of Step Functions' AWS SDK integrations."""
     if isinstance(shape, StructureShape):
         if not isinstance(value, dict):
             return {} if value in ("", None) else value

@@ -7,7 +7,8 @@ from local.emulator.reach import Cloud, hook, put, touch
 
 @hook
 def secrets_are_referred_to_by_arn(cloud: Cloud) -> None:
-    """In MiniStack, `Ref` of a secret returns its name. On AWS it returns the ARN, which policies need."""
+    """In MiniStack, `Ref` of a secret returns its name. On AWS, `Ref` returns the ARN, which policies
+    need."""
     place = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
     handlers = touch(place)["AWS::SecretsManager::Secret"]
     secrets_of = touch("services.secretsmanager._secrets")

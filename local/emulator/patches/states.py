@@ -38,7 +38,7 @@ def _found(definition: Any) -> list[Diagnostic]:
 
 
 def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
-    """Return code and message of the first reason to refuse a state machine, or None.
+    """Return the error code and message of the first reason to refuse a state machine, or None.
 
     Arguments that are None are not checked."""
     if definition is not None and (found := _found(definition)):
@@ -57,7 +57,7 @@ def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
 
 
 def _result_writer(flow: Any) -> str | None:
-    """Return the name of a state with a ResultWriter, in a machine or its branches, or None."""
+    """Return the name of the first state with a ResultWriter in a state machine or its branches, or None."""
     for name, state in flow["States"].items():
         if "ResultWriter" in state:
             return name
@@ -111,8 +111,8 @@ def definitions_are_checked(cloud: Cloud) -> None:
 
 @hook
 def executions_start_once(cloud: Cloud) -> None:
-    """MiniStack refuses StartExecution with the name and input of a running execution; AWS returns that
-    execution. MiniStack accepts input of any size, and input that is not JSON."""
+    """If StartExecution has the name and input of a running execution, MiniStack refuses it; AWS returns the
+    running execution. MiniStack accepts input of any size, and input that is not JSON."""
     answer = touch("core.responses.json_response", "data")
     resolved = touch("services.stepfunctions._resolve_state_machine_arn", "arn")
     machines = touch("services.stepfunctions._state_machines")
@@ -232,8 +232,8 @@ def jsonata_makes_every_output(cloud: Cloud) -> None:
 
 @hook
 def jsonata_selects_items(cloud: Cloud) -> None:
-    """MiniStack ignores JSONata and `ItemBatcher` of a distributed Map, and lets its branch read all
-    variables."""
+    """MiniStack ignores JSONata and `ItemBatcher` of a distributed Map, and lets the states in the Map read
+    the variables outside of it."""
     language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
     filled = touch("services.stepfunctions._apply_jsonata_template", "value", "raw_input", "ctx")
     output_of = touch(

@@ -108,7 +108,8 @@ def executions(cloud: Cloud) -> None:
 
 @hook
 def callbacks_send_heartbeats(cloud: Cloud) -> None:
-    """MiniStack ignores `HeartbeatSeconds` of a task that waits for a callback: only its timeout applies."""
+    """If a task waits for a callback, MiniStack ignores its `HeartbeatSeconds` and applies only its
+    timeout."""
     tokens = touch("services.stepfunctions._task_tokens")
 
     def watch(token: str, limit: float, ended: threading.Event) -> None:
@@ -195,7 +196,7 @@ def tasks_call_sagemaker(cloud: Cloud) -> None:
 
 @hook
 def tasks_act_under_the_machines_role(cloud: Cloud) -> None:
-    """MiniStack's integrations call services as root. Here, the state machine's role is authorized first."""
+    """MiniStack's integrations call services as root. This hook first checks the state machine's role."""
 
     def authorize(resource: str, arguments: Any) -> None:
         task = _task(cloud)
