@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from local.cloud import ACCOUNT, LocalCloud
 from local.sagemaker import quotas
+from tests.support.deployments import allow_events
 from tests.support.hosting import SERVERLESS, Bench, alive, unique
 from tests.support.waiting import until
 
@@ -435,7 +436,7 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
     name, rule = unique("endpoint"), unique("rule")
     sqs, events = bench.client("sqs"), bench.client("events")
     queue = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = allow_events(sqs, queue)
     pattern = {"source": ["aws.sagemaker"], "detail-type": ["SageMaker Endpoint State Change"]}
     events.put_rule(Name=rule, EventPattern=json.dumps(pattern | {"detail": {"EndpointName": [name]}}))
     events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn}])

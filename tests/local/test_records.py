@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from local.cloud import ACCOUNT, REGION, LocalCloud
 from tests.support.clouds import own_keys
+from tests.support.deployments import allow_events
 from tests.support.hosting import unique
 from tests.support.waiting import until
 
@@ -467,7 +468,7 @@ def test_change_of_a_package_sends_an_event(sagemaker: Any, client: Any) -> None
     group, name = make_group(sagemaker), unique("packages")
     sqs, events = client("sqs"), client("events")
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
-    target = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    target = allow_events(sqs, queue)
     pattern = {
         "source": ["aws.sagemaker"],
         "detail-type": ["SageMaker Model Package State Change"],

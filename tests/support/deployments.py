@@ -56,6 +56,15 @@ def policy(*statements: dict) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
+def allow_events(sqs: Any, queue: str) -> str:
+    """Let EventBridge send to the queue with this URL; return the queue's ARN."""
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    service = {"Service": "events.amazonaws.com"}
+    allowed = {"Effect": "Allow", "Principal": service, "Action": "sqs:SendMessage", "Resource": arn}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy(allowed)})
+    return arn
+
+
 def training(image: str, bucket: str, execution_role: str, **asked: str) -> dict[str, Any]:
     return {
         "TrainingJobName": next(names),

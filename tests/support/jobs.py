@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
+from tests.support.deployments import allow_events
 from tests.support.waiting import until
 
 BUCKET = "training-tests"
@@ -89,7 +90,7 @@ def listen(cloud: LocalCloud, noun: str = "Training") -> Callable[[], list[dict[
     received so far."""
     sqs, events, name = client(cloud, "sqs"), client(cloud, "events"), next(names)
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = allow_events(sqs, queue)
     pattern = {"source": ["aws.sagemaker"], "detail-type": [f"SageMaker {noun} Job State Change"]}
     events.put_rule(Name=name, EventPattern=json.dumps(pattern))
     events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])

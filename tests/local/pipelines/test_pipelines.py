@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
-from tests.support.deployments import ACCOUNT, REGION, Machine, Stack, assumed, role, task
+from tests.support.deployments import ACCOUNT, REGION, Machine, Stack, allow_events, assumed, role, task
 from tests.support.pipeline_runs import PipelineRuns
 from tests.support.pipelines import (
     callback,
@@ -37,6 +37,7 @@ ARTIFACT = get("Steps.Train.ModelArtifacts.S3ModelArtifacts")
 def listen(runs: PipelineRuns) -> str:
     """Send the events of executions and steps to a new queue; return its URL."""
     url, arn = runs.queue()
+    allow_events(runs.aws("sqs"), url)
     kinds = [f"SageMaker Model Building Pipeline Execution {of}Status Change" for of in ("", "Step ")]
     pattern = {"source": ["aws.sagemaker"], "detail-type": kinds}
     name = runs.unique("rule")
