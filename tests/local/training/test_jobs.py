@@ -364,7 +364,7 @@ time.sleep(300)
     sagemaker.create_training_job(**params)
     until(lambda: object_text(s3, key) == "10", "the upload of the checkpoint")
     name = params["TrainingJobName"]
-    assert len(processes("TRAINING_JOB_NAME", name)) == 2
+    until(lambda: len(processes("TRAINING_JOB_NAME", name)) == 2, "the job and its child process")
     # When the server is killed
     cloud.kill()
     # Then the processes of the job end
