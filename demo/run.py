@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import json
 import os
@@ -45,15 +44,15 @@ class Cloud(Protocol):
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Hold the lock of the demonstrations in this folder, which share one local cloud.
+    """Keep other demonstrations with the same home folder from running, because they share one local cloud.
 
-    Raises `SystemExit` if another demonstration holds it.
+    Raises `SystemExit` if another one runs.
     """
-    with (envs.home() / "demo.lock").open("w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(envs.locked(envs.home() / "locks" / "demo", wait=False))
         except BlockingIOError:
-            sys.exit("Another demonstration still runs in this folder: try again when it has ended.")
+            sys.exit(f"Another demonstration uses {envs.home()}: try again when it has ended.")
         yield
 
 

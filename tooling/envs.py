@@ -60,11 +60,14 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock named by `path` across processes."""
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the file `path` as a lock that other processes and threads cannot hold at the same time.
+
+    :param wait: wait for the lock; otherwise raise `BlockingIOError` if it is held
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 

@@ -278,7 +278,7 @@ def test_interrupt_stops_the_cloud_and_writes_the_report(architecture, demonstra
 def test_second_demonstration_is_refused_while_one_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
     # when a second one starts before the first one has ended, then it exits with a reason
-    refused = pytest.raises(SystemExit, match="Another demonstration still runs")
+    refused = pytest.raises(SystemExit, match="Another demonstration uses")
     with demo_run.alone(), refused, demo_run.alone():
         pass
     # and when it starts afterwards, then it runs

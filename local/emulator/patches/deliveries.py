@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from local.emulator import ministack
+from local.emulator.patches.eventbridge import NEEDED, role_denied
 from local.emulator.reach import Cloud, hook, replace, touch
 
 log = logging.getLogger(__name__)
 
-ACTIONS = {"lambda": "lambda:InvokeFunction", "sqs": "sqs:SendMessage", "sns": "sns:Publish"}
-"""Action that the policy of a target must allow, by the service in the target's ARN."""
+WITH_POLICY = ("lambda", "sqs", "sns")
+"""Services whose resources have a policy that allows deliveries. Other targets need a role."""
+EVENTS = "events.amazonaws.com"
 ALARM_ACTIONS = ("AlarmActions", "InsufficientDataActions", "OKActions")
 
 
@@ -26,8 +28,8 @@ def denied(service: str, source: str, target: str) -> bool:
     :param source: ARN of the rule, alarm, API or bucket that the delivery is for
     :param target: ARN of the function, queue or topic
     """
-    kind = target.split(":")[2] if target.count(":") > 4 else ""
-    if kind not in ACTIONS or not ministack.enforcing():
+    kind = _service(target)
+    if kind not in WITH_POLICY or not ministack.enforcing():
         return False
     account, region = ministack.here()
     about = {"aws:sourcearn": source, "aws:sourceaccount": account}
@@ -37,7 +39,7 @@ def denied(service: str, source: str, target: str) -> bool:
         principal_arn="*",
         principal_type="Service",
         principal_account="",
-        action=ACTIONS[kind],
+        action=NEEDED[kind],
         resource_arn=target,
         region=region,
         service_context=about,
@@ -45,8 +47,12 @@ def denied(service: str, source: str, target: str) -> bool:
     evaluate = touch("core.iam_evaluator.evaluate_resource_policy", "doc", "ctx", "service")
     if evaluate(_policy(kind, target), asked, service=f"{service}.amazonaws.com").decision == "Allow":
         return False
-    log.warning("%s may not deliver to %s: its policy must allow %s", source, target, ACTIONS[kind])
+    log.warning("%s may not deliver to %s: its policy must allow %s", source, target, NEEDED[kind])
     return True
+
+
+def _service(arn: str) -> str:
+    return arn.split(":")[2] if arn.count(":") > 4 else ""
 
 
 def _policy(kind: str, target: str) -> Any:
@@ -61,7 +67,8 @@ def _policy(kind: str, target: str) -> Any:
 @hook
 def targets_allow_deliveries(cloud: Cloud) -> None:
     """MiniStack checks a target's policy only for deliveries of S3 and SNS to queues and topics. Rules and
-    alarms reach all targets, and all services reach functions without an `AWS::Lambda::Permission`."""
+    alarms reach all targets, also state machines without a role, and all services reach functions without an
+    `AWS::Lambda::Permission`."""
     to_sqs = touch("services.eventbridge._dispatch_to_sqs", "spec", "payload")
     parsed = touch("core.arn.parse_arn", "value")
     view = touch("services.eventbridge._pattern_event_view", "event")
@@ -69,13 +76,20 @@ def targets_allow_deliveries(cloud: Cloud) -> None:
 
     @replace("services.eventbridge._invoke_target", "target", "event", "rule")
     def invoke(original: Callable, target: dict, event: dict, rule: dict, *rest: Any, **more: Any) -> None:
-        if event.get("Source") == "aws.scheduler" or target.get("RoleArn"):  # the role's policies decide
+        if event.get("Source") == "aws.scheduler":  # checked by `schedules_act_under_their_role`
             return original(target, event, rule, *rest, **more)
+        arn = target.get("Arn", "")
         letters = (target.get("DeadLetterConfig") or {}).get("Arn")
         if letters and denied("events", rule["Arn"], letters):
             letters = None
             target = {key: value for key, value in target.items() if key != "DeadLetterConfig"}
-        if not denied("events", rule["Arn"], target.get("Arn", "")):
+        if target.get("RoleArn") or _service(arn) == "states":
+            said = role_denied(target, EVENTS)
+            if said:
+                log.warning("%s may not deliver to %s: %s", rule["Arn"], arn, said)
+        else:
+            said = denied("events", rule["Arn"], arn)
+        if not said:
             return original(target, event, rule, *rest, **more)
         if letters:
             to_sqs(parsed(letters), json.dumps(view(event).event_with_detail()))

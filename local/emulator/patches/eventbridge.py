@@ -119,7 +119,7 @@ NEEDED = {
     "states": "states:StartExecution",
     "events": "events:PutEvents",
 }
-"""Action that a schedule's role needs on its target, by the service in the target's ARN."""
+"""Action that a delivery needs to be allowed, by the service in the target's ARN."""
 SCHEDULER = "scheduler.amazonaws.com"
 UNASSUMABLE = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
 
@@ -137,10 +137,7 @@ def schedules_act_under_their_role(cloud: Cloud) -> None:
         def schedule(original: Callable, name: str, body: dict) -> Any:
             role = (body.get("Target") or {}).get("RoleArn", "")
             if ministack.enforcing() and not ministack.assumable(ministack.here()[0], role, SCHEDULER):
-                said = (
-                    "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
-                )
-                return error(400, "ValidationException", said)
+                return error(400, "ValidationException", UNASSUMABLE)
             return original(name, body)
 
     @replace("services.eventbridge._invoke_target", "target", "event", "rule")
@@ -158,7 +155,7 @@ def schedules_act_under_their_role(cloud: Cloud) -> None:
         for name, value in attributes.items():
             text = text.replace(f"<aws.scheduler.{name}>", value)
         target = target | ({"Input": text} if text else {})
-        if said := _denied(target):
+        if said := role_denied(target, SCHEDULER):
             log.warning("The schedule %s could not start its target: %s", attributes["schedule-arn"], said)
             if letters := (target.get("DeadLetterConfig") or {}).get("Arn"):
                 to_sqs(parsed(letters), text)
@@ -166,14 +163,17 @@ def schedules_act_under_their_role(cloud: Cloud) -> None:
         return original(target, event, *rest, **more)
 
 
-def _denied(target: dict) -> str | None:
-    """Return why a schedule's role may not start its target, or None."""
+def role_denied(target: dict, service: str) -> str | None:
+    """Return why the role of a rule's or schedule's target may not deliver to the target; None if it may.
+
+    :param service: service principal that assumes the role
+    """
     account, region = ministack.here()
     role, arn = target.get("RoleArn", ""), str(target.get("Arn", ""))
     action = NEEDED.get(arn.split(":")[2] if arn.count(":") > 2 else "")
     if not action or not ministack.enforcing():
         return None
-    if not ministack.assumable(account, role, SCHEDULER):
-        return f"{role} may not be assumed by {SCHEDULER}"
-    key = ministack.role_session(account, role, "schedule")["AWS_ACCESS_KEY_ID"]
+    if not ministack.assumable(account, role, service):
+        return f"its role ({role or 'none'}) must exist and let {service} assume it"
+    key = ministack.role_session(account, role, service)["AWS_ACCESS_KEY_ID"]
     return ministack.denial(account, region, key, action, arn)

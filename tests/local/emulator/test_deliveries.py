@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCloud
-from tests.support.deployments import ACCOUNT, REGION, names, policy, role
+from tests.support.deployments import ACCOUNT, REGION, Machine, names, policy, role
 from tests.support.waiting import until
 
 FUNCTION = """
@@ -22,6 +22,7 @@ def handler(event, context):
     boto3.client("sqs").send_message(QueueUrl=os.environ["SEEN"], MessageBody="invoked")
     return {"statusCode": 200}
 """
+PASS = {"Type": "Pass"}
 pytestmark = pytest.mark.usefixtures("enforced")
 
 
@@ -128,6 +129,34 @@ def test_event_reaches_a_target_that_allows_it(aws: Callable, target: Target) ->
     target.allow("events", arn)
     events.put_events(Entries=[sent])
     until(target.received, "the event")
+
+
+def test_rule_starts_a_state_machine_under_its_role(aws: Callable) -> None:
+    # given a rule with a dead-letter queue, a state machine, and three roles: two of them lack the grant or
+    # the trust in EventBridge
+    events, letters, machine, rule = aws("events"), Target(aws, "queue"), Machine(aws, PASS), next(names)
+    letters.allow(
+        "events", events.put_rule(Name=rule, EventPattern=json.dumps({"source": [rule]}))["RuleArn"]
+    )
+    start = ("states:StartExecution", machine.arn)
+    ungranted, untrusting = role(aws, "events.amazonaws.com"), role(aws, "lambda.amazonaws.com", start)
+
+    def send(**members: str) -> None:
+        target = {"Id": "1", "Arn": machine.arn, "DeadLetterConfig": {"Arn": letters.arn}} | members
+        events.put_targets(Rule=rule, Targets=[target])
+        events.put_events(Entries=[{"Source": rule, "DetailType": "x", "Detail": "{}"}])
+
+    def executions() -> list[dict[str, Any]]:
+        return aws("stepfunctions").list_executions(stateMachineArn=machine.arn)["executions"]
+
+    # when an event is sent without a role or with one of these two, then it is a dead letter
+    for members in ({}, {"RoleArn": ungranted}, {"RoleArn": untrusting}):
+        send(**members)
+        until(letters.received, "the dead letter")
+    assert executions() == []
+    # when the third role is used, then the state machine is started
+    send(RoleArn=role(aws, "events.amazonaws.com", start))
+    until(executions, "the execution")
 
 
 def test_event_is_lost_if_its_dead_letter_queue_denies_it(aws: Callable) -> None:
