@@ -76,7 +76,8 @@ class Type:
     def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Create the resource and wait until it is ready. Return its Ref and attributes.
 
-        A resource whose creation fails is deleted. Raises ValueError and ApiError."""
+        Raises ApiError if SageMaker refuses an operation, and ValueError if the resource's status becomes a
+        failed one. A resource that was created before the error is deleted."""
         given = {key: value for key, value in properties.items() if key not in self.apart}
         request = coerced(f"Create{self.kind}", given | {self.named_by: name})
         call(f"Create{self.kind}", request)

@@ -18,18 +18,20 @@ from local.images.context import BuildContext
 from local.images.dockerfile import BuildError, Instruction, commands, read
 
 RUN_WITHOUT_EFFECT = {"useradd", "groupadd", "adduser", "addgroup", "chown"}
-"""Commands in RUN that concern users. They have no effect, because all programs run as the local cloud's
-user."""
+"""Commands of RUN that are accepted and not executed. They concern users, and all programs of an image run
+as the local cloud's user."""
 
 COPY_WITHOUT_EFFECT = {"chown", "link"}
-"""Options of COPY that concern the files' owner and the storage of layers."""
+"""Options of COPY that are accepted and ignored: in the store, files have no separate owner, and images have
+no layers."""
 
 PIP_WITHOUT_EFFECT = {
     "--break-system-packages", "--default-timeout", "--disable-pip-version-check", "--no-cache-dir",
     "--no-color", "--no-compile", "--no-input", "--no-warn-script-location", "--progress-bar", "--quiet",
     "--retries", "--root-user-action", "--timeout", "-q",
 }  # fmt: skip
-"""Options of pip, and `PIP_` variables of the same names, that do not affect the installed packages."""
+"""Options of pip, and `PIP_` variables of the same names, that are accepted and ignored, because they do not
+change which packages are installed."""
 
 PYTHON = r"python(3(\.\d+)?)?"
 """Pattern of the names of the image's Python interpreter as a command in RUN."""
@@ -437,9 +439,9 @@ class _Reader:
     def _requirement_file(
         self, instruction: Instruction, path: str, folder: str, files: dict[str, bytes]
     ) -> str:
-        """Read a requirements file, and the files that it includes, from the image built so far into `files`.
+        """Add a requirements file, and the files that it includes, to `files`. Return its key in `files`.
 
-        Return the file's key. Raises `BuildError`."""
+        Earlier instructions must have copied these files to the image. Raises `BuildError`."""
         inside = posixpath.normpath(posixpath.join(folder, path))
         entry = self.stage.files.get(inside)
         if entry is None or entry.source is None:

@@ -37,14 +37,15 @@ def test_image_is_rebuilt_only_when_its_content_changes(
     image: Path, asset_hash: Callable[[Path], str], tmp_path: Path
 ) -> None:
     context, before = tmp_path / "containers", asset_hash(image)
-    # when only documentation and other images change, then the hash does not change
+    # when only the image's documentation and other images change, then the image's hash stays the same
     changed(context / image / "README.md")
     (context / image / "notes.txt").write_text("not in the image")
     for other in IMAGES:
         if other != image:
             changed(context / other / "Dockerfile")
     assert asset_hash(image) == before
-    # when the image's Dockerfile, requirements, package or the toolkit change, then the hash changes
+    # when one of these files changes, then the hash changes: the image's Dockerfile, its requirements, a
+    # module of its package, a module of the toolkit
     lines = (context / image / "Dockerfile").read_text().splitlines()
     copied = [context / line.split()[1] for line in lines if line.startswith("COPY")]
     (package,) = (path for path in copied if (path / "__main__.py").exists())

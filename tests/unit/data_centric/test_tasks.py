@@ -163,7 +163,7 @@ def test_gold_questions_look_like_other_tasks() -> None:
             world.submit(name, found.item, 1)
             given.append(found.item in truths)
         places.append(given)
-    # then gold questions are at different positions for each labeler, and no labeler gets a question twice
+    # then the two labelers get gold questions at different positions, and neither gets an item twice
     assert places[0] != places[1]
     assert world.double_labels == 0
 

@@ -58,12 +58,13 @@ def test_day_ahead_offer_is_due_at_ten_the_previous_day(now, status):
 def test_second_offer_for_an_hour_is_refused():
     found, hour = market(), MIDNIGHT + 5
     assert found.offer(offer(hour), MIDNIGHT) == (200, {"accepted": True})
-    # when, then: the same offer is refused and not counted as double, a different offer is refused and
-    # counted, and an offer for the other market is accepted
+    # when the same offer is sent again, then it is refused, and not counted as a double offer
     assert found.offer(offer(hour), MIDNIGHT)[0] == 409
     assert found.results(MIDNIGHT)["double"] == 0
+    # when another offer for the same hour is sent, then it is refused, and counted as a double offer
     assert found.offer(offer(hour, name="b"), MIDNIGHT) == (409, {"error": "already offered"})
     assert found.results(MIDNIGHT)["double"] == 1
+    # when an offer for the day-ahead market is sent, then it is accepted
     assert found.offer(offer(MIDNIGHT + 25, market="DA"), MIDNIGHT)[0] == 200
 
 
