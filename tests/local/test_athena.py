@@ -71,7 +71,8 @@ def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
         "bids/date=2022-01-31/hour=17/a.parquet": {"asset": ["north", "west"], "mw": [1.5, 2.5]},
         # this file lacks a column of the table, and has a column that the table lacks
         "bids/date=2022-02-01/hour=00/a.parquet": {"mw": [-8.0], "note": ["new"]},
-        # outside of the projection: hours have two digits, and days range from 2022 to three days from now
+        # these files are outside of the projection: hours have two digits, and days range from 2022 to three
+        # days from now
         "bids/date=2022-01-31/hour=7/a.parquet": {"asset": ["lost"], "mw": [100.0]},
         "bids/date=2199-01-01/hour=05/a.parquet": {"asset": ["lost"], "mw": [100.0]},
         "bids/date=2021-12-31/hour=05/a.parquet": {"asset": ["lost"], "mw": [100.0]},

@@ -97,7 +97,8 @@ def test_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
     # given a cloud that was never started
     assert not own.running
     own.start()
-    # then the cloud answers and reports its processes, and a second handle on its folder is the same cloud
+    # then the cloud answers and reports its processes, and a second `LocalCloud` for its folder finds the
+    # same cloud
     assert own.running
     assert client(own, "sts").get_caller_identity()["Account"] == "000000000000"
     assert LocalCloud(own.home).status()["pid"] == own.status()["pid"]
@@ -111,11 +112,11 @@ def test_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
 
 
 def test_concurrent_starts_share_one_cloud(own: LocalCloud) -> None:
-    # given several handles on a folder without a running cloud
+    # given five `LocalCloud` objects for one folder, and no running cloud
     handles = [own, *(LocalCloud(own.home) for _ in range(4))]
     with ThreadPoolExecutor() as pool:
         list(pool.map(LocalCloud.start, handles))
-    # then all are handles on the same running cloud
+    # then all of them refer to the same running cloud
     assert all(handle.running for handle in handles)
     assert own.status()["endpoint_url"] == own.endpoint_url
 
@@ -142,7 +143,7 @@ def test_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest
 
 @pytest.mark.parametrize("end", ["stop", "SIGTERM", "SIGINT", "SIGKILL", "SIGSEGV"])
 def test_all_processes_end_with_the_server(own: LocalCloud, end: str) -> None:
-    # given a cloud with a warm function, and its Snowflake
+    # given a cloud with a warm Lambda function and a local Snowflake
     own.start()
     function(own, "warm")
     before = processes(own)

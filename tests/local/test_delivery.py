@@ -527,13 +527,13 @@ def test_invalid_fault_setting_is_refused(cloud: LocalCloud) -> None:
 
 def test_stream_delivery_resumes_after_a_restart(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
-        cloud.configure(lambda_concurrent_executions=107)  # one of its functions has 7 reserved
+        cloud.configure(lambda_concurrent_executions=107)  # one function of the stack reserves 7 of them
         stack = Stack(cloud)
         for number in range(5):
             stack.put("Bounded", f"before-{number}")
         stack.gather("Seen", lambda found: len(flat(found)) == 5)
         cloud.configure(fault_delay_stream_batches=1, fault_stream_seconds=600)
-        stack.put("Bounded", "meanwhile")  # in delivery when the cloud ends
+        stack.put("Bounded", "meanwhile")  # its delivery is delayed until the restart
         until(
             lambda: cloud.status()["faults"]["fault_delay_stream_batches"]["injected"], "the delay of a batch"
         )

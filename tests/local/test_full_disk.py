@@ -129,7 +129,7 @@ def full() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         mount = 'mount -t tmpfs -o size=128m none "$0" && exec "$@"'
         program = [sys.executable, "-c", SCENARIO, folder]
-        # In the namespace, folders above this user's cache have an owner that the CDK's jsii does not know
+        # In the namespace, the folders above this user's cache belong to an owner that jsii cannot look up
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "JSII_RUNTIME_PACKAGE_CACHE": "disabled"}
         done = subprocess.run(
             ["unshare", "-Urm", "sh", "-c", mount, folder, *program],

@@ -212,7 +212,7 @@ def test_hook_whose_target_is_missing_is_named(
 
 
 def test_hook_whose_target_has_other_arguments_is_named(in_the_clouds_environment: Callable) -> None:
-    # given a MiniStack whose function lost a parameter
+    # given a MiniStack in which a parameter of a patched function has another name
     program = "import ministack.services.ecr as ecr\necr._describe_images = lambda request: None\n" + INSTALL
     said = in_the_clouds_environment(program).stdout
     assert "hook 'absent_image_is_an_error'" in said

@@ -90,8 +90,8 @@ said["logged"] = list(logs)
 refuses.clear()
 said["then"] = retry(), files()["stuck"]
 """)
-    # then it is written; the failure of the first is logged once, and the first is written as soon as
-    # possible
+    # then the second object is written; the failure of the first object is logged once, and the first object
+    # is written when this is possible again
     assert said["lost"] == [True, True]
     assert (said["all"], said["written"]) == ([False, False], ["free"])
     assert sum("bucket/stuck" in line for line in said["logged"]) == 1, said["logged"]
@@ -206,7 +206,7 @@ said["files"] = list(files())
 def test_state_that_cannot_be_encoded_refuses_writes(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given a service whose state cannot be encoded, followed by a service whose state can
+    # given a service whose state cannot be encoded, and a second service whose state can be encoded
     said = told("""
 cloud = disk.Disk(folder / "home")
 states = {"broken": {"value": object()}, "whole": {"value": 1}}

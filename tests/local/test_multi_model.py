@@ -121,8 +121,8 @@ def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> No
     bench.ask(endpoint, TargetModel="first.tar.gz")
     two = bench.ask(endpoint, TargetModel="somebody/their-own.tar.gz")
 
-    # Then each model was loaded once, from SageMaker's path, and its container gets the name of the target
-    # model
+    # Then each model was loaded once, from the path that SageMaker uses, and its container gets the name of
+    # the target model
     assert one["model"] == {"model.txt": "first"}
     assert one["url"] == f"/opt/ml/models/{one['name']}/model"
     assert one["multi_model"] == "true"
@@ -240,7 +240,7 @@ def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
             assert long.result()["model"]["model.txt"] == "busy"
             return answer
 
-    # On a busy machine the long request may end before the other invocation; then try again
+    # On a busy machine, the long request may end before the other invocation; then `until` repeats both
     answer = until(refused_meanwhile)
 
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)

@@ -329,7 +329,7 @@ def test_random_corrupt_archives_do_not_crash_the_endpoint(container: Container,
         status, answer = container.load("spoilt", archive)
         assert status in (200, 400), (number, name, status, answer)
         statuses.append(status)
-        if status == 200:  # either the model is loaded and draws a picture, or the request is refused
+        if status == 200:  # a loaded model draws the picture (200) or refuses the request (400)
             assert container.invoke("spoilt", steps=1)[0] in (200, 400)
             assert container.unload("spoilt") == 200
     assert statuses.count(400) > 200

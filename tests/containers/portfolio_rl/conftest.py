@@ -12,7 +12,7 @@ from tests.support.portfolio_rl import images
 from tests.support.portfolio_rl.prices import RULES, history
 from tooling import envs
 
-collect_ignore = ["inside"]  # test_inside.py runs these tests, with the packages of the image
+collect_ignore = ["inside"]  # test_inside.py runs the tests in `inside/`, with the packages of the image
 
 
 @pytest.fixture(scope="session")

@@ -229,7 +229,7 @@ def test_wrong_request_is_refused_with_a_reason(
 
 
 def test_unreadable_stop_switch_stops_trades(trained: Job, server_python: Path) -> None:
-    # given a stop switch in Systems Manager, which does not answer
+    # given that Systems Manager, which stores the stop switch, does not answer
     nobody = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "eu-west-1",
@@ -304,7 +304,7 @@ def test_serving_computes_the_signals_that_training_used(
     rows = [line.split(",") for line in history().splitlines()[100:121]]
     last = {name: [float(row[column]) for row in rows] for column, name in ((1, "A"), (2, "B"))}
 
-    # when both images compute the signals of the decision
+    # when the training image and the serving image compute the signals
     prices = {name: column[-1] for name, column in last.items()}
     expected = said(trainer, training(job.base), job.base, SIGNALS, last)
     program = (

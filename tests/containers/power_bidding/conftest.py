@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.power_bidding import images, prices
 
-collect_ignore = ["inside"]  # test_inside.py runs these tests, with the packages of the image
+collect_ignore = ["inside"]  # test_inside.py runs the tests in `inside/`, with the packages of the image
 
 
 @pytest.fixture(scope="session")

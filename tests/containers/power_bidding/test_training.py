@@ -43,7 +43,7 @@ def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
 
 
 def test_decision_loss_trains_another_network(trained: Job, trainer: Path, tmp_path: Path) -> None:
-    # given two jobs with the two losses that the deployment's setting allows
+    # given two jobs, one for each value of the setting `network_loss`
     error, decision = get_args(NetworkLoss)
     job = train(tmp_path / "job", trainer, QUICK | {"network_loss": decision}, HUB=prices.csv(prices.rows()))
     assert job.code == 0, job.log[-3000:]

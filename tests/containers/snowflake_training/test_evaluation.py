@@ -54,8 +54,8 @@ def test_both_are_scored_on_the_rows_held_out(image: Image, secret: str, table: 
     for job in (strong, weak):
         job.succeeded()
     found = scores(judge(strong, weak).succeeded())
-    # then the error of each model equals the validation error of its training job, because the rows are the
-    # same
+    # each model is evaluated on the rows that its training job held out, so its error equals that job's
+    # validation error
     assert found["candidate"] == pytest.approx(strong.metrics()["validation_rmse"], rel=1e-5)
     assert found["champion"] == pytest.approx(weak.metrics()["validation_rmse"], rel=1e-5)
     assert found["rows"] == strong.metrics()["rows_validation"] == weak.metrics()["rows_validation"]
@@ -84,7 +84,7 @@ def test_incomparable_models_fail_the_job_with_the_reason(
     for job in (model, other):
         job.succeeded()
     assert judge(model, other).reason() == "the champion must predict target Y, got A"
-    # a column that is missing from the table
+    # a table without a column that the model needs
     warehouse.run(f"CREATE OR REPLACE TABLE LESS AS SELECT A, B, Y FROM {table}")
     reason = judge(model, model, table="LESS").reason()
     assert reason == "table LESS must have column KIND (text), which the candidate needs"

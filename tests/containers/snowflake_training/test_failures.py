@@ -307,7 +307,7 @@ def test_key_in_a_librarys_error_is_redacted(image_python: Path, tmp_path: Path,
         text=True,
         timeout=60,
     )
-    # then the log has the whole traceback and the failure file the reason, both without the key
+    # then the log has the whole traceback, the failure file has the reason, and neither has the key
     told = done.stdout + done.stderr
     reason = (tmp_path / "output" / "failure").read_text()
     assert done.returncode == 1

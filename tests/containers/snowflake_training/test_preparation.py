@@ -97,7 +97,7 @@ def cell(value: Any) -> str:
 
 
 def test_own_rows_get_the_predictions_of_the_training(trained: tuple[Image, Path], warehouse: Warehouse):
-    # given the predictions of the training's own code for the rows of its table
+    # given the predictions that the training code computes for the rows of its table
     image, base = trained
     done = subprocess.run(
         [str(image.python), "-c", TRAINED, str(base / "model")],
@@ -108,12 +108,12 @@ def test_own_rows_get_the_predictions_of_the_training(trained: tuple[Image, Path
         check=True,
     )
     expected = {int(number): value for number, value in json.loads(done.stdout).items()}
-    # and given that the text column affects the model, with each of its spellings as a category
+    # and a model that depends on the text column, and has a category for each spelling of its values
     preparation = json.loads((base / "model/preparation.json").read_text())
     assert len(preparation["categories"]["KIND"]) == len(KINDS)
     assert json.loads((base / "model/metrics.json").read_text())["importance"]["KIND"] > 0.3
     assert len(set(expected.values())) > 100
-    # when the rows are sent to the container's server with the values of the table
+    # when the same rows are sent to the container's server
     port = free_port()
     process = image.start("serve", base, BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(port))
     until(lambda: answering(port), "the start of the server", process=process)

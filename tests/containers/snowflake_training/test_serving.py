@@ -265,7 +265,7 @@ def ping(endpoint: Endpoint) -> int:
 
 def test_ping_is_answered_while_all_workers_are_busy(server):
     endpoint, _, workers = server
-    # given suspended workers (SIGSTOP), and more requests of 6 MB each than the server accepts
+    # given suspended workers (SIGSTOP), four requests of 6 MB, and 70 small requests
     expected = endpoint.csv(lines(ROWS))
     body = lines(ROWS * 80_000)
     assert len(body) > 6 * 2**20
@@ -277,7 +277,7 @@ def test_ping_is_answered_while_all_workers_are_busy(server):
         for _ in large:
             assert there.acquire(timeout=60)
         small = [pool.submit(endpoint.ask, lines(ROWS), timeout=120) for _ in range(70)]
-        # when so many requests are waiting that further requests are refused
+        # when the server refuses further requests
         arriving = as_completed([*large, *small], timeout=60)
         # of 74 concurrent requests, 64 are accepted
         assert [next(arriving).result()[0] for _ in range(10)] == [503] * 10

@@ -106,7 +106,7 @@ def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[
     model = job.first.base / "model"
     assert sorted(path.name for path in model.iterdir()) == ["metrics.json", "model.ubj", "preparation.json"]
     assert not list((job.hosts[1].base).glob("model/*"))
-    # the metrics that SageMaker reads from the log; the last value of each is that of the best round
+    # SageMaker reads the metrics from the log; the last value of each metric is that of the best round
     for name in ("train", "validation"):
         for host in job.hosts:
             scraped = [float(value) for value in re.findall(rf"(?<!\w){name}:rmse=([0-9.eE+-]+)", host.log)]
@@ -205,7 +205,7 @@ def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, s
     new = [tmp_path / "resumed" / str(rank) for rank in range(2)]
     shutil.copytree(bases[0] / "checkpoints", new[0] / "checkpoints")
     resumed = image.train(long, hosts=2, bases=new).succeeded()
-    # then training resumes, and both hosts log the round from which it does
+    # then training resumes, and both hosts log the round of the checkpoint
     for host in resumed.hosts:
         begun = int(wait_for(host, r"continuing from the checkpoint of round (\d+)")[1])
         assert begun >= 40
@@ -252,7 +252,7 @@ def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[s
     endless = {**given, "rounds": "50000", "checkpoint_every": "0"}
     job = image.train(endless, hosts=2, bases=bases)
     wait_for(job.first, r"\[10\] ")
-    # when SageMaker stops the job: the signal reaches the hosts one after the other
+    # when the job is stopped: SIGTERM reaches the hosts one after the other
     for host in job.hosts:
         host.process.terminate()
         time.sleep(0.1)
@@ -285,7 +285,7 @@ def test_lost_host_fails_the_others(image: Image, given: dict[str, str], victim:
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_worker_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
-    # given a worker that does not notice that a host is lost, as XGBoost sometimes does not
+    # given a worker that does not notice the loss of a host, which sometimes happens with XGBoost
     endless = {**given, "rounds": "50000", "timeout": "600"}
     job = image.train(endless, hosts=3, GROUNDPLAN_LOSS_GRACE_SECONDS=str(LOSS_GRACE))
     wait_for(job.first, r"\[5\] ")
@@ -350,7 +350,7 @@ def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
     assert staying.recv(100) == f"{second}\n".encode()
     assert first.lost == second
     assert join(first, third).recv(100) == f"{second}\n".encode()
-    # and when all other hosts have disconnected, the first host knows that it is alone
+    # and when all other hosts have disconnected, then `first.alone` is true
     staying.close()
     until(lambda: first.alone, "the disconnection of all other hosts")
 

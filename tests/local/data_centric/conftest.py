@@ -9,7 +9,7 @@ import pytest
 from local.cloud import LocalCloud
 from tests.support.data_centric.deployed import Deployed, deploy
 
-collect_ignore = ["inside"]  # test_bench_inside.py runs these tests, with the packages of the benchmarks
+collect_ignore = ["inside"]  # test_bench_inside.py runs `inside/` with the packages of the benchmarks
 
 
 @pytest.fixture(scope="session")

@@ -159,7 +159,7 @@ def answers_of(raced: Raced) -> dict[str, set[str]]:
 def test_concurrent_labelers_lose_and_duplicate_no_answers(raced: Raced) -> None:
     assert [problem for each in raced.labelers for problem in each.problems] == []
     stored, kept = answers_of(raced), [item for each in raced.labelers for item in each.kept]
-    # then the stored answers are the acknowledged ones, each once
+    # then each answer that the API accepted is stored once
     assert sum(map(len, stored.values())) == len(kept) >= 3 * ITEMS
     assert all(len(set(each.kept)) == len(each.kept) for each in raced.labelers)
     # and each item has the requested number of labels
@@ -377,7 +377,7 @@ def test_invalid_manifest_ends_the_run_with_the_reason(deployed: Deployed) -> No
 
 
 def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
-    # given pictures of columns, with a manifest in which one label is wrong
+    # given 60 pictures, one of which has a wrong label in the manifest
     lines = []
     for number in range(60):
         pixels = np.random.default_rng(number).integers(0, 90, (8, 8), np.uint8)

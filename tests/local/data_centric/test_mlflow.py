@@ -83,13 +83,13 @@ def test_aws_plugin_logs_runs_with_an_app(cloud: LocalCloud, app: str) -> None:
 def test_only_a_role_with_the_permission_calls_an_app(
     aws: Callable, app: str, connect: Callable[..., MlflowApp], enforced: None
 ) -> None:
-    # given a role that may call this app, a role that may call another app, and a role without grants
+    # given a role that may call this app, and a role that may call only another app
     allowed = assumed(aws, (CALL, app))
     elsewhere = assumed(aws, (CALL, f"{app[:-1]}_"))
     # when the first role calls this app, then the app answers
     made = connect(**allowed).post("experiments/create", {"name": "allowed"})
     assert connect(**allowed).find_experiment("allowed") == made["experiment_id"]
-    # when one of the other roles calls this app, then the call is refused
+    # when the second role calls this app, then the call is refused
     with pytest.raises(MlflowError, match=f"not authorized to perform: {CALL}"):
         connect(**elsewhere).find_experiment("allowed")
 

@@ -86,7 +86,7 @@ def key_of_truth(picture: str) -> str:
 
 
 def test_labelers_complete_a_run(visit, service):
-    # given a run of pictures with two labels each and gold questions
+    # given a run that asks for two labels per picture, and has gold questions
     names = [service.picture(f"shapes/{number}.png", drawn(number)) for number in range(4)]
     gold = {service.picture(f"gold/{number}.png", drawn(number)): number for number in range(3)}
     settings = with_settings(name="shapes", classes=SHAPES, labels=2, gold_every=3, lease_seconds=600)
@@ -99,7 +99,7 @@ def test_labelers_complete_a_run(visit, service):
         seen = label(page, key_of_truth, most=7)
         assert len(seen) == len(set(seen)) >= 4
 
-    # then every picture has both labels, and the page shows that the run is complete
+    # then every picture has the labels of both people, and the page shows that the run is complete
     expect(page.get_by_role("heading", name="All items are complete")).to_be_visible()
     given = service.answers("shapes")
     for number in range(4):
@@ -237,7 +237,7 @@ def test_unsent_answer_is_sent_after_a_new_visit(visit, service, address):
     # when the labeler comes back
     page.goto(address)
 
-    # then the answer is sent from the list of runs
+    # then the page sends the answer while it shows the list of runs
     expect(page.get_by_text("1 of 4 complete, 1 answer by you")).to_be_visible()
     assert service.answers("shapes") == {first: {ADA: 1}}
 
@@ -341,7 +341,7 @@ def test_new_task_appears_by_itself(visit, service):
     open_run(page, "shapes")
     expect(page.get_by_role("heading", name="No task for you at the moment")).to_be_visible()
 
-    # when the page polls without a new task, then the focus does not move
+    # when the page polls and gets no task, then the focus does not move
     page.get_by_role("button", name="Look again").focus()
     with page.expect_response("**/task"):
         page.clock.fast_forward(25_000)
@@ -429,7 +429,8 @@ def test_picture_zooms_and_moves(visit, service):
     assert middle
     x, y = middle["x"] + middle["width"] / 2, middle["y"] + middle["height"] / 2
 
-    # when keys, buttons and the wheel zoom, then the picture grows to at most eight times its size
+    # when the user zooms with keys, buttons and the wheel, then the picture grows to at most eight times its
+    # size
     page.keyboard.press("+")
     assert box()[2] == pytest.approx(1.5 * fitted[2])
     page.get_by_role("button", name="Zoom in").click()
@@ -488,7 +489,7 @@ def test_review_shows_labels_reason_and_neighbours(visit, service):
     expect_task(page)
     about = page.get_by_role("region", name="Is the label right?")
 
-    # then both labels, the reason and the neighbours are shown
+    # then the given label, the suggested label, the reason and the neighbours are shown
     given, suggested = about.get_by_role("definition").all_inner_texts()
     expect(choice(page, f"{given}given")).to_be_visible()
     expect(choice(page, f"{suggested}suggested")).to_be_visible()
@@ -637,7 +638,7 @@ def test_all_controls_are_reachable_by_keyboard(visit, service):
         *("Zoom out", "Zoom in", "Fit", "1 circle", "2 square", "3 triangle", "U Unsure"),
     ]
 
-    # when Enter answers, then the focus is on the same answer of the next task
+    # when the labeler answers with Enter, then the focus is on the same answer of the next task
     page.keyboard.press("Enter")
     expect_answers(page, 1)
     expect_task(page)

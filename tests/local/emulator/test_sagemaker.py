@@ -67,7 +67,7 @@ def test_absent_image_is_an_error(aws: Callable, image: str) -> None:
 
 
 def test_bucket_policy_that_requires_tls_allows_requests(cloud: LocalCloud, aws: Callable) -> None:
-    # given a bucket as this project's stacks create it, and a role that may read it
+    # given a bucket whose policy requires TLS, and a role that may read objects
     name = next(names)
     aws("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     aws("s3").put_object(Bucket=name, Key="key", Body=b"content")
@@ -78,7 +78,7 @@ def test_bucket_policy_that_requires_tls_allows_requests(cloud: LocalCloud, aws:
     reader = assumed(aws, ("s3:GetObject", f"{arn}/*"))
     cloud.enforce_iam(True)
     try:
-        # then the role can read the bucket, and can do nothing else
+        # then the role can read an object, and cannot write one
         assert aws("s3", **reader).get_object(Bucket=name, Key="key")["Body"].read() == b"content"
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("s3", **reader).put_object(Bucket=name, Key="key", Body=b"other")
@@ -96,7 +96,7 @@ def test_grant_is_limited_to_log_streams(cloud: LocalCloud, aws: Callable) -> No
     acting = aws("logs", **assumed(aws, ("logs:DeleteLogStream", streams)))
     cloud.enforce_iam(True)
     try:
-        # then the role can delete the stream with that name, and not the other stream
+        # then the role can delete the stream `mine-1`, and not the stream `other-1`
         acting.delete_log_stream(logGroupName=group, logStreamName="mine-1")
         with pytest.raises(ClientError, match="log-stream:other-1"):
             acting.delete_log_stream(logGroupName=group, logStreamName="other-1")

@@ -137,7 +137,7 @@ def test_job_is_stopped_when_its_task_ends(
 
 
 def test_every_integration_acts_under_the_machines_role(aws: Callable, enforced: None) -> None:
-    # given a topic and a table, and machines without grants on them
+    # given a topic and a table
     topic = aws("sns").create_topic(Name=next(names))["TopicArn"]
     table = next(names)
     aws("dynamodb").create_table(
@@ -196,7 +196,7 @@ def test_alarm_on_failed_executions_fires_for_its_state_machine_only(aws: Callab
         return aws("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"]
 
     # when the other state machine fails, then the alarm does not fire; when the alarm's own state machine
-    # fails, then it does
+    # fails, then the alarm fires
     other.run()
     assert state() != "ALARM"
     watched.run()
@@ -252,8 +252,7 @@ def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, en
 
 
 def test_each_branch_has_its_history_and_its_own_variables(aws: Callable, enforced: None) -> None:
-    # given two branches that assign different values to variables of the same name, before either branch
-    # reads its own
+    # given two branches that assign different values to the variable `mine`, before either branch reads it
     def branch(name: str) -> Branch:
         inside = Branch(name)
         inside.call(name, "aws-sdk:sagemaker:listEndpoints", {}, f"{name} waits", assign={"mine": name})
@@ -270,7 +269,7 @@ def test_each_branch_has_its_history_and_its_own_variables(aws: Callable, enforc
     blocks = Blocks(aws, flow, ("sagemaker:ListEndpoints", "*"))
     # when the state machine runs
     ended = blocks.run()
-    # then each branch has read its own variable
+    # then each branch has read its own value
     assert json.loads(ended["output"]) == ["Left", "Right"]
     # and the history has every state of both branches, entered before it is exited, with ids in order
     history = aws("stepfunctions").get_execution_history(executionArn=ended["executionArn"], maxResults=1000)
@@ -387,14 +386,14 @@ def test_task_waits_for_a_callback_that_sends_heartbeats(aws: Callable, callback
 
 
 def test_callback_needs_a_grant_for_its_state_machine(aws: Callable, callback: tuple, enforced: None) -> None:
-    # given a role that may send task results for this state machine, and a role that may do so for another
-    # one
+    # given a role that may send task results for this state machine, and a role that may send them for
+    # another state machine
     machine, token = callback
     execution = machine.start()
     answer = {"taskToken": token(), "output": "1"}
     allowed = assumed(aws, ("states:SendTaskSuccess", machine.arn))
     other = assumed(aws, ("states:SendTaskSuccess", f"{machine.arn}-2"))
-    # then only the first one can end the task
+    # then only the first role can end the task
     with pytest.raises(ClientError, match="AccessDenied"):
         aws("stepfunctions", **other).send_task_success(**answer)
     aws("stepfunctions", **allowed).send_task_success(**answer)

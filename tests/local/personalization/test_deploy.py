@@ -210,7 +210,7 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
             sign_in(visit.page, name, PASSWORD)
             expect(visit.page.get_by_role("heading", name="Your models")).to_be_visible()
 
-        # WHEN one uploads photographs THEN the page shows the progress until pictures can be made
+        # WHEN the first user uploads photographs THEN the page shows the progress until pictures can be made
         created(ada.page, pictures)
         expect(ada.page.get_by_role("button", name="Make pictures")).to_be_visible(timeout=240_000)
         expect(ada.page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()

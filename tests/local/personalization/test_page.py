@@ -66,8 +66,7 @@ def test_user_creates_a_model_makes_pictures_and_deletes_it(visit, service, pict
     page = signed_in(visit, service)
     created(page, pictures)
 
-    # THEN every picture is uploaded; the picture that is as large as a camera's is scaled down, and others
-    # are unchanged
+    # THEN every picture is uploaded; the largest picture is scaled down, and the others are unchanged
     (model,) = service.models.values()
     sizes = [Image.open(io.BytesIO(service.objects[key])).size for key in model["images"]]
     assert sizes == [(1600, 1200), (700, 700), (640, 480), (480, 640), (500, 500)]

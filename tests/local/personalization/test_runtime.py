@@ -99,8 +99,8 @@ def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypa
     assert world.shown(kept)["status"] == "READY"
     # when the clock is right again
     offset[0] = 0.0
-    # then the sweeper deletes the data of the deleted model, and sends the notification about the other model
-    # unless its times seem too old
+    # then the sweeper deletes the data of the deleted model, and, if the wrong clock was ahead, sends the
+    # notification about the other model
 
     def row(model: str) -> dict[str, Any]:
         return next((row for row in world.rows("requests") if row["request"] == model), {})

@@ -192,7 +192,7 @@ def test_roll_back_function_restores_the_former_model(
     # when an operator rolls back
     answer = functions.invoke(FunctionName=deployed["RollBackFunctionName"], Payload=b"{}")
     back = json.load(answer["Payload"])
-    # then the former version serves, and can be replaced again
+    # then the former version serves, and the replaced version is recorded as the former version
     assert back["version"] == before["former"]["version"]
     assert json.loads(desk.endpoint())["former"]["version"] == before["version"]
 

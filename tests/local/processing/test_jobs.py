@@ -228,7 +228,7 @@ def test_job_past_its_runtime_is_stopped(sagemaker: Any, s3: Any) -> None:
 
 
 def test_isolated_job_has_neither_network_nor_credentials(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # given containers with namespaces, and a script that tries to reach the cloud
+    # given containers in Linux namespaces, and a script that tries to reach the cloud
     cloud.configure(container_isolation="namespaces")
     script = """
 try:

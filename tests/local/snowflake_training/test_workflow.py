@@ -205,7 +205,7 @@ def test_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, d
         done = run()
     finally:
         iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
-    # then the execution fails at that state with the reason
+    # then the execution fails when it registers the model
     assert done["error"] == "RegisterFailed"
     assert "not authorized to perform: sagemaker:CreateModelPackage" in done["cause"]
 

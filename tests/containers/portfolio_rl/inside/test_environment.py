@@ -65,13 +65,13 @@ def test_episodes_end_together_and_restart_at_the_next_step() -> None:
 
 
 def test_published_core_trades_as_the_accounts_do() -> None:
-    # given the compiled core of the AWS sample, and accounts in double precision
+    # given the compiled trading code of the AWS sample, and the same accounts computed in double precision
     env = PortfolioVectorEnv(100, "published", "legs")
     seen, _ = env.reset(seed=3)
     generator = np.random.default_rng(0)
     lots, cash = np.zeros((100, 3), np.int32), np.full(100, 1000.0)
     for step in range(1, 20):
-        # when the core and the accounts execute the same orders, which the masks allow, at the same prices
+        # when both execute the same orders at the same prices
         prices = seen["observations"][:, 4:]
         legs = seen["action_mask"].reshape(100, 3, 11)
         actions = np.array([[generator.choice(np.flatnonzero(leg)) for leg in row] for row in legs])
@@ -79,7 +79,7 @@ def test_published_core_trades_as_the_accounts_do() -> None:
         for e in range(100):
             cash[e] = published.execute((actions[e] - 5).astype(np.int8), lots[e], cash[e], prices[e])
 
-        # then lots and cash are the same, and the next mask follows the rules of the AWS sample
+        # then both have the same lots and cash, and the next mask follows the rules of the AWS sample
         found = seen["observations"]
         assert np.array_equal(found[:, :3], 10 * lots)
         assert np.allclose(found[:, 3], cash, rtol=1e-4, atol=0.05)

@@ -108,8 +108,8 @@ def test_file_gives_the_policys_orders(rules: Rules, policy: Any, session: Any) 
         at = steps == step
         empty = np.empty((at.sum(), 0), np.float32)
         expected[at] = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), empty)
-    # the file may choose another order in two cases: for a tie, because a network computes in single
-    # precision, and at a limit, where the file is stricter
+    # the file and the policy may choose different orders in two cases: two orders are equally good except for
+    # rounding to single precision, or an order is at the turnover limit, where the file is stricter
     compiled = rules.compiled()
     stricter = compiled._replace(turnover=compiled.turnover * (1 - 2e-9))
     inside = [e for e in range(300) if trade(expected[e], lots[e], cash[e], prices[e], stricter)[0]]
@@ -126,13 +126,13 @@ def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> Non
     export(policy, 2 * assets, tmp_path / "policy.onnx")
     file = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
 
-    # when the policy and the file get the same accounts
+    # when
     observation, lots, cash, prices, steps = observed(rules, count)
     signals = generator.normal(size=(count, 2 * assets)).astype(np.float32)
     given = {"observation": np.hstack([observation, signals]), "mask": full(rules, count)}
     actions = file.run(["actions"], given)[0]
 
-    # then both give the same orders
+    # then
     for step in np.unique(steps):
         at = steps == step
         expected = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), signals[at])
@@ -170,7 +170,8 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
     mask = full(rules, 100)
     found = [session.run(["actions"], {"observation": observation[at], "mask": mask})[0] for at in parts]
     orders = np.concatenate(found).astype(np.int8)
-    # then each order is admissible at the account's exact numbers, and many orders trade
+    # then each order is admissible for the account's exact numbers, and more than a fifth of the orders
+    # contain a trade
     wrong = [e for e in range(count) if not trade(orders[e], lots[e], cash[e], prices[e], compiled)[0]]
     assert wrong == []
     assert orders.any(1).mean() > 0.2
@@ -179,8 +180,7 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
 def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     rules: Rules, policy: Any, session: Any
 ) -> None:
-    # given accounts whose masks forbid a random half of the choices, which may include the choice not to
-    # trade
+    # given masks that forbid a random half of the choices, which may include the choice not to trade
     assets, k, count = len(rules.assets), rules.largest_order, 500
     observation, lots, cash, prices, _ = observed(rules, count, seed=5)
     mask = np.random.default_rng(5).random(full(rules, count).shape) < 0.5
@@ -190,8 +190,8 @@ def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     possible &= mask[:, np.arange(assets), every + k].all(2)
     # when
     _, valid = session.run(None, {"observation": observation, "mask": mask})
-    # then an account gets an order whenever an admissible one exists; only a network for several assets may
-    # miss some
+    # then an account gets an order if its mask allows an admissible one; only a network for several assets
+    # may miss a few
     missed = (~valid & possible.any(1)).mean()
     assert missed == 0 if assets == 1 or isinstance(policy, values.Maximiser) else missed < 0.05
     assert not (valid & ~possible.any(1)).any()
@@ -240,7 +240,7 @@ def test_invalid_account_gets_no_trade(rules: Rules, session: Any, spoil: str) -
     # when
     actions, valid = session.run(None, {"observation": observation, "mask": mask})
 
-    # then only that account is refused
+    # then only the first account is refused
     assert not valid[0]
     assert not actions[0].any()
     assert valid[1:].all()

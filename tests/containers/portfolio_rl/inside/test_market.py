@@ -58,17 +58,17 @@ def test_price_file_is_read_by_its_heading(tmp_path: Path) -> None:
 
 
 def test_signals_do_not_depend_on_later_prices() -> None:
-    # given two histories that differ only from one row on
+    # given two histories with the same prices before row 120
     generator = np.random.default_rng(0)
     prices = 50 * np.exp(np.cumsum(generator.normal(0, 0.02, (200, 2)), axis=0))
     changed = prices.copy()
     changed[120:] *= 1.5
     scales = History.scales_of(prices[:100])
 
-    # when their windows are compared
+    # when
     ours, theirs = (History(each, scales).every() for each in (prices, changed))
 
-    # then every signal before that row is the same in both, and later signals differ
+    # then the signals before row 120 are the same, and the signals at row 120 differ
     rows = np.arange(len(ours.prices))[:, None] + np.arange(20) + LOOK_BACK
     same = np.all(ours.signals == theirs.signals, axis=2)
     assert same[rows < 120].all()

@@ -100,7 +100,8 @@ def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> N
         orders.joint_masks(lots, cash, prices, compiled, masks)
         admissible = {tuple(order) for order in every[masks[0]].tolist()}
 
-        # when each admissible order is built leg by leg, and many random orders are drawn
+        # when each admissible order is built from its sales and purchases, one after the other, and 2,000
+        # random orders are drawn
         wanted = np.array(sorted(admissible), np.int8)
         count = len(wanted)
         scores = np.zeros((count, 2 * assets, options), np.float32)
@@ -159,7 +160,7 @@ def test_likelihood_of_a_drawn_order_is_the_masked_softmax() -> None:
         likelihood,
     )
 
-    # then the frequency of each order matches its likelihood, computed with the masks of the draw
+    # then the frequency of each order matches its likelihood
     masked = np.where(masks, scores, -np.inf)
     log_p = masked - np.log(np.exp(masked).sum(-1, keepdims=True))
     taken = np.take_along_axis(log_p, legs[:, :, None], -1)[:, :, 0].sum(-1)
@@ -185,7 +186,7 @@ def test_refused_order_changes_nothing() -> None:
 
 
 def test_sales_of_one_order_pay_for_its_purchases() -> None:
-    # given cash of 1, too little for a purchase, and ten units of the third asset
+    # given 1 dollar in cash, too little for a purchase, and ten units of the third asset
     rules = VARIANTS["corrected"].rules.compiled()
     lots, cash = np.array([0, 0, 1], np.int32), 1.0
     prices = np.array([40, 35, 48], np.float32)
@@ -201,7 +202,7 @@ def test_sales_of_one_order_pay_for_its_purchases() -> None:
 
 
 def test_published_kernel_keeps_the_faults_of_the_sample() -> None:
-    # given accounts with too little cash, and the kernel of the AWS sample in single precision
+    # given three accounts with too little cash for their orders
     lots = np.array([[0, 0, 2], [0, 0, 1], [1, 1, 0]], np.int32)
     cash = np.array([0.5, 500.0, 0.2], np.float32)
     seen = np.zeros((3, 7), np.float32)
@@ -213,12 +214,12 @@ def test_published_kernel_keeps_the_faults_of_the_sample() -> None:
 
     published.step(actions + published.K, lots, cash, seen, masks, means, deviations, normals)
 
-    # then a sale whose fee (0.60) exceeds the cash (0.50) is cut to one lot, a purchase is cut to what is
-    # affordable at the buying fee and charged the selling fee, and a sale whose fee is 0.25 is forbidden with
-    # 0.20 in cash
+    # then a sale whose fee (0.60) exceeds the cash (0.50) is cut to one lot; a purchase is cut to the lots
+    # that are affordable with the buying fee, but pays the selling fee; and a sale whose fee (0.25) exceeds
+    # the cash (0.20) is not executed
     assert lots.tolist() == [[0, 0, 1], [1, 0, 1], [1, 1, 0]]
     assert np.allclose(cash, [0.5 + 10 * (48 - 0.03), 500 - 10 * (40 + 0.025), 0.2], atol=1e-3)
-    # and with less than a dollar in cash, the second and the third asset can still be bought
+    # and with 0.20 dollars in cash, the mask allows purchases of the second asset, but not of the first
     assert masks[2, 6:11].tolist() == [0] * 5
     assert masks[2, 17:22].tolist() == [1] * 5
 
@@ -235,7 +236,7 @@ def test_both_published_kernels_agree() -> None:
     generator = np.random.default_rng(0)
     actions = np.array([every[generator.choice(np.flatnonzero(row))] for row in joint], np.int8)
 
-    # when both kernels execute the orders
+    # when `published.step` and `orders.settle` execute the orders
     fast_lots, fast_cash = lots.copy(), cash.astype(np.float32)
     seen = np.concatenate([10 * lots, cash[:, None], prices], axis=1, dtype=np.float32)
     masks = np.empty((400, 33), np.uint8)
@@ -275,9 +276,9 @@ def test_distinct_orders_reach_every_account_of_the_published_variant() -> None:
         return [(*after, round(money, 6)) for after, money in zip(found[1][:count], found[2], strict=False)]
 
     for e in range(60):
-        # when orders that the kernel would execute only in part are left out
+        # when orders that would be executed only in part are left out
         few, every = reached(e, True), reached(e, False)
 
-        # then each resulting account is still reached, by exactly one order
+        # then the remaining orders lead to the same accounts, each account by exactly one order
         assert set(few) == set(every)
         assert len(few) == len(set(few))

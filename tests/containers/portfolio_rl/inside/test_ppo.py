@@ -64,7 +64,7 @@ def test_weights_depend_on_the_seed_only() -> None:
 
 
 def test_training_resumed_from_a_checkpoint_equals_an_uninterrupted_one() -> None:
-    # given a run of six batches
+    # given a training run of six batches
     how = ppo.Hyperparameters(4800, batch=800, seed=3)
     whole = ppo.Learner(VARIANT.rules, VARIANT.market, how)
     list(whole.train())
@@ -101,7 +101,7 @@ def test_compiled_gradient_is_that_of_the_clipped_objective() -> None:
     chosen = torch.tensor([[generator.choice(np.flatnonzero(leg)) for leg in row] for row in masks.numpy()])
     advantage = torch.randn(60)
 
-    # when the gradient is computed from the loss in tensor operations
+    # when PyTorch computes the gradient of the loss
     log_p = logits.masked_fill(~masks, -1e9).log_softmax(-1)
     now = log_p.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).sum(-1)
     before = (now + 0.3 * torch.randn(60)).detach()
@@ -110,7 +110,7 @@ def test_compiled_gradient_is_that_of_the_clipped_objective() -> None:
     entropy = -(log_p.exp() * log_p).sum((-1, -2)).mean()
     (-gain - 0.01 * entropy).backward()
 
-    # then the compiled gradient is the same
+    # then the compiled code computes the same gradient
     gradient = np.empty(logits.shape, np.float32)
     arrays = [each.numpy() for each in (masks, chosen, before, advantage)]
     found = ppo.clipped_objective(logits.detach().numpy(), *arrays, 0.2, 0.01, gradient)

@@ -119,7 +119,7 @@ def test_hyperparameters_are_chosen_on_prices_outside_the_fit(monkeypatch: pytes
     monkeypatch.setattr("portfolio_trader.values.run", trade)
     # when the hyperparameters are chosen
     selected(every, RULES.compiled(), RULES.cash, 0, (QUICK, QUICK))
-    # then the twenty windows of the selection contain no price that was used for the fit
+    # then the twenty windows that compare the hyperparameters contain no price of the fit
     assert len(traded[0].prices) == steps
     assert not np.isin(traded[0].prices[..., 0], fits[0].prices[..., 0]).any()
     with pytest.raises(ValueError, match="at least "):

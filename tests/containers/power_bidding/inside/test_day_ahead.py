@@ -118,11 +118,11 @@ def test_feed_that_is_missing_is_no_feature() -> None:
 
 
 def test_weights_go_to_the_better_forecast() -> None:
-    # given three forecasts: an exact one, one that is exact except for the daily level, and noise
+    # given three forecasts: an exact forecast, the exact forecast plus 5, and noise
     generator = np.random.default_rng(0)
     actual = generator.normal(size=(100, 24))
     every = np.stack([actual, actual + 5, generator.normal(size=(100, 24))])
-    # when weights are learnt, then an error in the daily level does not count, and the noise gets no weight
+    # when weights are learnt, then the noise gets no weight
     found = weights(every, actual, prior=0)
     assert found.sum() == pytest.approx(1)
     assert found[2] == pytest.approx(0, abs=1e-6)

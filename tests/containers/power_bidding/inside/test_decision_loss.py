@@ -91,7 +91,7 @@ def test_loss_of_a_day_with_spikes_has_the_same_size() -> None:
     scale, forecasts = Scale(0, 20), prices + 50 * generator.normal(size=(1, 24))
     both = np.concatenate([prices, 100 * prices])
     given = scale.scaled(np.concatenate([forecasts, 100 * forecasts]))
-    # when the losses are computed, then they are the same
+    # when the losses of both days are computed, then they are equal
     (usual, spiky), gradients = DecisionLoss(both, scale, Asset())(given, np.arange(2))
     assert spiky == pytest.approx(usual)
     assert np.abs(gradients[1]).max() < 2 * np.abs(gradients[0]).max()

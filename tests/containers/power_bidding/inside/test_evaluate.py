@@ -71,15 +71,15 @@ def test_champion_that_cannot_be_compared_is_omitted_with_a_reason(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # given a champion, or an error when it is read
+    # given a champion, or an error while the champion is read
     def unpacked(*_: Any) -> Trained | None:
         if isinstance(champion, FatalError):
             raise champion
         return champion
 
     monkeypatch.setattr(evaluate, "_unpacked", unpacked)
-    # when it is read for a candidate with the time zone UTC and the location HUB, then it is omitted and the
-    # reason is logged
+    # when the candidate has the time zone UTC and the location HUB, then the champion is omitted, and the
+    # reason, if there is one, is logged
     assert champion_of(model(), Path()) == (None, reason)
     assert [record.getMessage() for record in caplog.records] == (
         [f"not compared: {reason}"] if reason else []

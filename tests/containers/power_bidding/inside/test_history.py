@@ -37,7 +37,7 @@ def test_day_has_the_hours_that_its_clock_has(wanted: str, hours: int, zone: str
 
 
 def test_hour_that_occurs_twice_is_averaged_and_spread_again() -> None:
-    found = history("2022-11-06T05:00", 25, CENTRAL)  # the whole day, from midnight in its time zone
+    found = history("2022-11-06T05:00", 25, CENTRAL)  # the whole local day on which clocks go back
     grid = found.days.grid(found.prices)
     assert grid[0, :4].tolist() == [0, 1.5, 3, 4]
     assert found.days.spread(0, grid[0])[:5].tolist() == [0, 1.5, 1.5, 3, 4]

@@ -28,5 +28,5 @@ def test_interval_covers_the_truth_where_days_depend_on_each_other() -> None:
             noise[day] += 0.5 * noise[day - 1]
         found = measures.difference(noise, np.zeros(365), np.full(365, 10.0))
         missed += not found.low < 0 < found.high
-    # then about one in twenty intervals excludes 0
+    # then fewer than 30 of the 200 intervals exclude 0
     assert missed < 30

@@ -39,11 +39,11 @@ def test_training_beats_the_mean_of_the_last_week() -> None:
     scaled = found.days.grid(found.prices)
     sequences, weekdays, means = network.inputs(found.days, scaled, {})
     past, later = slice(network.SEQUENCE, 120), slice(120, days)
-    # when the network is fitted twice to the first days
+    # when the network is fitted twice to the first 120 days
     models = [lstm.fit(sequences[past], weekdays[past], means[past], scaled[past], 0, 60) for _ in range(2)]
     model, again = models
     assert (model.kernel == again.kernel).all()
-    # then its forecasts of the other days are better than the mean of the last week
+    # then the network forecasts the later days better than the mean of the last week
     error = np.abs(model(sequences[later], weekdays[later], means[later]) - scaled[later]).mean()
     assert error < 0.5 * np.abs(means[later] - scaled[later]).mean()
 
@@ -51,7 +51,7 @@ def test_training_beats_the_mean_of_the_last_week() -> None:
 def test_decision_loss_falls_where_it_is_trained() -> None:
     from power_forecaster import lstm
 
-    # given days with spikes, whose peak is at different hours
+    # given days with a price peak at a random hour, and a few price spikes
     generator = np.random.default_rng(0)
     peaks = generator.integers(6, 21, 90)[:, np.newaxis]
     prices = 30 + 40 * np.exp(-((np.arange(24) - peaks) ** 2) / 8) + generator.normal(0, 3, (90, 24))
@@ -62,10 +62,9 @@ def test_decision_loss_falls_where_it_is_trained() -> None:
     given = [each[past] for each in network.inputs(found.days, scaled, {})]
     loss = DecisionLoss(prices[past], scale, Asset())
     days = np.arange(90 - network.SEQUENCE)
-    # when three networks are trained: with the forecast error, also with the decision loss, and again with
-    # the forecast error only
+    # when three networks are trained: without the decision loss, with it, and again without it
     error, decision, again = (lstm.fit(*given, scaled[past], 0, 15, each) for each in (None, loss, None))
-    # then the second network has a lower decision loss on these days than the first
+    # then the second network has a lower decision loss than the first
     assert loss(decision(*given), days)[0].mean() < 0.9 * loss(error(*given), days)[0].mean()
     # and the third network equals the first
     assert all((getattr(again, name) == value).all() for name, value in vars(error).items())

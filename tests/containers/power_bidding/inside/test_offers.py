@@ -19,8 +19,8 @@ BATTERY = Asset()
 def managed(asset: Asset, prices: np.ndarray, buys: float, sells: float) -> float:
     """Return the asset's earnings in a market that schedules the asset by the offered prices `buys` and
     `sells`."""
-    # The objective of this market is (price - sells) * discharge + (buys - price) * charge. This is arbitrage
-    # at prices lowered by `buys`, with a degradation cost of `sells - buys`.
+    # The objective of this market is (price - sells) * discharge + (buys - price) * charge. The same schedule
+    # is optimal at prices lowered by `buys`, with a degradation cost of `sells - buys`.
     shifted = replace(asset, charge_efficiency=asset.charge_efficiency, degradation=sells - buys)
     found = Scheduler(shifted, len(prices)).solve(prices - buys)
     return found.profit(prices, asset)
@@ -31,7 +31,7 @@ def test_price_taker_earns_the_optimum_of_a_managed_market() -> None:
     (_, _), (_, buys), (_, sells) = price_taker(BATTERY, 0.0, MARKET)
     best = Scheduler(BATTERY, 24).solve(prices).profit(prices, BATTERY)
     assert managed(BATTERY, prices, buys, sells) == pytest.approx(best, rel=1e-3)
-    # a larger spread between the two offered prices loses a part of the optimum
+    # offers whose two prices differ by 20 more earn at least 5% less
     assert managed(BATTERY, prices, buys, sells + 20) < 0.95 * best
 
 

@@ -83,7 +83,7 @@ def test_energy_is_sold_above_its_cost_after_losses() -> None:
         level = generator.uniform(asset.lowest, asset.energy)
         # when
         curve = real_time.curve(asset, prices, level, errors=random_errors(generator), **LIMITS)
-        # then each charged block costs less than any sold block earns
+        # then charged energy costs less per MWh than sold energy earns
         ends_of_charging = [at for (mw, _), (_, at) in pairwise(curve) if mw < 0]
         sales = [at for mw, at in curve if mw > 0]
         if ends_of_charging and sales and sales[0] > TERMS.floor:
@@ -103,8 +103,8 @@ def test_water_value_without_errors_is_the_dual() -> None:
         prices = generator.uniform(5, 60, 12)
         # when
         values = water_value.water_values(asset, prices[None], Errors.none())[0]
-        # then the water value near a level is the profit that one more MWh, stored when the second hour
-        # begins, adds
+        # then the water value at a level is the additional profit of one more MWh in the battery at the start
+        # of the second hour
         level = float(generator.uniform(3, 29))
         earned = [program.solve(prices[1:], level + d).profit(prices[1:], asset) for d in (-2, 2)]
         found = np.interp([level - 1, level, level + 1], water_value.levels(asset), values).mean()
@@ -198,7 +198,7 @@ def test_limits_are_those_of_delivering_the_awards_only() -> None:
         # when the awards after the first hour are delivered, starting from the minimum level that they need
         level = float(limits.need[0])
         levels = [level := curves.level_after(BATTERY, level, mw) for mw in awards[1:]]
-        # then the level never falls below the battery's minimum, and reaches it unless no energy is needed
+        # then the lowest level that the battery reaches is 0, unless the awards need no energy
         assert min(levels) == pytest.approx(0, abs=1e-6) or limits.need[0] == 0
         assert min(levels) >= -1e-6
 
@@ -221,7 +221,7 @@ def test_store_never_leaves_its_bounds_in_settlement() -> None:
             # then
             lowest = min(asset.lowest, before * asset.retention ** (1 / 12))
             assert lowest - 1e-9 <= level <= asset.energy + 1e-9
-            # and the revenue is that of the delivered energy
+            # and the revenue is that of the delivered energy, less the degradation cost
             moved = before * asset.retention ** (1 / 12) - level
             sold = moved * asset.discharge_efficiency if moved > 0 else moved / asset.charge_efficiency
             cost = asset.degradation * max(sold, 0)

@@ -230,13 +230,13 @@ def test_full_calls_are_followed_within_power_and_store(share: float) -> None:
 def test_store_is_emptied_where_calls_need_not_be_sustained() -> None:
     asset = replace(BATTERY, initial=2)
     prices = Prices(np.array([30.0]), np.array([50.0]), np.zeros(1))
-    # given 2 MWh in the battery, then so much capacity up is sold while charging that a call for the whole
-    # hour would need 8 MWh
+    # given 2 MWh in the battery; when calls need not be sustained, then 16 MW of capacity up are sold,
+    # although a call for the whole hour would need 8 MWh
     free = RegulationScheduler(asset, Regulation(sustained=0), 1).solve(prices)
     high, _ = levels_after_full_calls(free, asset, 1.0, up=True)
     assert (free.net[0], free.up[0]) == (pytest.approx(-8), pytest.approx(16))
     assert high[0] == pytest.approx(2 - 8)
-    # and where calls must be sustained, only so much is sold that a call needs the 2 MWh
+    # and when calls must be sustained, then only 10 MW are sold, for which the 2 MWh suffice
     assert RegulationScheduler(asset, Regulation(), 1).solve(prices).up[0] == pytest.approx(8 + 2)
 
 

@@ -111,7 +111,7 @@ def test_model_of_another_kind_is_refused(
 def test_model_without_a_kind_is_an_lstm(
     model: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a model that was trained before model.json had a kind and a format
+    # given a model.json without the fields `kind` and `format`, as in earlier versions
     trained.write(model, tmp_path)
     with_fields(tmp_path, kind=None, format=None)
     # then a package with the LSTM reads it, and a package with another network does not

@@ -20,7 +20,7 @@ def test_numpy_gives_the_forecasts_of_lightgbm(missing: float) -> None:
     y = np.nan_to_num(x[..., 0] * x[..., 4]) + np.nan_to_num(x[..., 3])
     model = boosting.fit(x, y, 0)
     trees = Trees.read(model.model_to_string())
-    # when rows with and without missing values are predicted, some of them at a threshold
+    # when rows are predicted that include missing values and values equal to a split's threshold
     rows = generator.normal(size=(500, 8))
     for split in range(400):
         rows[split, trees.feature[split % 300, 0]] = trees.threshold[split % 300, 0]

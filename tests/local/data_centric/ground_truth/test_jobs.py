@@ -41,7 +41,7 @@ def test_construct_labels_pictures_that_data_centric_reads(labeling: Labeling) -
     failed = json.loads(body.splitlines()[-1])
     assert f"Cannot read {other} (line 13)" in failed["animal-metadata"]["failure-reason"]
     assert "animal" not in failed
-    # and the log first says that the labels are simulated
+    # and the first log line says that the labels are simulated
     said = labeling.logged(output["job"])
     assert said[0] == SIMULATED
     assert "simulated by the local cloud" in said[0]

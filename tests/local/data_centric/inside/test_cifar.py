@@ -50,7 +50,7 @@ def test_table_has_runs_with_epochs_and_published_figures(
     # when
     more = "--json", str(tmp_path / "out.json"), "--runs", str(tmp_path / "runs.jsonl")
     assert cifar_measured.main(arguments(folder, *more)) == 0
-    # then there is a row for each run
+    # then the table has a row for each run
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[:4] for line in lines if line[1:2] == ["small"]] == [
         ["full", "small", "1", "4"],
@@ -79,7 +79,7 @@ def test_each_split_has_equally_many_pictures_of_each_class(folder: Path) -> Non
     assert data.validation.labels.bincount().tolist() == [3] * 10
     assert data.test is not None
     assert data.test.labels.bincount().tolist() == [10] * 10
-    # and the brightness of each picture is that of its class
+    # and the mean brightness of each picture matches its class
     means = data.train.images.float().mean((1, 2, 3))
     assert ((means - 10) / 20).round().int().tolist() == data.train.labels.tolist()
 

@@ -26,12 +26,12 @@ def row(cell: Cell, seed: int, accuracy: float, **more: float) -> dict[str, Any]
 
 def test_interval_uses_students_t_distribution() -> None:
     found = interval([1.0, 2.0, 3.0])
-    # 4.3027 standard errors of 1 / sqrt(3), for two degrees of freedom
+    # the standard error is 1 / sqrt(3); 4.3027 is the t quantile for two degrees of freedom
     assert found == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
 
 
 def test_differences_pair_the_seeds_that_both_have() -> None:
-    # given accuracies of three seeds of `random`, and of two seeds of our strategy, which are 1 and 2 points
+    # given accuracies of `random` for three seeds, and of our strategy for two of these seeds, 1 and 2 points
     # lower
     rows = [row(RANDOM, seed, 90.0 + seed) for seed in range(3)]
     rows += [row(OURS, 1, 90.0), row(OURS, 2, 90.0)]
