@@ -1,19 +1,19 @@
 """Policies as self-contained ONNX files that apply the rules and reject invalid input.
 
 Inputs, for B accounts, N assets, Z signals and at most K lots in a leg: `observation` float64 [B, 2N + 2 + Z]
-(units held, cash in dollars, prices in dollars, step, signals) and `mask` bool [B, N, 2K + 1], which has the
-choices that the caller allows for each asset, from selling K lots to buying K lots. Outputs: `actions` int64
-[B, N] in lots, and `valid` bool [B].
+(units held, cash in dollars, prices in dollars, step, signals) and `mask` bool [B, N, 2K + 1], which is
+true for each number of lots of an asset that the caller allows, from -K (sell K lots) to K (buy K lots).
+Outputs: `actions` int64 [B, N] in lots, and `valid` bool [B].
 
-A file contains the rules: with any mask, the order is admissible as a whole. An account gets no trade, and
-`valid` is false, if its observation is not finite, its cash or holdings are negative, its holdings are not
-whole lots, its prices are not above zero, its step is not the number of a decision, or its mask allows
-no choice for an asset. ONNX Runtime rejects a wrong shape or type.
+The file contains the rules, so orders are admissible whatever mask the caller passes. An account gets no
+trade, and `valid` is false, if its observation is not finite, its cash or holdings are negative, its holdings
+are not whole lots, its prices are not above zero, its step is not the number of a decision, or no admissible
+order that its mask allows is found. ONNX Runtime rejects a wrong shape or type.
 
-Limits are stricter than in `orders.py` by one part in 10^9, so that rounding never allows an inadmissible
-order.
+The rules' limits are stricter than in `orders.py` by one part in 10^9, so that rounding never allows an
+inadmissible order.
 
-The files are written with ndonnx. Each of its array operations adds operators to the file.
+The file is written with the library ndonnx: its array operations add operators to the file.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
 STRICTER = 1e-9
 MOST = 1e12
-"""Upper bound of an account's units, dollars and signals, so that no product of them overflows."""
+"""Upper bound of every number in an observation, so that products of these numbers do not overflow."""
 CHOICES = "choices"
-"""Key of a number in the file's metadata: how many values are computed for each account, one for each
-possible order or each possible size of each leg. Memory and time of a run are proportional to this number."""
+"""Key in the file's metadata. Its value is how many numbers the policy computes for one account: one for each
+possible order, or one for each possible number of lots in each leg. Memory and time of a run are proportional
+to it."""
 
 
 def _some(array: nd.Array) -> nd.Array:
@@ -62,7 +63,7 @@ def _numbers(array: Any) -> list[float]:
 
 
 class Account(NamedTuple):
-    """Parts of observations, with harmless values for invalid accounts. A column is float64 [B, 1]."""
+    """The parts of observations; invalid accounts get valid values instead. A column is float64 [B, 1]."""
 
     lots: list[nd.Array]
     """Lots held, a column for each asset"""
@@ -98,7 +99,7 @@ def account(given: nd.Array, mask: nd.Array, rules: Compiled, decisions: int) ->
 
 
 class Limits:
-    """The orders that the rules allow each account. Limits of computed values are stricter by `STRICTER`."""
+    """The trades that the rules allow. Limits of cash, turnover and shares are stricter by `STRICTER`."""
 
     def __init__(self, rules: Compiled, found: Account):
         self.rules, self.found = rules, found
@@ -135,7 +136,7 @@ class Limits:
         return allowed
 
     def within_caps(self, held: list[nd.Array], bought: list[nd.Array], fees: nd.Array) -> list[nd.Array]:
-        """Return for each group with a cap whether the order buys none of it or leaves it within the cap.
+        """Return for each group with a cap whether the order buys none of its assets or keeps the cap.
 
         :param held: lots of each asset after each of M orders, [B, M]
         :param bought: whether each asset is bought
@@ -226,13 +227,13 @@ def _factors(terms: Any) -> list[tuple[int, ...]]:
 
 
 def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[nd.Array, nd.Array, int]:
-    """Return each account's order, with the most likely choice of one leg after the other (`ppo.Policy`).
+    """Return each account's order: leg by leg, the most likely admissible choice, as in `ppo.Policy`.
 
-    If the caller's mask excludes zero lots of an asset, a leg of the asset does not choose zero lots while
-    another choice of the leg is admissible. The leg that sells the asset may choose zero if buying the asset
-    is admissible at that point. A later leg can then use up the cash, turnover or cap that the purchase
-    needs; the account is then rejected, although another order may be admissible. Without such a mask, every
-    admissible order can be chosen.
+    If the caller's mask requires a trade of an asset, a leg chooses zero lots of the asset only if no other
+    choice of the leg is admissible. The leg that sells the asset may also choose zero if the asset can still
+    be bought at that point. Later legs can use up the cash, turnover or cap that this purchase needs; in this
+    case the account is invalid, although another order may be admissible. If the caller's mask requires no
+    trade, every admissible order that it allows can be chosen.
 
     :return: actions, validity [B, 1], and the number of choices of all legs
     """
@@ -250,13 +251,13 @@ def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[
     some, none = nd.asarray(np.arange(k + 1) > 0), nd.asarray(np.arange(k + 1) == 0)
 
     def tradable(i: int) -> list[nd.Array]:
-        """Return which numbers of lots of asset i the turnover limit allows after these legs, [B, K+1]."""
+        """Return which numbers of lots of asset i the turnover limit still allows, [B, K+1]."""
         if limits.most_traded is None:
             return []
         return [traded + values[i] * options <= limits.most_traded]
 
     def purchasable(i: int) -> nd.Array:
-        """Return which numbers of lots of asset i, except 0, may be bought after these legs, [B, K+1]."""
+        """Return which numbers of lots of asset i, except 0, can still be bought, [B, K+1]."""
         after = [options + held[j] if i == j else held[j] for j in limits.assets]
         bought = [some if i == j else orders[j] > 0 for j in limits.assets]
         caps = limits.within_caps(after, bought, fees + options * (costs[i] - values[i]))

@@ -13,12 +13,12 @@ from .values import in_parts
 
 POLICY, CARD = "policy.onnx", "card.json"
 CHOICES_IN_A_RUN = 2**16
-"""Maximum number of values in one run of the ONNX session: for each account, one for each possible order or
-each possible size of each leg. More do not fit into a processor's cache."""
+"""Maximum number of values that one run of the ONNX session computes, for all accounts together (see
+`export.CHOICES`). More values do not fit into a processor's cache."""
 
 
 class Exported:
-    """The policy in a model's folder, as `values.run` calls it; `card` is its model card."""
+    """The policy in a model's folder, as a function for `values.run`. `card` is the model card."""
 
     def __init__(self, folder: Path):
         options = onnxruntime.SessionOptions()

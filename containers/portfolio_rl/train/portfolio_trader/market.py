@@ -1,7 +1,7 @@
 """Prices: the price model of the AWS sample that this architecture follows, and a user's price history.
 
-Both are a `Market`, which draws episodes of T time steps. A trader decides at the first T-1 steps; the
-holdings are valued at the last step.
+Each of the two is a `Market`, from which episodes of T time steps are drawn. A trader decides at the first
+T-1 steps; the holdings are valued at the last step.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Market(Protocol):
 
 @dataclass(frozen=True)
 class Curves:
-    """Prices that are normally distributed around mean curves, independent of each other."""
+    """Independent prices, normally distributed around mean curves."""
 
     means: np.ndarray[Any, np.dtype[np.float64]]
     """[T, N] dollars"""
@@ -87,7 +87,7 @@ def source_curves(first_is_on_the_curve: bool = True) -> Curves:
     The sample uses its variances 4, 2 and 7 as standard deviations, and so does this model. The sample's
     `reset` draws the first prices around 40, 35 and 48 dollars, which are not on its mean curves.
 
-    :param first_is_on_the_curve: whether the first prices are drawn around the mean curves; False: around the
+    :param first_is_on_the_curve: True: the first prices are drawn around the mean curves; False: around the
         means in the sample's `reset`
     """
     t = np.arange(20)
@@ -113,7 +113,7 @@ class Scales:
 
 
 LOOK_BACK = 20
-"""Number of prices before a decision from which its signals are computed."""
+"""Number of earlier prices from which, with the current price, the signals of a decision are computed."""
 
 
 def raw_signals(prices: Any) -> Any:
@@ -130,7 +130,7 @@ def raw_signals(prices: Any) -> Any:
 
 @dataclass(frozen=True)
 class History:
-    """A source of episodes that are windows of observed prices, drawn with equal probability.
+    """Observed prices, of which each window is an episode, drawn with equal probability.
 
     The first `LOOK_BACK` prices are only used for signals.
     """
@@ -138,7 +138,7 @@ class History:
     prices: np.ndarray[Any, np.dtype[np.float64]]
     """[rows, N] dollars, oldest first"""
     scales: Scales
-    """Scales of the history on which a policy is trained. Later prices use the same scales."""
+    """Scales of the history on which a policy is trained, also used for the signals of later prices."""
     steps: int = 20
 
     @staticmethod

@@ -6,9 +6,9 @@ money in double precision and in the same order of operations, so that their res
 
 Two masks describe the same set of orders:
 
-- joint: one flag for each of the (2K+1)^N orders that `every_order` lists, for few assets only.
+- joint: one flag for each of the (2K+1)^N orders that `every_order` lists; only for few assets.
 - sequential: 2N legs, first a sale for each asset, then a purchase for each; each leg has 0 to K lots.
-  The mask of a leg depends on the legs before it. This works for any number of assets.
+  The mask of a leg depends on the legs before it. The sequential mask works for any number of assets.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ have 161,051, and more assets need the sequential mask."""
 
 
 def every_order(assets: int, largest: int) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Return all orders as int8 [(2K+1)^N, N]. An order's index has the digits `leg + K` in base 2K+1.
+    """Return all orders as int8 [(2K+1)^N, N]. In base 2K+1, the digits of an order's index are
+    `lots + K` for each asset.
 
-    Raises `FatalError` if there are too many.
+    Raises `FatalError` if there are more than `MOST_JOINT_ORDERS`.
     """
     count = (2 * largest + 1) ** assets
     if count > MOST_JOINT_ORDERS:
@@ -64,7 +65,7 @@ def share_exceeded(members, limit, lots, prices, whole, rules: Compiled) -> bool
 
 @njit(cache=True, nogil=True)
 def purchasable(lots, cash, prices, whole, rules: Compiled, allowed) -> None:
-    """Write into `allowed` [N] which assets may be bought, by constraints on the state before the order."""
+    """Write into `allowed` [N] which assets may be bought under the constraints on the state before an order."""
     if rules.faithful:
         published.purchasable(lots, cash, prices, allowed)
         return
@@ -91,7 +92,7 @@ def cost(i, price, rules: Compiled) -> float:
 
 @njit(cache=True, nogil=True)
 def trade(order, lots, cash, prices, rules: Compiled):
-    """Return whether an account may give an order, the cash after it, its fees and the value that it trades.
+    """Return whether an account may give an order, the cash after the order, its fees, and the value traded.
 
     Cash, fees and value are in dollars.
     """
@@ -185,7 +186,7 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
 
 @njit(cache=True, nogil=True)
 def _executed(order, lots, cash, prices, lots_after, cash_after, row) -> bool:
-    """Write lots and cash after an order by the AWS sample's rules; return whether it was reduced."""
+    """Write lots and cash after an order by the AWS sample's rules; return whether the order was reduced."""
     cut = False
     wanted = lots_after.copy()
     for j in range(len(lots)):
@@ -198,10 +199,10 @@ def _executed(order, lots, cash, prices, lots_after, cash_after, row) -> bool:
 
 @njit(cache=True, nogil=True)
 def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_after, distinct=False) -> int:
-    """Write all admissible orders of one account, and its lots and cash after each of them.
+    """Write all admissible orders of one account, and the account's lots and cash after each order.
 
-    Searches the tree of legs depth first, without the branches after an inadmissible prefix. Returns the
-    number of orders.
+    The tree of legs is searched depth first, and not further after an inadmissible leg. Returns the number of
+    orders.
 
     :param orders: int8 [M, N], written; M is at least the number of admissible orders
     :param lots_after: int32 [M, N], written
@@ -315,8 +316,9 @@ def joint_masks(lots, cash, prices, rules: Compiled, masks) -> None:
 def settle(actions, lots, cash, prices, rules: Compiled, fees, traded, refused) -> None:
     """Execute `actions` [E, N] on all accounts, in place. An inadmissible order is not executed.
 
-    Adds to `fees` [E] and `traded` [E] in dollars, and writes `refused` [E]. With the AWS sample's rules, the
-    possible part of any order is executed, and fees and traded value are not counted.
+    Adds to `fees` [E] and `traded` [E] in dollars, and writes into `refused` [E] which orders were not
+    executed. With the AWS sample's rules, the possible part of any order is executed, and fees and
+    traded value are not counted.
     """
     for e in range(len(lots)):
         if rules.faithful:
@@ -344,7 +346,7 @@ def choose(
     :param actions: [E, N] the orders, written
     :param chosen: [E, 2N] the lots of each leg, written
     :param masks: [E, 2N, K+1] admissible choices of each leg, written
-    :param log_likelihood: [E] of the order under the masked logits, written
+    :param log_likelihood: [E] log-likelihood of the order under the masked logits, written
     """
     assets, options = lots.shape[1], rules.largest + 1
     allowed, held = np.empty(assets, np.bool_), np.empty(assets, np.int32)

@@ -5,14 +5,14 @@ PPO as in Schulman et al., 2017, masks as in Huang and Ontañón, 2022. Differen
 - An order is drawn one leg after the other, sales first, each from the choices that are admissible after the
   legs before it. One pass of the network gives the logits of all legs; only the masks depend on earlier legs
   (`orders.choose`).
-- The reward of a step is the gain in total value, with holdings valued at the mean price of the next step in
+- The reward of a step is the gain in total value, with holdings valued at the next step's mean price over
   the episodes so far. The sum of the rewards has the same expectation as the gain of the whole episode, with
-  less variance. The discount is 1, lambda is 0.6.
-- The network's inputs have each price as its deviation from the mean price of its step, in standard
-  deviations, with running statistics. They also have each asset's share of the total value, because the
-  shares determine which purchases the caps allow.
+  less variance. The discount is 1, and lambda of the advantage estimate is 0.6.
+- The network's inputs contain each price minus the mean price of the step, divided by the standard deviation
+  of that step's prices; mean and deviation are updated with each batch. The inputs also contain each asset's
+  share of the total value, because the shares determine which purchases the caps allow.
 - The gradient of the loss with respect to the logits is hand-written compiled code (`clipped_objective`).
-- A high learning rate, decayed to zero, and small minibatches.
+- The learning rate is high and decays to zero, and minibatches are small.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Hyperparameters:
     episodes: int = 600_000
     """Episodes to train on."""
     cpu_seconds: float = 0.0
-    """Stop after this CPU time in seconds, even before `episodes` are reached; 0: no limit. The learning rate
-    falls to zero in both cases."""
+    """Limit of the CPU time in seconds; 0: no limit. Training ends at this limit or after `episodes`, and the
+    learning rate falls to zero in both cases."""
     batch: int = 1200
     """Episodes between two updates."""
     minibatch: int = 2400
@@ -88,7 +88,7 @@ class PriceStatistics:
 
 
 AHEAD = (1, 2, 4)
-"""The network sees the mean prices this many steps ahead, relative to the current price."""
+"""The network's inputs contain the mean prices this many steps ahead, relative to the current price."""
 
 
 def inputs(
@@ -135,7 +135,7 @@ class Tanh(nn.Module):
 
 
 class Network(nn.Module):
-    """Logits of all legs, [B, 2N, K+1], and the value of the state, [B]."""
+    """The network; it returns the logits of all legs, [B, 2N, K+1], and the value of the state, [B]."""
 
     def __init__(self, assets: int, signals: int, largest: int, width: int):
         super().__init__()
@@ -240,7 +240,7 @@ class Learner:
 
     @property
     def progress(self) -> float:
-        """Share of the budget, in episodes or CPU time, that is used: 0 to 1."""
+        """Used share, 0 to 1, of the episodes or of the CPU time, whichever is larger."""
         shares = [self.done / self.settings.episodes]
         if self.settings.cpu_seconds:
             shares.append(self.cpu_seconds / self.settings.cpu_seconds)
@@ -312,7 +312,7 @@ class Learner:
         return Batch(**tensors), final
 
     def reward(self, before: Any, after: Any, last: bool) -> Any:
-        """Return the reward of a step that took the total from `before` to `after` dollars, [E]."""
+        """Return the reward of a step that changed the total value from `before` to `after` dollars, [E]."""
         if self.settings.objective == "mean":
             return (after - before) / self.start
         if self.settings.objective == "log":

@@ -1,11 +1,11 @@
-"""The environment of the AWS sample that this architecture follows, with its faults, for comparison only.
+"""The environment of the AWS sample that this architecture follows. It is used for comparison only.
 
-aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py. These properties of the sample are kept:
-purchases are checked with the buying fee and charged the selling fee; legs are executed in the order of the
-assets, so a sale of asset 3 does not pay for a purchase of asset 1; purchases are reduced to the affordable
-number of lots; a sale is reduced if its fee exceeds the cash before it; with less than a dollar, assets 2 and
-3 may still be bought (the sample's constraints C2 and C3 overwrite its constraint C4); the step is not
-observed.
+The sample is src/trading.py of aws-samples/amazon-sagemaker-rl-action-masking. These properties, including
+its faults, are kept: purchases are checked with the buying fee but charged the selling fee; legs are executed
+in the order of the assets, so a sale of asset 3 does not pay for a purchase of asset 1; purchases are reduced
+to the affordable number of lots; a sale is reduced if its fee exceeds the cash before it; with less than a
+dollar of cash, assets 2 and 3 may still be bought, because the sample's caps (its constraints C2 and C3)
+overwrite its cash floor (C4); the observation does not include the step.
 
 The sample's mask has one row for each asset and does not cover combinations of legs. There are N = 3 assets,
 lots of 10 units, and at most 5 lots in a leg.
@@ -47,7 +47,10 @@ def execute(order, lots, cash, prices):
 
 @njit(cache=True, nogil=True)
 def purchasable(lots, cash, prices, allowed) -> None:
-    """Write into `allowed` [3] which assets may be bought: asset 1 by constraint C4, 2 by C3, 3 by C2."""
+    """Write into `allowed` [3] which assets may be bought.
+
+    Only the sample's constraint C4 applies to asset 1, only C3 to asset 2, and only C2 to asset 3.
+    """
     second, third = 10 * lots[1] * prices[1], 10 * lots[2] * prices[2]
     whole = cash + 10 * lots[0] * prices[0] + second + third
     allowed[0] = cash >= 1
@@ -114,9 +117,9 @@ def step(actions, lots, cash, observations, masks, means, deviations, normals) -
     :param actions: integers [E, 3] from 0 (sell five lots) to 10 (buy five)
     :param lots: int32 [E, 3], updated
     :param cash: float32 [E], updated
-    :param observations: float32 [E, 7] of units, cash and the prices to trade at, updated
+    :param observations: float32 [E, 7] of units held, cash, and the prices of the next trade, updated
     :param masks: int8 [E, 33] of the next state, written
-    :param means: float32 [3] of the next prices
+    :param means: float32 [3] means of the next prices
     :param normals: float32 [E, 3] standard normal numbers
     """
     for e in range(len(cash)):

@@ -1,13 +1,13 @@
 """Training of the policy of `ppo.py` by Ray RLlib, on one or several instances.
 
 The network, its inputs and the class of the resulting policy come from `ppo.py`, so the policy is compared
-and exported in the same way. RLlib samples from vectorized environments in env runners, which are one actor
-each, and learns in one process.
+and exported in the same way. RLlib samples from vectorized environments in env runners, which are one Ray
+actor each, and learns in one process.
 
 The mask is part of the RLModule. The module draws an order one leg after the other, each from the choices
 that are admissible after the legs before it, and masks the same legs again when it learns. RLlib passes
-observations in single precision, so the module reduces cash by a millionth: orders that it considers
-affordable are affordable.
+observations in single precision, so the module reduces cash by a millionth. Every order that is affordable
+with the reduced cash is affordable in double precision.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .rules import Rules
 log = logging.getLogger(__name__)
 
 LESS_CASH = 1e-6
-"""Share by which the RLModule reduces cash, because of single precision."""
+"""Share by which the RLModule reduces cash, because observations have single precision."""
 STATISTICS_EPISODES = 1000
 """Number of episodes from which the statistics of the inputs are computed."""
 
@@ -344,7 +344,7 @@ class RllibLearner:
         return Policy(module.network, problem.statistics, module.rules, problem.rules.cash)
 
     def samplers(self) -> Counter[str]:
-        """Return the number of env runners of each node, by its address."""
+        """Return the number of env runners of each node, by the node's address."""
         found = self.algorithm.env_runner_group.foreach_env_runner(
             lambda _: ray.util.get_node_ip_address(), local_env_runner=self.how.runners == 0
         )

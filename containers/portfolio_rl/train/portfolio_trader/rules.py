@@ -18,10 +18,11 @@ always required that no leg sells more than the account has, that the value of a
 that cash covers the purchases. No constraint forces a trade. The order without a trade is therefore always
 admissible.
 
-An order is admissible if and only if each of its prefixes is admissible. A prefix has the first legs
-of the order, sales before purchases. A sale adds cash and turnover, and no cap forbids it. Each purchase adds
-to the turnover and to the shares of its groups, and reduces cash and, by its fee, the total value. Masks for
-one leg after the other are therefore exact, for any number of assets.
+The first legs of an order, sales before purchases, are a prefix of the order. An order is admissible if and
+only if each of its prefixes is admissible: a sale adds cash and turnover, and no cap forbids it; a purchase
+adds to the turnover and to the shares of the asset's groups, and reduces cash and, by its fee, the total
+value. Masks that are computed leg by leg therefore allow exactly the admissible orders, for any number of
+assets.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class CashFloor:
 
 @dataclass(frozen=True)
 class NoTrade:
-    """These assets are not traded on the given sides."""
+    """Purchases (`buy`), sales (`sell`) or both are forbidden for these assets."""
 
     assets: tuple[str, ...]
     sides: tuple[Literal["buy", "sell"], ...] = ("buy", "sell")
@@ -113,7 +114,7 @@ LONGEST_NAME = 100
 class Compiled(NamedTuple):
     """The rules as arrays, for compiled code.
 
-    There are N assets, G groups of assets with a cap before the order, and H groups with a cap after it.
+    There are N assets, G groups of assets whose cap is checked before the order, and H after it.
     """
 
     largest: int
@@ -233,7 +234,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse(given: Any) -> Rules:
-    """Return the rules in `given`, as in the module's example. Raises `FatalError` for an invalid value."""
+    """Return the rules in `given`, which has the format of the module's example.
+
+    Raises `FatalError` for an invalid value.
+    """
     _known(given, "rules", [each.name for each in fields(Rules)], required=("assets",))
     rows = _list(given["assets"], "assets")
     if not 1 <= len(rows) <= MOST_ASSETS:

@@ -22,12 +22,13 @@ class Settings(Options):
     variant: str = choice(
         *(name for name, each in VARIANTS.items() if not each.faithful), default="corrected"
     )
-    """`published` is not allowed, because its policy is not exported; `benchmarks/portfolio_rl` trains it."""
+    """The variant `published` is not allowed, because its policy is not exported;
+    `benchmarks/portfolio_rl` trains that policy."""
     method: str = choice(*METHODS, default="fitted")
     objective: str = choice("mean", "log", "cvar", default="mean")
-    """Objective of `ppo`; the other methods maximise the mean."""
+    """Objective of the method `ppo`; the other methods maximise the mean of the final values."""
     observed: int = whole(10, 1_000_000, default=1000)
-    """Number of episodes of prices that `fitted` observes."""
+    """Number of price episodes to which the method `fitted` fits the policy."""
     episodes: int = whole(100, 100_000_000, default=600_000)
     """Number of training episodes of PPO."""
     cpu_seconds: float = number(0, 1e6, default=0.0)
@@ -35,22 +36,23 @@ class Settings(Options):
     held_out: int = whole(1000, 1_000_000, default=50_000)
     """Number of held-out episodes for the comparison with the baselines."""
     program: bool = flag(default=False)
-    """Whether the policy is also compared with a dynamic program that knows the mean prices. The program
+    """Whether the policy is also compared with a dynamic program that uses the true mean prices. The program
     takes a minute."""
     test_fraction: float = number(0.05, 0.5, default=0.2)
     """Share of a price history, at its end, that is held out."""
     folds: int = whole(1, 100, default=4)
-    """Number of parts of the held-out prices. In the walk-forward test, `fitted` is refitted before each part
-    to all earlier prices; 1: no walk-forward test."""
+    """Number of parts of the held-out prices. In the walk-forward test, the policy of the method `fitted` is
+    refitted to all earlier prices before each part; 1: no walk-forward test."""
     runners: int = whole(0, 1024, default=0)
-    """Number of env runners of `rllib` on each host; 0: one for each core."""
+    """Number of env runners of the method `rllib` on each host; 0: one for each core."""
     recipe: str = choice("ours", "source", default="ours")
-    """Hyperparameters of `rllib`: `ours`, or `source` for those of the AWS sample, for comparison."""
+    """Hyperparameters of the method `rllib`: `ours`, or for comparison those of the AWS sample, `source`."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)
     """Number of PPO's batches between two checkpoints; 0: no checkpoints."""
     seed: int = whole(0, 2**31 - 1, default=0)
     threads: int = whole(0, 1024, default=0)
-    """Number of threads; 0: with `fitted` one for each core, otherwise 1, because the networks are small."""
+    """Number of threads; 0: one for each core with the method `fitted`; 1 with the other methods, because
+    their networks are small."""
 
     def check(self) -> None:
         """Raise `FatalError` if two hyperparameters contradict each other."""

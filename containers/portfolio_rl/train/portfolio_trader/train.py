@@ -1,7 +1,7 @@
 """The job: learn a policy, compare it with the baselines on held-out prices, export it with its model card.
 
-Channels, both optional: `rules` with a file `rules.json` (`rules.py`), and `prices` with a file `prices.csv`
-(`market.read_prices`). Without prices, the variant's price model is used.
+There are two optional channels: `rules` has a file `rules.json` (`rules.py`), and `prices` a file
+`prices.csv` (`market.read_prices`). Without `prices`, the variant's price model is used.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Task:
     history."""
 
     def seen_by(self, card: dict[str, Any]) -> Episodes:
-        """Return the held-out episodes, with signals scaled as in the policy's card."""
+        """Return the held-out episodes, with signals scaled by the scales in a policy's model card."""
         if self.later is None:
             return self.held_out
         return replace(self.later, scales=Scales(**card["scales"])).every()
@@ -67,7 +67,7 @@ class Task:
 
 
 def held_out_generator() -> np.random.Generator:
-    """Return the generator of the held-out episodes.
+    """Return the random number generator of the held-out episodes.
 
     Its seed has two words of 32 bits, so it differs from all training seeds, which have one word. (For numpy,
     7 and [7] are the same seed.)
@@ -76,9 +76,9 @@ def held_out_generator() -> np.random.Generator:
 
 
 def file_of(channels: Path, name: str, file: str) -> Path | None:
-    """Return the file of a channel; None without the channel.
+    """Return the file of a channel; None if the job has no such channel.
 
-    Raises `FatalError` unless the channel has this file and no other.
+    Raises `FatalError` if the channel does not have this file, or has other files.
     """
     folder = channels / name
     if not folder.exists():
@@ -183,7 +183,7 @@ def run(settings: Settings) -> None:
 
 
 ENUMERATING = ("greedy on estimated moments", "random")
-"""Baselines that list every possible order."""
+"""Baselines that try every possible order."""
 
 
 def joint_orders(rules: Rules) -> int:
@@ -329,8 +329,8 @@ def compare(
 ) -> tuple[dict[str, Any], values.Run, values.Doubles]:
     """Run the policy and the baselines on the held-out episodes.
 
-    Returns a table, the policy's run, and the final values, [E] dollars, of the best baseline that knows the
-    mean prices; an empty array if there is no such baseline.
+    Returns a table of the results, the policy's run, and the final values, [E] dollars, of the best baseline
+    that uses the true mean prices (an empty array if there is no such baseline).
     """
     rules = task.rules.compiled(task.faithful)
     others: dict[str, Callable[..., Any]] = {"hold": baselines.Hold()}
@@ -433,7 +433,7 @@ def _unpacked(side: str, folder: Path) -> Path:
 
 
 def _range(values: Any) -> list[list[float]]:
-    """Return the lowest and the highest of each column of [E, T, columns]."""
+    """Return the lowest and the highest value of each column of [E, T, columns]."""
     return [values.min((0, 1)).tolist(), values.max((0, 1)).tolist()]
 
 

@@ -1,15 +1,16 @@
 """Policies that choose the order with the highest value among all admissible orders.
 
-The value of an order is a polynomial in the account's state after it (a post-decision value, Powell,
-Approximate Dynamic Programming, 2nd ed., chapter 4), one polynomial for each decision. Its variables are the
-holding of each asset, cash, and the signals at the decision. If prices of different steps are independent, as
-in the problem of the AWS sample, there are no signals, and holdings are in lots. On a price history, holdings
-are in dollars.
+The value of an order is a polynomial in the account's state after the order (a post-decision value, Powell,
+Approximate Dynamic Programming, 2nd ed., chapter 4). There is one polynomial for each decision. Its variables
+are the holding of each asset, cash, and the signals at the decision. If prices of different steps are
+independent, as in the problem of the AWS sample, there are no signals, and holdings are in lots. On a price
+history, holdings are in dollars.
 
-- `greedy`: degree 1, with the mean of the next price as the value of a unit: the best order if everything
-  were sold at the next prices, without fees. The means are known, or estimated from observed episodes.
+- `greedy`: a polynomial of degree 1, in which a unit of an asset is worth the mean of its next price. The
+  chosen order would be best if everything were sold at the next prices, without fees. The means are
+  known, or estimated from observed episodes.
 - `fitted`: value iteration, backward from the last decision, on observed episodes only. With many episodes
-  drawn from known curves, it estimates the stochastic dynamic program (`program`), for comparison.
+  drawn from known curves, it approximates the stochastic dynamic program (`program`), for comparison.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from .rules import Compiled
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 CASH_UNIT = 1000.0
-"""Dollars that count as 1 in the polynomial."""
+"""Unit of money in the polynomials, in dollars."""
 LOTS_UNIT = 10.0
 
 
 def monomials(variables: int, degree: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return int64 [F, 2]: for each monomial the row of an earlier monomial, and the variable that it is
-    multiplied by.
+    """Return int64 [F, 2]: for each monomial the row of an earlier monomial, and the variable by which
+    the earlier one is multiplied.
 
     Row 0 is the constant.
     """
@@ -242,7 +243,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def greedy(means: Doubles, rules: Compiled) -> Values:
-    """Return values in which each unit is worth the mean of its next price.
+    """Return a value function in which a unit of an asset is worth the mean of its next price.
 
     :param means: [T, N] dollars
     """
@@ -263,20 +264,20 @@ class Fitting:
     draws: int = 8
     """Number of next prices over which the value of an account is averaged, in the last pass."""
     passes: int = 2
-    """Number of backward passes. Each uses the accounts that the policy of the pass before it visits."""
+    """Number of backward passes. Each is fitted to the accounts that the previous pass's policy visits."""
     random: float = 0.3
     """Share of random orders, so that the fit also covers accounts that the policy does not visit."""
     ridge: float = 1e-6
-    """Penalty on the weights, relative to the size of each monomial. On a price history, a weight is the
-    change that a monomial makes to the account's present value. So with a large penalty, prices are expected
-    not to change."""
+    """Penalty on the weights, relative to the size of each monomial. On a price history, what is
+    penalized is the difference of a weight from its value if prices do not change. So with a large penalty,
+    prices are expected not to change."""
 
 
 FEWER_DRAWS, LEAST_DRAWS = 4, 2
 """Divisor and minimum of `draws` in the passes before the last one, which only determine the visited
 accounts. With a single draw, the policy for the variant `published` lost its gain over `greedy`."""
 MOST_STATES = 10
-"""Maximum number of accounts per observed episode. More accounts would not add information."""
+"""Maximum of `states` per observed episode. More accounts would not add information."""
 
 
 def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fitting | None = None) -> Values:
@@ -321,11 +322,11 @@ PROGRAM_SEED = 1_000_003
 
 
 def program(market: Curves, rules: Compiled, cash: float) -> Values:
-    """Return the dynamic program that knows the price curves, for comparison.
+    """Return the value function of a dynamic program with known price curves, for comparison.
 
     It is value iteration on episodes drawn from the curves: at each decision a cubic in lots and cash is
-    fitted to the values of 16,000 accounts, each the mean over 16 draws of the next prices. It is an
-    estimate: with strict rules, greedy orders may be as good.
+    fitted to the values of 16,000 accounts. Each value is the mean over 16 draws of the next prices, and so
+    an estimate: with strict rules, the orders of `greedy` may be as good.
 
     :param cash: dollars at the start of an episode
     """
@@ -349,7 +350,7 @@ FITTED_SHARE = 2 / 3
 
 
 def least_windows(steps: int) -> int:
-    """Return the minimum number of windows of a history for `selected`.
+    """Return the minimum number of windows that a history must have for `selected`.
 
     `selected` omits windows that overlap the first two thirds; `steps` windows of the last third must remain.
     """
@@ -366,11 +367,11 @@ def selected(
     seed: int,
     candidates: tuple[Fitting, ...] = (),
 ) -> tuple[Values, Fitting]:
-    """Fit with the hyperparameters that earn most on observed episodes that were not used for their fit.
+    """Choose the hyperparameters that earn most on held-back episodes, and fit with them to all episodes.
 
-    Each candidate is fitted to the first two thirds of the episodes, in order of time, and trades on the
-    rest. The best one is then fitted to all of them. Returns its value function and its
-    hyperparameters.
+    With each candidate's hyperparameters, a value function is fitted to the first two thirds of the episodes,
+    in order of time, and trades on the rest. With the best candidate's hyperparameters, a value
+    function is then fitted to all episodes. Returns this function and these hyperparameters.
 
     :param candidates: default: `CANDIDATES` or, with signals, `HISTORY_CANDIDATES`
     """
@@ -460,7 +461,7 @@ class Exploring:
 def random_orders(
     lots: Any, cash: Any, prices: Any, rules: Compiled, size: int, generator: np.random.Generator
 ) -> Any:
-    """Return an admissible order for each account, all with equal probability, int8 [E, N]."""
+    """Draw an order for each account, int8 [E, N]. All admissible orders of an account are equally likely."""
     actions = np.empty(lots.shape, np.int8)
     pick(lots, cash, prices, rules, size, generator.random(len(lots)), actions)
     return actions

@@ -51,7 +51,7 @@ VARIANTS = {
 
 
 def variant(name: str) -> Variant:
-    """Return a variant by its name. Raises `FatalError` if there is none."""
+    """Return a variant by its name. Raises `FatalError` if no variant has this name."""
     if name not in VARIANTS:
         raise FatalError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
     return VARIANTS[name]

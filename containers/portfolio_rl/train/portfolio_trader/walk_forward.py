@@ -16,11 +16,11 @@ from .values import Fitting, Maximiser, Run, fitted, run
 
 
 def walk_forward(past: History, later: History, rules: Rules, seed: int, how: Fitting, folds: int) -> Run:
-    """Trade every window of the held-out prices, split into `folds` parts by the start of the window.
+    """Trade every window of the held-out prices; the windows are split by their start into `folds` parts.
 
-    Policy and scales of a part are fitted to all prices before the part.
+    The policy and the scales of a part are fitted to all prices before the part.
 
-    :param later: begins with the last `LOOK_BACK` prices of `past`
+    :param later: the held-out prices, and before them the last `LOOK_BACK` prices of `past`
     :param how: hyperparameters, chosen on `past`
     """
     compiled, steps = rules.compiled(), later.steps
