@@ -36,8 +36,8 @@ class _Member(tarfile.TarInfo):
 def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members: int = MOST_MEMBERS) -> None:
     """Unpack a tar archive, compressed or not, into a folder that no other process writes to.
 
-    tarfile's extraction filters are not enough: before Python 3.11.13 they let members leave the folder
-    through links (CVE-2025-4517), and they limit neither the number nor the size of members.
+    tarfile's extraction filters are not enough: before Python 3.11.13, links in an archive can lead to files
+    outside the folder (CVE-2025-4517), and the filters limit neither the number nor the size of members.
 
     Raises `ArchiveError`. Members that were unpacked before the error stay in the folder.
     """

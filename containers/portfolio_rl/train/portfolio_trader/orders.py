@@ -65,7 +65,7 @@ def share_exceeded(members, limit, lots, prices, whole, rules: Compiled) -> bool
 
 @njit(cache=True, nogil=True)
 def purchasable(lots, cash, prices, whole, rules: Compiled, allowed) -> None:
-    """Write into `allowed` [N] which assets may be bought under the constraints on the state before an order."""
+    """Write into `allowed` [N] which assets may be bought, given the constraints before the order."""
     if rules.faithful:
         published.purchasable(lots, cash, prices, allowed)
         return

@@ -1,4 +1,4 @@
-"""The HTTP API of SageMaker hosting, `/ping` and `/invocations`: returns offers for a price history.
+"""The HTTP API of SageMaker hosting: `/ping`, and `/invocations`, which returns offers for a price history.
 
 The README of the image `power_bidding/serve` describes request and response.
 """
@@ -34,7 +34,7 @@ def application(trained: Trained) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests with headers that browsers add for web pages. SageMaker never forwards them."""
+        """Reject requests with headers that browsers add for web pages. SageMaker does not forward them."""
         if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
             return _answer(403, {"error": "requests from web pages are not allowed"})
         return None

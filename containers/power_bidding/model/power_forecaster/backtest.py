@@ -106,7 +106,7 @@ def forecasts(
 ) -> dict[str, Doubles]:
     """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars per MWh.
 
-    Other days may be NaN.
+    Rows of other days may be NaN.
 
     :param asset: add forecasts of a network trained with this asset's decision loss; None: do not add them
     """

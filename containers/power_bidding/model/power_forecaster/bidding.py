@@ -1,4 +1,4 @@
-"""The offers for a request: forecasts of prices, a schedule from them, and curves."""
+"""The offers for a request: prices are forecast, a schedule is computed from them, and curves are made."""
 
 from __future__ import annotations
 
@@ -115,7 +115,10 @@ def _of_the_day(request: Request, found: Outlook) -> float:
 
 
 def _fixed(request: Request, mw: float, awards: Doubles) -> Curve:
-    """Return a curve for the request's hour with the same MW at every price: the award; without one, `mw`."""
+    """Return a curve for the request's hour with the same MW at every price: the award, or else `mw`.
+
+    The MW are limited to what the store can deliver.
+    """
     least, most = reach(request.asset, request.level)
     mw = float(awards[0]) if np.isfinite(awards[0]) else mw
     return self_scheduled(min(max(mw, least), most), request.market)

@@ -83,19 +83,19 @@ def water_value_curve(
 
 
 def level_after(asset: Asset, level: float, mw: float) -> float:
-    """Return the stored MWh after an hour with an output of `mw`; without output, it would be `level`."""
+    """Return the stored MWh after an hour with an output of `mw`; `level` is the value without output."""
     stored = -mw * asset.charge_efficiency if mw < 0 else -mw / asset.discharge_efficiency
     return level + stored
 
 
 def least_sale(asset: Asset, charge: float) -> float:
-    """Return the lowest price in whole cents at which energy bought at the price `charge` earns a profit."""
+    """Return the lowest price in whole cents at which energy bought at `charge` is sold at a profit."""
     losses = asset.charge_efficiency * asset.discharge_efficiency
     return _down(max(charge, charge / losses)) + CENT
 
 
 def _within(first: float, moves: Curve, terms: Terms) -> Curve:
-    """Return the curve that begins with `first` MW at the floor and continues with `moves` up to the cap."""
+    """Return the curve of `first` MW at the market's lowest price, then `moves` up to its highest price."""
     curve = [(first, terms.floor)]
     for mw, price in moves:
         if price <= terms.floor:
@@ -106,7 +106,7 @@ def _within(first: float, moves: Curve, terms: Terms) -> Curve:
 
 
 def _blocks(begin: float, end: float, most: int, step: float) -> list[float]:
-    """Return up to `most` + 1 MW values from `begin` to `end`, about evenly spaced, in whole `step`s."""
+    """Return up to `most` + 1 MW values from `begin` to `end`, about evenly spaced multiples of `step`."""
     steps = round(abs(end - begin) / step)
     count = min(most, steps)
     sign = 1 if end > begin else -1

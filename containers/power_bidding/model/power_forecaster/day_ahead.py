@@ -22,8 +22,8 @@ TRAILING, PRIOR = 91, 30.0
 """Number of past days from which the families' weights are learned, and weight, in days, of the prior that
 all weights are equal.
 
-Of 12 pairs, this one had the highest capture on ERCOT's prices of 2021 at three hubs; the captures of all 12
-were within .002."""
+Of 12 pairs of these two values, this pair had the highest capture on ERCOT's prices of 2021 at three hubs;
+the 12 captures differed by at most .002."""
 LEAST_TRAILING = 14
 TREES_EVERY, NETWORK_EVERY = 7, 28
 """Days between two fits in a backtest. Fitting the network more often did not help on the prices of 2021."""
@@ -69,7 +69,7 @@ class Walk:
     forecasts: Doubles
     """[D, 24] dollars per MWh; NaN on days that are not forecast"""
     models: dict[int, Model]
-    """Models by the first day that each one forecasts; it was fitted to the days before that day"""
+    """Models by their first forecast day; each model was fitted to the days before its first forecast day"""
 
 
 def walk(panel: Panel, family: Family, begin: int, end: int) -> Walk:
@@ -92,8 +92,8 @@ def shares(
 ) -> dict[str, float]:
     """Return the weights of the families for a day, learned on the days before it.
 
-    A family gets no weight if it has no forecast for the day, or too few forecasts for the days before. If
-    fewer than `LEAST_TRAILING` of these days have forecasts of all other families, the weights are equal.
+    A family gets no weight if it has no forecast for the day, or too few forecasts for the days before. The
+    other families get equal weights if fewer than `LEAST_TRAILING` days before have forecasts of all of them.
 
     :param at: the day for which forecasts must exist; None: `day`
     """
@@ -119,7 +119,7 @@ def shares(
 def combined(panel: Panel, forecasts: dict[str, Doubles], begin: int, end: int) -> Doubles:
     """Return the combined forecasts for the days `begin` to `end`, [D, 24] dollars per MWh.
 
-    The weights for a day are learned on the days before it. Other days are NaN.
+    The weights for a day are learned on the days before it. Rows of other days are NaN.
     """
     found = np.full_like(panel.prices, np.nan)
     for day in range(begin, end):

@@ -19,15 +19,16 @@ from .storage import Asset, Scheduler
 ROUNDING = 1e-6
 """A loss of at most this many dollars is considered a rounding error of the solver, and set to 0."""
 STEEPEST = 20.0
-"""Maximum gradient norm of a day in training. At ERCOT's hubs 8 is typical; after the storm of February 2021
-it reached 2,000."""
+"""Maximum gradient norm of a day in training. At ERCOT's hubs a norm of 8 is typical; after the storm of
+February 2021 norms reached 2,000."""
 
 
 class DecisionLoss:
     """The SPO+ loss of scaled forecasts of D days.
 
-    A day's loss is divided by the asset's power, and by the larger of the day's price standard deviation and
-    the scale's width. Otherwise days with price spikes would dominate.
+    A day's loss is divided by the asset's power, and by the larger of two numbers: the standard deviation of
+    the day's prices, and the width of the forecasts' `Scale`. Otherwise days with price spikes would
+    dominate.
     """
 
     def __init__(self, prices: Doubles, scale: Scale, asset: Asset):

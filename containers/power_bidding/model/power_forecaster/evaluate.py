@@ -35,10 +35,11 @@ FOLDER = sagemaker.BASE / "processing"
 MODEL = "model.tar.gz"
 LEAST_DAYS = 7
 TOLERATED = 0.02
-"""A candidate is rejected if the 95 % interval of its loss minus the champion's loss is entirely above this.
+"""A candidate is rejected if the 95 % interval of its loss minus the champion's loss is entirely above this
+limit.
 
-The value is above 0 because the block bootstrap has only two blocks in two weeks. Its intervals are then too
-narrow, and candidates that are no worse would be rejected."""
+In an evaluation of two weeks, the block bootstrap has only two blocks, and its intervals are too narrow. With
+0 as this limit, candidates that are no worse would therefore be rejected."""
 
 
 def main(arguments: list[str]) -> None:
@@ -155,10 +156,10 @@ def compared(
 
 
 def _days(given: dict[str, Location], candidate: Trained, champion: Trained | None) -> tuple[int, int]:
-    """Return the days of the evaluation, in days since 1970-01-01.
+    """Return the evaluation's first day and the day after its last day, in days since 1970-01-01.
 
-    They begin with the first day for which each model has, at all locations, a fit to earlier days only. They
-    end with the last day that all histories have.
+    The first day is the earliest for which each model has, at all locations, a fit to earlier days only. The
+    last day is the latest up to which the histories of all locations have prices.
     """
     begins, ends = [], []
     for name in candidate.locations:
@@ -221,7 +222,7 @@ def verdict(found: dict[str, Any], floor: float, not_compared: str = "") -> tupl
     """Return whether a candidate may be deployed, and why.
 
     :param not_compared: why the candidate cannot be compared with an existing champion; otherwise empty. If
-        it has a text, the candidate is compared with the best naive forecast instead, and rejected if the
+        it is not empty, the candidate is compared with the best naive forecast instead, and rejected if the
         whole interval of its capture is below that forecast's capture.
     """
     capture, loss = found["capture"]["candidate"], found["loss"]

@@ -69,7 +69,7 @@ def _extremes(grid: Doubles) -> Doubles:
 
 
 def carried(rows: Doubles) -> Doubles:
-    """Return rows [D, F]. A missing value is replaced by the last known value in earlier rows, or by 0."""
+    """Return rows [D, F]. A missing value is replaced by the column's last earlier value, or by 0."""
     known = np.isfinite(rows)
     last = np.maximum.accumulate(np.where(known, np.arange(len(rows))[:, None], -1), axis=0)
     found = np.take_along_axis(rows, np.maximum(last, 0), axis=0)

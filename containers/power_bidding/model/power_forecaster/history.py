@@ -21,7 +21,8 @@ from toolkit.failure import FatalError
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
 HOURS = 24
-"""Number of columns of a grid: one for each local hour, also on days of 23 or 25 hours."""
+"""Number of columns of a grid with a row for each day: one for each local hour, also on days of 23 or
+25 hours."""
 TIME = "hour_utc"
 REAL_TIME = "real_time"
 """Column of the real-time price, dollars per MWh."""
@@ -98,8 +99,8 @@ class Days:
     def grid(self, values: Doubles) -> Doubles:
         """Return [D, 24] values by local hour.
 
-        At the end of daylight saving, the two values of the repeated hour are averaged. At its beginning, the
-        skipped hour is the mean of its neighbours. Missing values stay NaN.
+        At the end of daylight saving, the two values of the repeated hour are averaged. When it begins,
+        the skipped hour gets the mean of the hours next to it. Missing values stay NaN.
         """
         known = (self.of >= 0) & np.isfinite(values)
         sums, counts = np.zeros((len(self), HOURS)), np.zeros((len(self), HOURS))
@@ -128,7 +129,7 @@ def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
     All other columns must have numbers, and are feeds. An empty cell and an hour without a row are missing
     values. Raises `FatalError` that names file, line and column.
 
-    :param price: name of the price's column; None: the only one that begins with `price` or `lmp`
+    :param price: name of the price's column; None: the only column that begins with `price` or `lmp`
     """
     rows: dict[int, list[float]] = {}
     names: list[str] = []

@@ -29,10 +29,10 @@ class Judged:
     foresight: Doubles
     """[D] revenue of the best schedule for the actual prices"""
     loss: Doubles
-    """[D] mean absolute error divided by the error of persistence, at most `CLIPPED`"""
+    """[D] mean absolute error divided by that of the naive forecast `persistence`, at most `CLIPPED`"""
 
     def capture(self, known: Any) -> float:
-        """Return the share of perfect foresight on the days `known`."""
+        """Return the capture on the days `known`: revenue as a share of perfect foresight."""
         return float(self.dollars[known].sum() / self.foresight[known].sum())
 
 
@@ -55,7 +55,8 @@ def known(judged: Iterable[Judged]) -> Any:
 def forecasts_by(model: Trained, location: str, panel: Panel, begin: int, end: int) -> Doubles:
     """Return a model's forecasts of the days `begin` to `end`, [all days, 24] dollars per MWh.
 
-    Each is made by the newest fit to days before the forecast day; NaN if there is none.
+    Each forecast is made with the newest fit that uses only days before the forecast day; NaN if there is
+    no such fit.
     """
     found = np.full_like(panel.prices, np.nan)
     for row in range(begin, end):

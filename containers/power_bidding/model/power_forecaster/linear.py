@@ -10,7 +10,7 @@ PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 def ridge(x: Doubles, y: Doubles, asked: Doubles) -> Doubles:
-    """Fit `y` [n, 24] to the features `x` [n, F], and return the forecasts [m, 24] for `asked` [m, F].
+    """Fit `y` [n, 24] to the features `x` [n, F], return forecasts [m, 24] for the features `asked` [m, F].
 
     One penalty is chosen for all hours, by generalized cross-validation (Golub, Heath and Wahba, 1979).
     """

@@ -19,7 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True)
 class Location:
-    """A location with a price, such as a hub."""
+    """A location for which the market has a price, such as a hub."""
 
     history: History
     panel: Panel

@@ -1,4 +1,5 @@
-"""Training of the recurrent network with TensorFlow's Keras. `network.py` forecasts with its weights."""
+"""Training of the recurrent network with TensorFlow's Keras. `network.py` makes forecasts from its
+weights."""
 
 from __future__ import annotations
 

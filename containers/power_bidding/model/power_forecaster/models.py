@@ -17,8 +17,8 @@ from .scale import Scale
 from .trees import Trees
 
 LINEAR_WINDOWS = (56, 91, 182, 364)
-"""Numbers of past days to which linear models are fitted, one model for each number. The combined models are
-better than one of them (Marcjasz et al., 2018)."""
+"""Numbers of past days to which linear models are fitted, one model for each number. A combination
+of such models is better than a single one (Marcjasz et al., 2018)."""
 BOOSTED, RECURRENT, EXTERNAL = "boosted trees", "recurrent network", "external forecast"
 
 
@@ -81,7 +81,7 @@ def inputs(
 ) -> tuple[Doubles, Doubles, Doubles]:
     """Return the network's inputs for all days, see `network.inputs`.
 
-    A missing value of a feed is replaced by the last known one, or by the feed's mean.
+    A missing value of a feed is replaced by the feed's last earlier value or, without one, by its mean.
     """
     feeds = panel.feeds_named(standards)
     for name, (mean, deviation) in standards.items():
@@ -107,8 +107,8 @@ def linear_families() -> dict[str, Model]:
 def blended(scale: Scale, forecasts: Mapping[str, Doubles], shares: Mapping[str, float]) -> Doubles:
     """Return the weighted mean of forecasts, [24] dollars per MWh, computed with scaled prices.
 
-    A forecast with a missing value is omitted, and the weights of the other ones increase. Raises ValueError
-    if none remains.
+    A forecast with a missing value is omitted, and the weights of the other forecasts increase. Raises
+    ValueError if no forecast remains.
     """
     known = [name for name in shares if np.isfinite(forecasts[name]).all()]
     total = sum(shares[name] for name in known)

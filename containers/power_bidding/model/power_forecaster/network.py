@@ -21,7 +21,8 @@ SEQUENCE = 14
 class Network:
     """An LSTM layer of U units (Hochreiter and Schmidhuber, 1997) and a linear layer on top.
 
-    The linear layer also sees the weekday. Its result is added to the mean of the last seven days.
+    The weekday is a further input of the linear layer. The output of this layer is added to the mean prices
+    of the last seven days.
     """
 
     kernel: Doubles

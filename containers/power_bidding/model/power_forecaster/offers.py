@@ -33,9 +33,10 @@ def self_scheduled(mw: float, terms: Terms) -> Curve:
 def price_taker(asset: Asset, water_value: float, terms: Terms) -> Curve:
     """Return the curve of an asset whose stored energy is worth `water_value` dollars per MWh.
 
-    It charges at prices below this value and discharges at prices above it, with losses and degradation taken
-    into account. If a market schedules the store itself, this curve in all hours leads to the asset's
-    optimal schedule, with any water value: the curve's two prices differ exactly by the asset's costs.
+    The asset charges at prices below this value and discharges at prices above it, with losses and
+    degradation taken into account. If the market schedules the store, this curve in all hours leads to the
+    asset's optimal schedule, with any water value: the curve's two prices differ exactly by the asset's
+    costs.
     """
     power = quantity(asset.power, terms)
     if power == 0:

@@ -40,7 +40,7 @@ class Panel:
         return Panel(days, prices, grids, external)
 
     def past(self, begin: int, window: int = WINDOW, lags: int = max(features.LAGS)) -> slice:
-        """Return the days to which a model that forecasts from `begin` on is fitted.
+        """Return the days to which a model is fitted whose forecasts begin with the day `begin`.
 
         The features of each of these days need the `lags` days before it.
         """

@@ -1,5 +1,5 @@
-"""Expected prices of the next hours: day-ahead prices as far as published, then forecasts of them; for real
-time, plus the expected spread."""
+"""Expected prices of the next hours. Expected day-ahead prices are the published prices, then forecasts.
+Expected real-time prices are these prices plus an expected spread."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _extended(found: History, given: History, end: int) -> History:
 
 
 def _filled(history: History) -> History:
-    """Return the history in which earlier prices of the same local hour replace missing ones."""
+    """Return the history with earlier prices of the same local hour in place of missing prices."""
     panel = Panel.of(history)
     prices = history.prices.copy()
     for row in range(len(panel.days)):

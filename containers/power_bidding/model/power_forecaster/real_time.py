@@ -20,13 +20,13 @@ HORIZON = 30
 
 # The following values were chosen on NYISO's prices of 2018, see benchmarks/README.md
 SPREAD_HOURS = 3
-"""Number of hours before the deadline from which the spread is computed."""
+"""Number of hours before the deadline over which the spread (real-time minus day-ahead price) is averaged."""
 SPREAD_SHARE = 0.7
 """Share of the spread that is expected to continue."""
 SPREAD_KEPT = 0.8
 """Share of an hour's expected spread that is expected for the next hour."""
 ERROR_DAYS = 28
-"""Number of past days whose errors are expected to recur."""
+"""Number of past days whose price errors are the possible errors of the expected prices."""
 TRAILING_DAYS = 84
 """Number of past days on which policies are compared."""
 
@@ -54,16 +54,16 @@ def curve(
 ) -> Curve:
     """Return the curve for the first of T hours.
 
-    A market that dispatches every few minutes limits the output by the stored energy each time. So the
+    A market that dispatches every few minutes limits the output by the stored energy at each dispatch. So the
     curve offers the asset's full power for a price spike of five minutes, even if the store could not deliver
     it for the whole hour. If later awards need energy or room in the store, the curve's MW are limited so
-    that enough remains for them after a whole hour.
+    that enough remains for these awards after a whole hour.
 
     :param prices: [T] expected dollars per MWh, see `expected_prices`
     :param state_of_charge: stored MWh when the hour begins
     :param floor, cap: lowest and highest price of the market
     :param awards: [T] MW sold in the day-ahead market, purchases below zero, NaN or 0 for none; see
-        `Limits.of` for how they are kept
+        `Limits.of` for how awards are kept
     :param errors: possible differences of real-time prices from `prices`; None: no differences
     Raises `OptimizationError`.
     """

@@ -1,7 +1,8 @@
 """Revenue of day-ahead schedules with and without regulation.
 
 There is no look-ahead: the forecast of capacity prices is their mean over the seven days before the scheduled
-day. It is assumed that all offers are accepted, and that the called energy equals its expectation.
+day. It is assumed that all offers are accepted, and that the called energy has its expected
+value.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Co-optimization of energy and regulation in one linear program.
 
-Regulation up is capacity to raise the output when the operator calls it, regulation down to lower it.
+Regulation up is capacity to raise the output when the grid operator calls it, regulation down to lower it.
 Capacity is paid whether or not it is called; called energy settles at the energy price. Each hour has three
 states: scheduled, fully called up and fully called down. The called states take their expected shares of the
 hour. In each state s
@@ -41,11 +41,11 @@ class Regulation:
     """Expected share of the hour in which capacity up is fully called"""
     called_down: float = 0.25
     sustained: float = 1.0
-    """Share of the hour for which the battery must be able to follow a full call, from the expected level
-    before the hour; 0: only the expected level after the hour is limited"""
+    """Share of the hour for which the battery must be able to follow a full call, starting with the
+    expected level before the hour; 0: only the expected level after the hour is limited"""
     shared_power: bool = False
-    """Use QuEST's formulation: charge + discharge + capacity up + capacity down <= power, and calls add to
-    the schedule"""
+    """Whether to use QuEST's formulation: charge + discharge + capacity up + capacity down <= power, and
+    calls add to the schedule"""
 
     def checked(self) -> Regulation:
         """Return the terms. Raises `FatalError` that names an invalid field."""

@@ -17,10 +17,11 @@ from .water_value import Errors
 
 DAY = 24
 BEFORE = -(-LEAD_MINUTES // 60)
-"""Number of hours from the hour in which a curve is fixed to the curve's hour."""
+"""Number of hours between the hour in which a curve is fixed and the hour in which the curve applies."""
 
 Policy = Callable[[int, Doubles, float], Curve]
-"""Returns the curve of an hour, from the hour, the expected prices [HORIZON] and the MWh stored before it."""
+"""Returns the curve of an hour, from the hour, the expected prices [HORIZON] and the MWh stored
+before that hour."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def by_water_value(market: Market, asset: Asset, terms: Terms) -> Policy:
 def selected(policies: Mapping[str, Policy], daily: Mapping[str, Doubles], begin_day: int) -> Policy:
     """Return the policy that follows, on each day, the policy that earned most on the days before.
 
-    :param daily: [days] dollars of each policy alone, from `begin_day` on
+    :param daily: [days] dollars that each policy earns if it is used on all days, from `begin_day` on
     """
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:

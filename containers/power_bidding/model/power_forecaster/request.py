@@ -66,7 +66,7 @@ class Request:
     location: str
     mode: str
     real_time_policy: str
-    """`CURVE`, or `SELECTED`: the policy that earned most on the previous days"""
+    """`CURVE`, or `SELECTED` for the policy that earned most on the previous days"""
     asset: Asset
     market: Terms
     history: History

@@ -6,10 +6,10 @@ Maximise price * (discharge - charge) over T hours, under
     charge + discharge <= power
     lowest <= level <= energy
 
-The second row limits the sum of charge and discharge. With separate limits, the program would charge
+The second constraint limits the sum of charge and discharge. With separate limits, the schedule would charge
 and discharge at full power at the same time when the price is negative. The formulation is Sandia's (Nguyen
 et al., QuEST, 2019), with an initial and a final state of charge. An asset with a ramp limit has an
-additional row, for the change of `discharge - charge` between hours.
+additional constraint, on the change of `discharge - charge` between hours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from toolkit.failure import FatalError
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
 THREADS = 1
-"""Number of threads of every `Highs` object. With different numbers in one process, solutions were zeros."""
+"""Number of threads of every `Highs` object. With different numbers in one process, the solver returned
+zeros."""
 
 _INFINITE = highspy.kHighsInf
 
@@ -191,7 +192,7 @@ def solver(program: highspy.HighsLp) -> highspy.Highs:
 
 
 def optimum(highs: highspy.Highs) -> highspy.HighsSolution:
-    """Solve from the last solution. Raises `OptimizationError` if there is no optimum."""
+    """Solve, starting from the last solution. Raises `OptimizationError` if there is no optimum."""
     highs.run()
     if (status := highs.getModelStatus()) != highspy.HighsModelStatus.kOptimal:
         raise OptimizationError(f"the linear program has no optimum: {highs.modelStatusToString(status)}")

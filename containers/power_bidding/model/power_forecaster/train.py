@@ -1,4 +1,4 @@
-"""`train`: fit the models of all locations, learn their weights, evaluate them on days not used for either.
+"""`train`: fit the models of all locations, learn their weights, evaluate them on days used for neither.
 
 Channel `history`: one CSV file for each location, `LOCATION.csv`, see the README.
 """

@@ -41,7 +41,7 @@ CARD = "model.json"
 TREES, NETWORK = "boosting.txt", "network.npz"
 SERVED, JUDGED = "served", "judged"
 FORMAT = 1
-"""Version of the files' layout. Raise it when the layout changes."""
+"""Version of the files' layout. Increase it when the layout changes."""
 FIRST = {"kind": "lstm", "format": 1}
 """Kind and format of models that were trained before `model.json` had these fields."""
 FORECASTS = {*naive.names(), *linear_families(), BOOSTED, RECURRENT, EXTERNAL}

@@ -10,7 +10,7 @@ import numpy as np
 from .history import Doubles, Whole
 
 CATEGORICAL, DEFAULT_LEFT = 1, 2
-"""Bits of LightGBM's `decision_type`; the two bits above them say how missing values are treated."""
+"""Bits of LightGBM's `decision_type`; the two next higher bits encode how missing values are treated."""
 MISSING_NAN = 2
 FIELDS = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "leaf_value")
 
@@ -23,7 +23,8 @@ class TreesError(ValueError):
 class Trees:
     """N trees of at most S splits.
 
-    A child of 0 or more is the index of a split. A negative child k stands for the leaf with the index ~k.
+    In `left` and `right`, a number of 0 or more is the index of a split; a negative number k stands for the
+    leaf with the index ~k.
     """
 
     feature: Whole

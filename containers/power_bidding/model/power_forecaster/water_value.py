@@ -18,12 +18,12 @@ from .storage import Asset
 LEVELS = 41
 """Number of levels of the store for which the value is computed."""
 STEPS = 2
-"""Number of steps in an hour, each with its own price. Of 1, 2 and 4, two earned most at NYISO in 2018."""
+"""Number of steps in an hour, each with one price. Of 1, 2 and 4 steps, 2 earned most at NYISO in 2018."""
 ERROR_SHARE = 0.5
 """Factor that multiplies past price errors. Of 0.5, 0.7 and 1, 0.5 earned most at NYISO in 2018."""
 
 CUTS = (0, 0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99, 1)
-"""Quantiles between which errors are averaged. They are finer at the ends, where the price spikes are."""
+"""Quantiles between which errors are averaged. They are closer at the ends, where the price spikes are."""
 BEYOND = 1e6
 """Value of one more MWh below the lowest level, in dollars; above the highest level, minus this value."""
 
@@ -43,9 +43,9 @@ class Errors:
 
     @classmethod
     def seen(cls, differences: Doubles) -> Errors:
-        """Return the errors for the differences of past real-time prices from the expected prices.
+        """Return the distribution that is computed from past differences.
 
-        :param differences: dollars per MWh, of any shape, NaN if missing
+        :param differences: of real-time from expected prices, dollars per MWh, of any shape, NaN if missing
         """
         ordered = np.sort(differences[np.isfinite(differences)])
         ends = np.unique(np.round(np.array(CUTS) * len(ordered)).astype(int))
@@ -100,7 +100,7 @@ def water_values(asset: Asset, prices: Doubles, errors: Errors, limits: Limits |
     """Return the value in dollars of one more MWh stored at the end of the first hour, [B, LEVELS].
 
     :param prices: [B, T] expected dollars per MWh for B curves; the price of the first hour has no effect
-    :param limits: of the T hours, the same for all B
+    :param limits: limits of trades in the T hours, the same for all B curves
     """
     hours = prices.shape[1]
     limits = limits or Limits.of(asset, np.zeros(hours))
@@ -149,7 +149,7 @@ class _Step:
         )
 
     def _positions(self, at: Doubles, left: Doubles, energy: float) -> Doubles:
-        """Return, for each level, its position among the levels after a trade of `energy` MWh."""
+        """Return, for each level, the position among the levels to which a trade of `energy` MWh leads."""
         asset = self.asset
         taken = energy * asset.charge_efficiency if energy < 0 else energy / asset.discharge_efficiency
         return (left - taken - at[0]) / (at[1] - at[0])

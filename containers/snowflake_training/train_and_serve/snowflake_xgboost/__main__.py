@@ -1,7 +1,7 @@
 """`python -m snowflake_xgboost train|serve`, which SageMaker runs.
 
 `train` supervises a worker process. When another host fails, XGBoost ends the worker or blocks it
-indefinitely, so only another process can write the failure reason. The worker is not a fork, because forks
+indefinitely, so only a separate process can write the failure reason. The worker is not a fork, because forks
 do not work with XGBoost's threads.
 """
 
@@ -34,7 +34,8 @@ GRACE = 100
 """Seconds from SIGTERM until the worker is killed; SageMaker allows 120."""
 
 HOST_LOST = 3
-"""Exit code of a worker that was interrupted by the loss of another host, whose log has the reason."""
+"""Exit code of a worker that was interrupted by the loss of another host. The log of that host has the
+reason."""
 
 
 def train() -> int:
@@ -92,7 +93,7 @@ def _train() -> str | None:
 
 
 def _reason(code: int, cluster: Cluster, watch: Watch) -> str:
-    """Return the failure reason: the worker's, or else the lost host's, or else one for the exit code."""
+    """Return the failure reason: that of the worker, else that of the lost host, else the exit code's."""
     if sagemaker.FAILURE.exists():
         return sagemaker.FAILURE.read_text()
     if cluster.size > 1 and code != -signal.SIGKILL:  # XGBoost may have exited because a host was lost
@@ -110,7 +111,7 @@ def _reason(code: int, cluster: Cluster, watch: Watch) -> str:
 
 
 def work() -> int:
-    """Train or evaluate in the worker; return the exit code. If it is 1, the failure file has the reason."""
+    """Train or evaluate in the worker; return the exit code. With code 1, the failure file has the reason."""
     try:
         settings = Settings.read(sagemaker.hyperparameters())
         if settings.mode == "evaluate":

@@ -20,10 +20,11 @@ REQUIRED = ("account", "user", "warehouse", "database", "schema")
 PROOFS = ("private_key", "private_key_passphrase", "password")
 OPTIONAL = ("role", "host", "port", "protocol")
 LOGIN_SECONDS = int(os.environ.get("GROUNDPLAN_LOGIN_SECONDS") or 20)
-"""Maximum time of a login to an address that does not answer. A rejected login fails at once."""
+"""Maximum time in seconds of a login to an address that does not answer. A rejected login fails
+at once."""
 
 REQUEST_SECONDS = 120
-"""Maximum time of a request. Without this limit, the connector retries failed requests indefinitely."""
+"""Maximum time of a request in seconds. Without it, the connector retries failed requests indefinitely."""
 
 logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # the connector raises all errors that it logs
 

@@ -49,7 +49,7 @@ class Shelf:
 
 
 class Pieces(xgb.DataIter):
-    """Iterator over a shelf for XGBoost."""
+    """Iterator over the pieces of a `Shelf`, in the form that XGBoost requires."""
 
     def __init__(self, shelf: Shelf, types: list[str]):
         super().__init__(release_data=True)
@@ -112,7 +112,7 @@ class Share:
 def collect(batches: Iterable[Batch], preparation: Preparation, folder: Path, record: bool = False) -> Share:
     """Preprocess batches and write their rows to `folder`.
 
-    :param record: whether to keep the hash of each row
+    :param record: whether the result has the hash of each row
     """
     width = len(preparation.features)
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def collect(batches: Iterable[Batch], preparation: Preparation, folder: Path, re
 def usable(
     batch: Batch, preparation: Preparation, counts: Share
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return features [k, f] and labels [k] of the k usable rows of a batch, and a mask of them, bool [n].
+    """Return features [k, f] and labels [k] of a batch's k usable rows, and which rows are usable, bool [n].
 
     Updates the counts in `counts`. Raises `FatalError` for a target that is too large.
     """

@@ -1,6 +1,6 @@
 """Names in Snowflake's grammar: https://docs.snowflake.com/en/sql-reference/identifiers-syntax
 
-The deployment's settings check these names with the same regular expression before a job starts.
+The names in a deployment's settings are checked with the same regular expression before a job starts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def quoted(name: str) -> str:
 
 
 def find(wanted: str, names: list[str]) -> str | None:
-    """Return the name in `names` that an identifier matches; None if there is none.
+    """Return the name in `names` that the identifier `wanted` matches; None if it matches none.
 
     An unquoted identifier also matches a name that differs only in case, if there is exactly one such name.
     """

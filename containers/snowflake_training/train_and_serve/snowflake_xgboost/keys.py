@@ -1,4 +1,4 @@
-"""Reading of the secret's private key in any of the common formats. Errors contain no part of the key."""
+"""Reading of the private key in the secret, in any common format. Errors contain no part of the key."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def private_key(given: str, passphrase: str | None) -> bytes:
 
 
 def _unwrapped(given: str) -> tuple[Loader, bytes]:
-    """Return the loader of the key's format, and the key as valid PEM or DER.
+    """Return the function that loads the key's format, and the key as valid PEM or DER.
 
     Raises `FatalError` for text that cannot be a private key.
     """

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 PORT = 9099
 END_SECONDS = 10
-"""Maximum number of seconds that the first host waits for the others to end."""
+"""Maximum number of seconds that the first host waits for the other hosts to end."""
 
 T = TypeVar("T")
 
@@ -32,7 +32,8 @@ T = TypeVar("T")
 def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
     """Start the tracker to which all hosts connect, on the first host's address and a fixed port.
 
-    Raises `FatalError` if the port is in use, or the host's name cannot be resolved within `timeout` seconds.
+    Raises `FatalError` if the port is in use, or the first host's name cannot be resolved within `timeout`
+    seconds.
     """
     until = time.monotonic() + timeout
     while True:

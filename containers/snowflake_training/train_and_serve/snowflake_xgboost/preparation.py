@@ -1,12 +1,13 @@
 """Preprocessing of a table's columns to features, the same in training and in serving.
 
 Numbers are unchanged. Text becomes a category, by a dictionary that is the same on all hosts. If two columns
-are coordinates, their rotations are added as features, because trees split along axes and the directions of a
-map are arbitrary. Rows with missing values are kept, and XGBoost learns a default side for them at each
-split; if the hyperparameter `blanks` is `drop`, they are dropped.
+are coordinates, the rotated coordinates are added as features, because trees split along axes and the
+directions of a map are arbitrary. Rows with missing values are kept, and XGBoost learns a default side for
+them at each split; if the hyperparameter `blanks` is `drop`, they are dropped.
 
 `Preparation.encode` is the only place where a value is trimmed, treated as missing, looked up, converted or
-rejected. Training passes the columns as Snowflake stores them, serving the cells as a client sends them.
+rejected. Training passes columns to it as Snowflake stores them, and serving passes cells as a client
+sends them.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
 MOST_CATEGORIES = 255
-"""Maximum number of distinct values of a text column. With more, they are names or prose, not categories."""
+"""Maximum number of distinct values of a text column. More values are names or prose, not categories."""
 
 MOST_SPELLINGS = 10_000
-"""Maximum number of distinct values that are read from a text column, before they are trimmed."""
+"""Maximum number of distinct values, as stored and not yet trimmed, that are read from a text column."""
 
 WHITESPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
@@ -58,7 +59,7 @@ ANGLES = tuple(angle for angle in range(10, 180, 10) if angle != 90)
 
 
 class CellError(FatalError):
-    """A value that cannot be encoded: `row`, from 0, of `column` is not `expected`."""
+    """A value cannot be encoded: in row `row`, counted from 0, `column` is not `expected`."""
 
     def __init__(self, column: str, row: int, expected: str):
         self.column, self.row, self.expected = column, row, expected

@@ -34,8 +34,8 @@ def features(body: bytes, kind: str, preparation: Preparation) -> Any:
 
 
 def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Return the cells by column. The cells of a line are in the order of the heading, a first line of
-    column names, or without a heading in the order of `preparation.kinds`."""
+    """Return the cells by column. If the first line has column names, cells are in the order of these names,
+    otherwise in the order of `preparation.kinds`."""
     try:
         lines = [line or [""] for line in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -50,7 +50,8 @@ def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]
 
 
 def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Return the values by column. Each row is a list in the order of `preparation.kinds`, or an object."""
+    """Return the values by column. Each row is a list in the order of `preparation.kinds`, or a JSON
+    object by column name."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -84,7 +85,7 @@ def _columns(names: list[str], lines: list[Any], preparation: Preparation) -> di
 
 
 def _array(name: str, kind: str, values: Sequence[Any]) -> pa.Array:
-    """Return an Arrow column: `string` for text; other kinds `double`, or `string` unless all are numbers."""
+    """Return an Arrow column: `double` if the kind is not text and all values are numbers, else `string`."""
     types = set(map(type, values))
     try:
         if kind == "text":

@@ -38,7 +38,7 @@ MOST_WAITING = 64
 """Maximum number of requests in flight or waiting for a worker. Further requests get status 503."""
 
 THREADS = MOST_WAITING + 8
-"""Threads of waitress. Some are always free for `/ping`."""
+"""Number of threads of waitress, the web server. Some threads are always free for `/ping`."""
 
 
 def application(workers: Workers) -> Flask:
@@ -48,7 +48,7 @@ def application(workers: Workers) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Reject requests from web pages, by headers that browsers add and SageMaker does not forward."""
+        """Reject requests with headers that browsers add for web pages. SageMaker does not forward them."""
         signs = ("Origin", "Sec-Fetch-Site")
         if request.method != "GET" and any(sign in request.headers for sign in signs):
             return _refusal(403, "requests from web pages are not allowed")

@@ -32,12 +32,12 @@ OBJECTIVES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "
 
 POSITIVE, NOT_NEGATIVE = ("reg:gamma",), ("count:poisson",)
 """Objectives whose target must be above 0, and objectives whose target must be at least 0. With other
-objectives, it may be any number."""
+objectives, the target may be any number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Booster(Options):
-    """XGBoost's hyperparameters with XGBoost's names. All of them are passed to it."""
+    """Hyperparameters that are passed to XGBoost, with XGBoost's names."""
 
     max_depth: int = whole(1, 30, 8)
     eta: float = number(0, 1, 0.05, above=True)

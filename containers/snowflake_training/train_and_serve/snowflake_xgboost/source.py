@@ -10,12 +10,12 @@ the hash are independent. Therefore
 - missing values need no special case, because HASH is never NULL. The sign bit is masked out, because ABS is
   not defined for the least 64-bit integer.
 
-The alternative is one query whose result batches are distributed by rank. It has disadvantages: Snowflake
-splits a result by size, so a table of some megabytes is one batch and one host gets all of it; batches have
-presigned URLs that the hosts would have to exchange; and the validation split still needs the hash. Its
-advantage is that one query reads one snapshot. With Snowflake's time travel, the queries of all hosts do so
-too: they read the table AT the time when the first host read its metadata. A table without history is read in
-its current state, with a warning.
+The alternative is one query whose result batches are distributed to the hosts. It has disadvantages:
+Snowflake splits a result by size, so a table of some megabytes is one batch and one host gets all of it;
+batches have presigned URLs that the hosts would have to exchange; and the hash is still needed for the
+validation split. The advantage is that one query reads one snapshot. With Snowflake's time travel, the
+queries of all hosts also read one snapshot: the table AT the time when the first host read its metadata. A
+table without history is read in its current state, with a warning.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Batch:
 
 
 def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
-    """Return a table's columns and counts. Raises `FatalError` if it cannot be used for training."""
+    """Return a table's columns and counts. Raises `FatalError` if the table cannot be used for training."""
     place = qualified(table)
     with connection.cursor() as cursor:
         try:
@@ -155,7 +155,7 @@ def _stream(
 
 
 def ask(connection: SnowflakeConnection, table: str, query: str) -> list[Any]:
-    """Return all rows of a small result. Raises `FatalError`."""
+    """Return all rows of a query with a small result. Raises `FatalError`."""
     try:
         with connection.cursor() as cursor:
             return list(cursor.execute(query) or [])

@@ -11,7 +11,7 @@ from .identifiers import quoted
 
 
 def qualified(table: str) -> str:
-    """Return the SQL of a table's name, each part quoted; unquoted parts become upper case, as in Snowflake.
+    """Return a table's name in SQL, with quoted parts. Unquoted parts become upper case, as in Snowflake.
 
     Raises `FatalError` unless the name is one to three identifiers.
     """

@@ -207,7 +207,7 @@ def read(
 
 
 def look(connection: SnowflakeConnection, settings: Settings) -> tuple[Table, Preparation]:
-    """Return the table's metadata and preprocessing. Raises `FatalError` if it is unusable for training."""
+    """Return the table's metadata and preprocessing. Raises `FatalError` if the table is unusable."""
     table = survey(connection, settings.table, settings.target)
     if table.labelled < LEAST_ROWS:
         raise FatalError(
@@ -317,7 +317,7 @@ def _usable(totals: dict[str, int]) -> int:
 
 
 def _score(scores: str, name: str) -> float:
-    """Return an RMSE in XGBoost's line, such as `[3]\ttrain-rmse:0.51\tvalidation-rmse:0.55`."""
+    """Return an RMSE from a line of XGBoost, such as `[3]\ttrain-rmse:0.51\tvalidation-rmse:0.55`."""
     found = re.search(rf"{name}-rmse:(\S+)", scores)
     assert found, scores  # noqa: S101 - `booster_parameters` requests this metric
     value = float(found[1])
