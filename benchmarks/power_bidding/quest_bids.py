@@ -124,7 +124,7 @@ class Quest:
             price_electricity=prices.energy,
             price_reg_up=prices.up,
             price_reg_down=prices.down,
-            # CAISO's mileage is a constant in QuEST's objective
+            # CAISO's payment for mileage does not depend on the bids in QuEST's objective, so it is left out
             price_reg_serv_up=nothing,
             price_reg_serv_down=nothing,
             mileage_mult_ru=nothing,

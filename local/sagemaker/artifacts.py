@@ -62,7 +62,7 @@ def relative(key: str, prefix: str) -> PurePosixPath:
 
 
 SourceObject = tuple[str, str, PurePosixPath]
-"""Bucket, key, and path in the channel."""
+"""An object to download: its bucket, its key, and the path of its file in the channel."""
 
 
 def listed(s3: Any, source: Mapping[str, Any], role: str) -> list[SourceObject]:

@@ -302,7 +302,7 @@ def test_dashboard_is_returned_as_it_was_stored(aws: Callable) -> None:
 
 @pytest.mark.usefixtures("enforced")
 def test_grants_of_keys_and_policies_of_logs_allow_nothing(aws: Callable, group: str) -> None:
-    # given a key and a log group, and a user to whom only a grant and a policy of logs give permissions
+    # given a user who may decrypt only by a grant of the key, and write logs only by a resource policy
     kms, logs, name = aws("kms"), aws("logs"), next(names)
     key = kms.create_key()["KeyMetadata"]["Arn"]
     secret = kms.encrypt(KeyId=key, Plaintext=b"text")["CiphertextBlob"]

@@ -1,4 +1,5 @@
-"""Interleave functions at their calls of a port, in a given order."""
+"""Interleave functions in a given order. They alternate at their calls of ports, the interfaces through which
+the code reaches services, such as `table`."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class Turns:
         self.writes: dict[int, int] = {}
 
     def point(self) -> None:
-        """Called before each call of a port."""
+        """Wait for the worker's turn. Called before each call of a port."""
         number = getattr(self.worker, "number", None)
         if number is not None:
             self.done.release()

@@ -277,11 +277,11 @@ def test_interrupt_stops_the_cloud_and_writes_the_report(architecture, demonstra
 
 def test_second_demonstration_is_refused_while_one_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
-    # when a second one starts before the first one has ended, then it exits with a reason
+    # when a demonstration starts while another one runs, then it exits with a reason
     refused = pytest.raises(SystemExit, match="Another demonstration uses")
     with demo_run.alone(), refused, demo_run.alone():
         pass
-    # and when it starts afterwards, then it runs
+    # when it starts after the other one has ended, then it runs
     with demo_run.alone():
         pass
 

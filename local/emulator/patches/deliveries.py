@@ -1,4 +1,4 @@
-"""Deliveries of services to functions, queues and topics: the target's policy must allow them."""
+"""Deliveries of AWS services: the policy of the target, or the role of a rule's target, must allow them."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ NEEDED = {
     "states": "states:StartExecution",
     "events": "events:PutEvents",
 }
-"""Action that a delivery needs to be allowed, by the service in the target's ARN."""
+"""Action that must be allowed for a delivery, by the service in the target's ARN."""
 SCHEDULER = "scheduler.amazonaws.com"
 UNASSUMABLE = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
 

@@ -218,7 +218,7 @@ def test_api_invokes_a_function_that_allows_it(cloud: LocalCloud, aws: Callable)
         gateway.create_route(ApiId=api, RouteKey=route, Target=f"integrations/{integration}")
     gateway.create_stage(ApiId=api, StageName="$default", AutoDeploy=True)
     function.allow("apigateway", f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api}/*/*/open/{{name}}")
-    # when both are requested, then the other answers with an internal error
+    # when both routes are requested, then the allowed one answers, and the other one returns status 500
     address = f"{cloud.endpoint_url}/_aws/execute-api/{api}/$default"
     with urllib.request.urlopen(f"{address}/open/x") as answer:  # noqa: S310
         assert answer.status == 200
