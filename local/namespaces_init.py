@@ -161,7 +161,7 @@ def _guarded(report: int, work: Callable[[], NoReturn]) -> NoReturn:
 
 
 def _init(space: dict[str, Any], report: int, lifeline: int, before: Iterable[int]) -> NoReturn:
-    os.setsid()  # leaves the supervisor alone in its process group
+    os.setsid()  # leaves the process group of the supervisor
     _build(space)
     _drop_capabilities()
     _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

@@ -58,7 +58,10 @@ class Entry:
 
 
 Found = tuple[str, Entry, list[tuple[str, Entry]]]
-"""A match of a source of COPY: name, entry, and the entries below it by relative path."""
+"""
+A file or folder that matches a source of COPY: its base name, its entry, and the entries below it, each with
+its path relative to this folder.
+"""
 
 
 @dataclass(frozen=True)

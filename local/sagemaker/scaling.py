@@ -190,7 +190,7 @@ def _metric(policy: Record) -> tuple[dict[str, Any], str]:
         ]
     kind = config.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
     if kind != METRIC:
-        raise ApiError(NOT_BUILT, f"{SERVICE} by {kind} is not implemented in the local cloud", 501)
+        raise ApiError(NOT_BUILT, f"scaling by the metric {kind} is not implemented in the local cloud", 501)
     dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
     named = {"Namespace": "AWS/SageMaker", "MetricName": "InvocationsPerInstance", "Dimensions": dimensions}
     return named, "Sum"

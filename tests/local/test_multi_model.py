@@ -186,7 +186,7 @@ def test_metrics_count_loads_and_their_durations(bench: Many) -> None:
 
 
 def test_least_recently_used_model_is_evicted_when_memory_is_full(bench: Many) -> None:
-    # Given memory for two models, with two of three models loaded, of which the first was used last
+    # Given memory for two models, and models a and b loaded, of which a was used most recently
     endpoint, prefix = bench.serve(*"abc", capacity=2)
     for target in "aba":
         bench.text(endpoint, f"{target}.tar.gz")

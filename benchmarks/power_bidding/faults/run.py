@@ -113,7 +113,11 @@ class HourlyRun:
         return [lane for lane in LANES if lane not in held]
 
     def _behind(self) -> float:
-        """Return by how many real seconds at the full rate the next run is overdue; negative if it is not."""
+        """
+        Return how long the next run is overdue, in real seconds while the clock is not held.
+
+        The value is negative before the run is due.
+        """
         due = len(self.hours) + 1 + STARTS_AFTER
         return (self.clock.hours() - due) * 3600 / self.rate
 
