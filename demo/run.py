@@ -122,7 +122,7 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
     folder.mkdir(parents=True)
     try:
         scenario = importlib.import_module(outcome.architecture.scenario)
-        cloud.enforce_iam(False)  # IAM is enforced for the stack's roles, not for the CDK's deployment roles
+        cloud.enforce_iam(False)  # not during the deployment: the CDK's deployment roles are not tested
         chosen = {"env": ENVIRONMENT, "only": outcome.architecture.name}
         if prepare := getattr(scenario, "prepare", None):
             with progress.step(f"requirements of {outcome.architecture.name}"):

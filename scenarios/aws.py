@@ -27,7 +27,7 @@ PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, read_timeout=1
 """Retries throttled requests, and allows for cold starts."""
 
 
-def client(service: Any) -> Any:  # boto3's types need a literal name
+def client(service: Any) -> Any:  # `Any`, because boto3's type stubs accept only literal service names
     return boto3.client(service, config=PATIENT)
 
 

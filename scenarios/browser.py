@@ -34,9 +34,8 @@ def chromium(*arguments: str, seconds: float = 30) -> Iterator[Browser]:
     :param seconds: timeout of the browser's start
     """
     path = program()
-    from playwright.sync_api import (
-        sync_playwright,
-    )  # imported here, because the other functions work without Playwright
+    # imported here, because the other functions work without Playwright
+    from playwright.sync_api import sync_playwright
 
     # Chromium's sandbox does not start as root, the usual user in containers
     root = ["--no-sandbox"] if os.geteuid() == 0 else []

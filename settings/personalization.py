@@ -104,7 +104,7 @@ class Limits(Choices):
     )
     pictures_per_minute: int = Field(
         default=20,
-        ge=4,  # the maximum of a single request
+        ge=4,  # a single request may be for up to 4 pictures
         le=10_000,
         description="a whole number of generated pictures from 4 to 10000",
     )

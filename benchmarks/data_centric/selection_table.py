@@ -141,7 +141,7 @@ def figures(table: Table, condition: str, fractions: Sequence[float]) -> dict[st
     def add(name: str, given: Interval | None) -> None:
         if given is not None:
             found[prefix + name] = given.value
-            if given.low == given.low:  # NaN for a single seed
+            if given.low == given.low:  # `low` is NaN if there is only one seed
                 found[f"{prefix}{name}_low"] = given.low
 
     for fraction in fractions:

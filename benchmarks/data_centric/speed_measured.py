@@ -54,7 +54,7 @@ def main() -> int:
         AUTOGRAD: lambda: by_example(learner, options.budget),
         CORDS: lambda: by_cords(theirs, learner, options.budget, options.batch),
     }
-    ways[OURS]()  # the first call is slower, because functions are initialized
+    ways[OURS]()  # not measured: the first call is slower than later calls
     found: dict[str, list[tuple[Tensor, float]]] = {name: [] for name in ways}
     for _ in range(options.repeats):
         for name, way in ways.items():

@@ -191,7 +191,7 @@ def _response(operation: dict[str, Any], status: int) -> dict[str, Any] | None:
 
 def send(stage: Stage, judge: Judge, route: str, event: dict[str, Any], expected: set[int] | None) -> None:
     """Send one request in the format of API Gateway."""
-    # Each new model has a different user, so that lists of models do not grow during the run
+    # Each new model belongs to a different user, so that no user's list of models grows during the run
     user = f"user-{judge.statuses.total()}" if route == "POST /api/models" else USER
     claims = {"authorizer": {"jwt": {"claims": {"sub": user}}}}
     whole = {"version": "2.0", "routeKey": route, "requestContext": claims} | event
@@ -217,7 +217,7 @@ def generated(stage: Stage, judge: Judge, count: int, seed: int) -> None:
     """Send about `count` requests that Schemathesis generates, valid and invalid ones of every operation."""
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     found = list(operations())
-    # Operations with a body get more requests, because a body has more invalid variants
+    # Operations with a body get more requests, because a body can be invalid in more ways
     shares = {route: 6 if "requestBody" in operation else 1 for route, _, operation in found}
     for route, path, operation in found:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):

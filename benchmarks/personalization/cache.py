@@ -69,8 +69,8 @@ def stack_distances(asked: np.ndarray) -> np.ndarray:
     """
     last = _last_asked(asked)
     # The distance of request i is the number of requests j with last[i] < j < i and last[j] < last[i]: each
-    # other model counts at its first request after last[i]. Every j <= last[i] also has last[j] < last[i], so
-    # these last[i] + 1 requests are subtracted.
+    # other model is counted once, at its first request after last[i]. `_smaller_before` also counts the
+    # last[i] + 1 requests j <= last[i], so they are subtracted.
     distances = _smaller_before(last) - last - 1
     return np.where(last < 0, NEVER, distances)
 
@@ -80,7 +80,7 @@ def _last_asked(asked: np.ndarray) -> np.ndarray:
     number."""
     order = np.argsort(asked, kind="stable")
     same = asked[order[1:]] == asked[order[:-1]]
-    last = -1 - np.arange(len(asked))  # all different, so that no two values are equal
+    last = -1 - np.arange(len(asked))  # unique, because `_smaller_before` needs distinct values
     last[order[1:][same]] = order[:-1][same]
     return last
 
@@ -92,7 +92,8 @@ def _smaller_before(values: np.ndarray) -> np.ndarray:
     size = 1 << max(count - 1, 1).bit_length()
     padded = np.concatenate([values, np.arange(size - count) + count])
     found = np.zeros(size, dtype=np.int64)
-    order = np.argsort(padded, kind="stable")[None, :]  # each row: positions of a segment, sorted by value
+    # each row has the positions of one segment of `padded`, sorted by value
+    order = np.argsort(padded, kind="stable")[None, :]
     while order.shape[1] > 1:
         half = order.shape[1] // 2
         early = order < (np.arange(len(order)) * 2 * half + half)[:, None]
@@ -138,7 +139,8 @@ def routed(asked: np.ndarray, users: int, count: int, route: str, seed: int = 0)
     if route not in ROUTES:
         raise ValueError(f"route must be one of {', '.join(ROUTES)}, got {route!r}")
     turn = np.arange(len(asked)) % count
-    home = np.random.default_rng([seed, count]).integers(count, size=users)  # like a hash of the user
+    # stands in for a hash of the user ID
+    home = np.random.default_rng([seed, count]).integers(count, size=users)
     hot = np.bincount(asked, minlength=users) > HOT * len(asked)
     if route == "affinity":
         return home[asked]

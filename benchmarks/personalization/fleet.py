@@ -155,8 +155,10 @@ class Fleet:
         self.clock, self.terms, self.meter = clock, terms, Meter()
         self.jobs: dict[str, Job] = {}
         self._random, self._on_result, self._on_change = random, on_result, on_change
-        self._used = {False: 0, True: 0}  # number of instances; key: whether they are spot
-        self._pools: dict[int, list[tuple[float, int]]] = {}  # hosts -> (start, id) of each waiting pool
+        # whether spot -> number of instances of jobs and warm pools
+        self._used = {False: 0, True: 0}
+        # number of hosts of a warm pool -> (start, id) of each such pool
+        self._pools: dict[int, list[tuple[float, int]]] = {}
         self._pool_numbers = itertools.count()
         self._tokens, self._refilled = float(terms.burst), 0.0
 

@@ -97,7 +97,7 @@ class Day:
         """Return the sorted arrival times, one for each user; float64, shape (users,)."""
         hurried = int(self.users * self.spike)
         after = self.spike_at + random.exponential(self.spike_decay, hurried)
-        # the rate 1 - 0.6 cos(2 pi t / day), by rejection of uniform times
+        # rejection sampling: the arrival rate is proportional to 1 - 0.6 cos(2 pi t / day)
         times = random.uniform(0, self.length, 4 * self.users)
         wave = 1 - 0.6 * np.cos(2 * np.pi * times / self.length)
         steady = times[random.uniform(0, 1.6, len(times)) < wave][: self.users - hurried]
@@ -190,7 +190,8 @@ class LaunchDay:
         self.backend = Backend(
             self.store, self.objects, self, self, settings, pace, bucket="data", prefix="launch-day"
         )
-        given = np.random.default_rng([seed, 3])  # the same users and fine-tunes in all compared runs
+        # a generator of its own, so that all compared runs have the same users and fine-tunes
+        given = np.random.default_rng([seed, 3])
         self.arrivals = day.arrivals(given)
         self.images, self.seconds = work.draw(given, day.users)
         self.truth: dict[str, float] = {}
@@ -206,7 +207,7 @@ class LaunchDay:
         self.clock.after(self.arrivals[0], self._arrive, 0)
         self.clock.after(EVERY_MINUTE, self._every_minute)
         self.clock.after(SWEEP, self._sweep)
-        gc.disable()  # the collector would find nothing, and its search takes half of the time
+        gc.disable()  # the garbage collector would find nothing, and its search takes half of the time
         try:
             with patch.object(archive, "build", lambda files: ARCHIVE):  # all archives are equal
                 self.clock.run(LONGEST)
@@ -292,7 +293,7 @@ class LaunchDay:
             self._wake(SWEEPER)
             self.clock.after(SWEEP, self._sweep)
 
-    # --- SageMaker: `ports.Training` over the fleet ---
+    # --- SageMaker: the methods of `ports.Training`, with the simulated fleet ---
 
     def create(self, request: dict[str, Any]) -> None:
         name = request["TrainingJobName"]

@@ -152,7 +152,7 @@ def _surrogate(chance: random.Random, good: dict[str, Any]) -> Hostile:
     text = chance.choice(TEXTS).format(chance.choice(SURROGATES))
     name = chance.choice(["name", "subject", "prompt", "more"])
     rest = json.dumps({key: value for key, value in good.items() if key != name})[1:]
-    if chance.random() < 0.2:  # the text as the name of a field, not as its value
+    if chance.random() < 0.2:  # use the text as a field's name, not as its value
         return Hostile("", {"body": f"{{{text}: 1, {rest}"}, {400})
     return Hostile("", {"body": f'{{"{name}": {text}, {rest}'}, {400})
 

@@ -19,8 +19,9 @@ class MemoryStore:
 
     def __init__(self, on_move: Callable[[Request | None, Request], object]) -> None:
         self._requests: dict[str, Request] = {}
-        # Changes have increasing virtual times, so the insertion order is the index order. A request that
-        # enters a status with an older time is stored separately.
+        # The requests of each status. Virtual time only increases, so they are usually inserted in the order
+        # of their `updated` times. `_returned` has the requests with an older time than the last one in
+        # `_by_status`.
         self._by_status: dict[Status, dict[str, None]] = {status: {} for status in Status}
         self._returned: dict[Status, dict[str, None]] = {status: {} for status in Status}
         self._jobs: dict[str, Job] = {}
@@ -82,14 +83,16 @@ class MemoryStore:
         return self._jobs.get(name)
 
     def due(self, status: JobStatus, now: float, limit: int, *, horizon: float) -> list[Job]:
-        if self._latest > horizon:  # only after a clock has jumped, which no simulation does
+        # true only if a clock has jumped forward and back; simulated clocks do not
+        if self._latest > horizon:
             jobs = [job for job in self._jobs.values() if job.status == status]
             return [job for job in jobs if not now < job.not_before <= horizon][:limit]
         waiting, found, kept = self._due[status], [], []
         while waiting and waiting[0][0] <= now and len(found) < limit:
             entry = heapq.heappop(waiting)
             job = self._jobs[entry[2]]
-            if (job.status, job.not_before) == (status, entry[0]):  # otherwise the job has changed meanwhile
+            # otherwise the entry is outdated: the job has changed since
+            if (job.status, job.not_before) == (status, entry[0]):
                 found.append(job)
                 kept.append(entry)
         for entry in kept:

@@ -307,7 +307,8 @@ def draw_serving(found: dict[str, Any], folder: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    logging.getLogger("personalization").setLevel(logging.CRITICAL)  # it logs a warning for each rejected job
+    # the package logs a warning for each rejected job
+    logging.getLogger("personalization").setLevel(logging.CRITICAL)
     started, pictures = time.monotonic(), []
     report: dict[str, Any] = {"assumed": {"terms": asdict(Terms()), "work": asdict(Work())}}
     metrics: dict[str, float] = {}

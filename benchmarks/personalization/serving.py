@@ -138,7 +138,7 @@ class Endpoint:
     def invoke(self, user: int, steps: int = ASKED["steps"]) -> float:
         """Make one picture; return the seconds that it took."""
         asked = ASKED | {"steps": steps}
-        if self.way != "adapter":  # Triton's own API expects tensors
+        if self.way != "adapter":  # the other two ways use Triton's own API, which expects tensors
             tensor = {"name": "request", "shape": [1, 1], "datatype": "BYTES", "data": [json.dumps(asked)]}
             asked = {"inputs": [tensor]}
         begun = time.perf_counter()
@@ -326,8 +326,8 @@ def measure(
     found["cold_load_ratio"] = full["cold_s"]["total"] / adapter["cold_s"]["total"]
     found["warm_switch_ms"] = adapter["switch_ms"]
     found["adapter_size_ratio"] = full["archive_mib"] / adapter["archive_mib"]
-    # An adapter's memory is smaller than the variation of the processes' memory, so at least its archive's
-    # size is counted.
+    # An adapter takes less memory than the measured memory of the processes varies. Its memory is therefore
+    # counted as at least the size of its archive.
     found["memory_ratio"] = full["memory_mib"] / max(adapter["memory_mib"], adapter["archive_mib"])
     return found
 

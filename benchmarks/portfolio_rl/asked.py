@@ -135,7 +135,7 @@ def refusals(asked: onnxruntime.InferenceSession) -> dict[str, bool]:
     def raises(seen: Any, allowed: Any) -> bool:
         try:
             asked.run(None, {"observation": seen, "mask": allowed})
-        except Exception as error:  # ONNX Runtime has no common class of its errors
+        except Exception as error:  # ONNX Runtime's errors have no common base class
             return "INVALID_ARGUMENT" in str(error) or "Unexpected input data type" in str(error)
         return False
 

@@ -24,7 +24,7 @@ def run(module: str, options: Mapping[str, Any]) -> int:
     python = envs.environment("benchmarks-portfolio_rl")
     paths = os.pathsep.join((str(envs.ROOT), import_path(IMAGE)))
     settings = {"PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(envs.home() / "numba")}
-    settings["PYTHONWARNINGS"] = "ignore"  # PyTorch's exporter warns of itself
+    settings["PYTHONWARNINGS"] = "ignore"  # PyTorch's ONNX exporter emits warnings about its own code
     command = [str(python), "-m", f"benchmarks.portfolio_rl.{module}", *arguments]
     environment = os.environ | dict.fromkeys(THREADS, "1") | settings
     return subprocess.run(command, cwd=envs.ROOT, env=environment).returncode

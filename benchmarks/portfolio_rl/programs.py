@@ -70,7 +70,9 @@ class Program:
     def plan(self, lots: Any, cash: float, prices: Any) -> Plan:
         """Return the plan of the highest value at the last of `prices`, [H + 1, N] dollars."""
         rules, n, horizon = self.rules, len(self.rules.lot), len(prices) - 1
-        width = 4 * n + 1  # for each decision: sales, purchases, bought or not, then lots and cash after it
+        # columns of a decision, per asset: lots sold, lots bought, whether bought, lots held afterwards; then
+        # the cash
+        width = 4 * n + 1
         sell, buy, bought, held = (slice(k * n, (k + 1) * n) for k in range(4))
         rows: list[dict[int, float]] = []
         low: list[float] = []
@@ -93,7 +95,8 @@ class Program:
                 gain, cost = rules.lot * (price - SELL_FEE), rules.lot * (price + SELL_FEE)
             old = [] if t == 0 else list(range(before + held.start, before + held.stop))
             old_cash = before + 4 * n
-            start, money = (lots, cash) if t == 0 else (np.zeros(n), 0.0)  # constants of the first decision
+            # before the first decision, lots and cash are constants
+            start, money = (lots, cash) if t == 0 else (np.zeros(n), 0.0)
 
             def earlier(
                 row: dict[int, float], i: int, weight: float, old: list[int] = old
@@ -106,7 +109,8 @@ class Program:
                 add({b[i]: 1, z[i]: -rules.largest}, -np.inf, 0)
             balance = {c: 1.0} | {s[i]: -gain[i] for i in range(n)} | {b[i]: cost[i] for i in range(n)}
             add(balance | ({old_cash: -1.0} if old else {}), money, money)
-            for i in range(n) if rules.faithful else ():  # each leg has the cash after the earlier legs
+            # the cash after the earlier legs must pay for each leg
+            for i in range(n) if rules.faithful else ():
                 row = {old_cash: 1.0} if old else {}
                 for j in range(i):
                     row |= {s[j]: gain[j], b[j]: -cost[j]}
@@ -207,7 +211,8 @@ class Convex:
         for members, share in zip(rules.after, rules.after_share, strict=True):
             group = cvxpy.sum(cvxpy.multiply(value * members, held), axis=1)
             left = after + cvxpy.sum(cvxpy.multiply(value, held), axis=1)
-            # a share that price changes raised above its cap may stay there
+            # if price changes have raised a group above its cap, it need not fall, but its excess must not
+            # grow
             above = np.maximum((lots * value)[:, members].sum(1) - share * whole, 0)
             limits.append(group - share * left <= above + 1e-6 * whole)
         worth = cvxpy.sum(cvxpy.multiply(np.broadcast_to(rules.lot * self.means[step + 1], lots.shape), held))

@@ -96,7 +96,7 @@ def steps_of_ours(env: Any, draw: Callable[[Any, Any], Any], seconds: float) -> 
         actions = draw(seen["action_mask"], generator)
         started = time.thread_time()
         seen, *_ = env.step(actions)
-        if number > DECISIONS:  # earlier steps include the compilation
+        if number > DECISIONS:  # the first episode is not measured, because it includes the compilation
             spent += time.thread_time() - started
             steps += env.num_envs if (number + 1) % (DECISIONS + 1) else 0
         if spent > seconds:
@@ -115,7 +115,7 @@ def masked_joint(mask: Any, generator: np.random.Generator) -> Any:
     return (generator.random(mask.shape, np.float32) * mask).argmax(1)
 
 
-# --- samples of training ---
+# --- training samples per CPU second ---
 
 
 class ObservationOnly(gymnasium.ObservationWrapper[Any, Any, Any]):

@@ -37,7 +37,8 @@ HUB = "HB_NORTH"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    # the measurement also imports this module, in an environment without the scenarios' packages
+    # not at the top: `quest_bids` also imports this module, in an environment without the packages of
+    # `scenarios`
     from scenarios.power_bidding.history import hub_prices
 
     options = parse(arguments)

@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     days = list(drawn(options.prices, options.days))
     peers = {name: Quest(options.published, *each) for name, each in PEERS.items()}
     theirs = {name: [each.bids(prices) for prices in days] for name, each in peers.items()}
-    # HiGHS fixes the thread count at its first solver; solvers with another count fail
+    # The first HiGHS solver in a process fixes the number of threads; later solvers with another number fail
     highspy.Highs.resetGlobalScheduler(True)
     ours = {name: own(terms, days) for name, (terms, _) in WAYS.items()}
     figures = compared(theirs, ours)
@@ -110,7 +110,7 @@ class Quest:
     """Wrapper of QuEST's optimizer for a market."""
 
     def __init__(self, folder: Path, market: str, reserve: float):
-        # QuEST imports an exception from PyUtilib, which is now part of Pyomo
+        # QuEST imports an exception class from PyUtilib; the class is now in Pyomo
         sys.modules["pyutilib.common._exceptions"] = errors
         sys.path.insert(0, str(folder))
         self._module = importlib.import_module("valuation.es_gui.tools.valuation.valuation_optimizer")
@@ -124,7 +124,7 @@ class Quest:
             price_electricity=prices.energy,
             price_reg_up=prices.up,
             price_reg_down=prices.down,
-            # CAISO's payment for mileage does not depend on the bids in QuEST's objective, so it is left out
+            # In QuEST's objective, CAISO's mileage payment does not depend on the bids, so it is left out
             price_reg_serv_up=nothing,
             price_reg_serv_down=nothing,
             mileage_mult_ru=nothing,

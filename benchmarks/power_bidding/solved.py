@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     seconds = dict.fromkeys(ways, 0.0)
     optima: dict[str, list[float]] = {name: [] for name in ways}
-    # in turns, so that other load on the machine affects all of them equally; in runs, as in a backtest
+    # The solvers take turns, so that other load on the machine affects all of them equally. A turn has many
+    # instances, because a backtest also solves many in sequence.
     for first in range(0, len(instances), RUN):
         for name, solve in ways.items():
             solve(*instances[first])

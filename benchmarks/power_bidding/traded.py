@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
 def read(path: Path, source: Source) -> tuple[Market, np.datetime64]:
     """Return the prices of a file, and its first day."""
     table = pyarrow.parquet.read_table(path)
-    days = table.column(0).to_pylist()  # market days, or local times
+    days = table.column(0).to_pylist()  # market days or local times: both start with the date
     prices = [table.column(name).to_numpy().astype(np.float64) for name in ("real_time", "day_ahead")]
     real_time, day_ahead = (each.reshape(-1, source.intervals) for each in prices)
     if len(real_time) % DAY or not all(np.isfinite(each).all() for each in prices):

@@ -24,7 +24,8 @@ from snowflake_xgboost.settings import Settings
 
 def train(scheme: str, values: dict[str, Any], wanted: Settings, hosts: int, seed: int) -> xgboost.Booster:
     """Return the model that `hosts` processes train together. `scheme` is `ours` or `sample`."""
-    # A process that is forked after OpenMP was used hangs. The fork server has not used it.
+    # A process hangs if it is forked from a process that has used OpenMP. The fork server has not used
+    # OpenMP.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__, "scipy.stats"])
     tracker = RabitTracker(host_ip="127.0.0.1", n_workers=hosts, sortby="task")

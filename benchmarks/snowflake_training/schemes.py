@@ -103,7 +103,7 @@ def local_snowflake(folder: Path, reaper: Reaper) -> Path:
     command = [str(envs.environment("snowflake")), "-m", "local.snowflake.server"]
     command += ["--home", str(folder / "data"), "--credentials", str(connection)]
     with log.open("wb") as output:
-        own = os.environ | {"TMPDIR": str(folder)}  # its temporary files are removed with the folder
+        own = os.environ | {"TMPDIR": str(folder)}  # the server's temporary files are removed with the folder
         server = start(command, reaper, stdout=output, stderr=output, env=own)
     await_answer(server, connection, log)
     return connection

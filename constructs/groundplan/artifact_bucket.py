@@ -72,7 +72,8 @@ class ArtifactBucket(Construct):
             ],
         )
         if events:
-            # on the L1 resource: the L2 prop adds a custom resource whose function may change every bucket
+            # Set on the L1 resource, because the L2 prop adds a custom resource whose Lambda function may
+            # change the notifications of every bucket
             resource = bucket.node.default_child
             assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - narrows the type
             resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(

@@ -95,7 +95,7 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
             "unlabeled": "{% $seen.LabelCounters.Unlabeled %}",
         },
     )
-    # the timeout includes the time that the polls take
+    # the polls themselves take time too, so the timeout is longer than `seconds + STOP_SECONDS`
     return flow.definition("Accept", seconds=seconds + 4 * STOP_SECONDS)
 
 

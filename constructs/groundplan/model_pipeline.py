@@ -83,7 +83,7 @@ class ModelPipeline(Construct):
             role.grant_pass(self.role)
         described = _placed(json.loads(definition.read_text()), jobs)
         if jobs.volume_key:
-            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
+            # To encrypt a job's volume, SageMaker creates a KMS grant with the role that creates the job
             allow(
                 self.role,
                 "kms:CreateGrant",

@@ -75,7 +75,7 @@ class MultiModelEndpoint(Construct):
         """The endpoint's name."""
         self.arn = Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=name)
         """The endpoint's ARN."""
-        # SageMaker would create this group without a retention
+        # SageMaker would create this log group without a retention period
         log = log_group(
             self,
             "Log",

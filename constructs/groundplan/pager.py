@@ -36,7 +36,7 @@ class Pager(Construct):
             )
         )
         if key:
-            # required by the SNS Developer Guide for services that publish to an encrypted topic:
+            # A service that publishes to an encrypted topic needs these permissions on the key:
             # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
             own = Stack.of(self).format_arn(
                 service="cloudwatch",

@@ -22,7 +22,7 @@ def allow(
     An ARN with `*` needs a reason, which is written to the template. Raises `ValueError` without one.
     """
     principal = grantee.grant_principal
-    if hasattr(principal, "node"):  # a role, a user or a group, also an imported one
+    if hasattr(principal, "node"):  # a role, a user or a group, including imported ones
         wide = [arn for arn in (_shown(Stack.of(principal).resolve(arn)) for arn in on) if "*" in arn]
         if wide and not because:
             raise ValueError(f"the permission {', '.join(actions)} on {', '.join(wide)} must have a reason")

@@ -176,7 +176,8 @@ class SiteFiles(Construct):
                 "Config": Stack.of(self).to_json_string(dict(config)),
             },
         )
-        # the function needs its permissions before it is invoked, and until it has ended
+        # created before the custom resource and deleted after it, so that the function has its permissions at
+        # each invocation
         resource.node.add_dependency(bucket, publisher)
 
     @staticmethod

@@ -73,7 +73,7 @@ class TrainAndDeploy(Construct):
         if bucket.key:
             allow(self._role, "kms:DescribeKey", on=[bucket.key.key_arn])
         if volumes := volume_key(training, bucket):
-            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
+            # To encrypt a job's volume, SageMaker creates a KMS grant with the role that creates the job
             allow(
                 self._role,
                 "kms:CreateGrant",
@@ -175,5 +175,5 @@ class TrainAndDeploy(Construct):
             ),
         ):
             allow(self._role, *(f"sagemaker:{action}" for action in actions), on=resources, because=because)
-        # Step Functions learns of the end of a job by an EventBridge event
+        # Step Functions gets an EventBridge event when a job has ended
         allow(self._role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=[rule])

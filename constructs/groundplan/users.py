@@ -35,7 +35,8 @@ class Users(Construct):
             sign_in_aliases=cognito.SignInAliases(email=True),
             sign_in_case_sensitive=False,
             auto_verify=cognito.AutoVerifiedAttrs(email=True),
-            # a new address takes effect after its verification, so that users cannot take others' addresses
+            # a new email address takes effect only after its verification, so that a user cannot take another
+            # user's address
             keep_original=cognito.KeepOriginalAttrs(email=True),
             password_policy=cognito.PasswordPolicy(
                 min_length=12,

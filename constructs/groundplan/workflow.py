@@ -436,7 +436,7 @@ class Workflow:
         flow.choose(
             "IsThere",
             Rule(when="{% $serving = 'None' %}", then="CreateEndpoint"),
-            # a version in the input is deployed without a comparison with the model in service
+            # a model version given in the input is deployed without a comparison with the model in service
             Rule(when="{% $version != null %}", then="UpdateEndpoint"),
             otherwise="DescribeAgain",
         )
@@ -544,7 +544,7 @@ class Workflow:
         why = "{% $substring($replace($reason, /[\\r\\n]+/, ' '), 0, 1024) %}"
         flow.try_to("Reject", UPDATE_PACKAGE, _judged("Rejected", why), "Failed")
 
-    # Arguments of more than one call
+    # Arguments that several calls share
 
     @property
     def _container(self) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Watch:
         """Hosts connected to this host: on the first host all other hosts, elsewhere only the first host"""
         self._lost_at = math.inf
         self.cluster, self._on_loss = cluster, on_loss
-        self._lines: list[socket.socket] = []  # on the first host to all others, elsewhere to the first host
+        # connections: on the first host to all other hosts, elsewhere to the first host
+        self._lines: list[socket.socket] = []
         self._last_words = b""
         self._ended: set[str] = set()
         self._guard = threading.Lock()

@@ -296,9 +296,8 @@ class Gate:
         request = Request.of(scope)
         path = scope["path"]
         if _preflight(request, path):
-            return Admitted(
-                receive, request, path
-            )  # even if its URL is presigned: that signature is for another method
+            # even if the URL is presigned: its signature is for another method
+            return Admitted(receive, request, path)
         try:
             claim = signatures.claim(request)
             if claim is None and not request.header("content-type").startswith(FORMS):

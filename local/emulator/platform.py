@@ -93,7 +93,7 @@ class LocalPlatform:
         about: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         if ministack.enforcing() and not access_key:
-            # The emulator refuses unsigned requests only for services that it knows
+            # MiniStack refuses unsigned requests only to its own services, and SageMaker is not one of them
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
         denied = ministack.denial(account, region, access_key, action, resource, about)
         if denied:

@@ -391,7 +391,8 @@ class Snowflake:
 def begin(server: Server) -> None:
     """Wait until the whole cloud is ready, then write `server.json`."""
     url = f"{server.platform.endpoint_url}/_groundplan/status"
-    isolation.describe(server.platform)  # tests for namespaces now, so that no request waits for it
+    # tests for Linux namespaces now, so that no request waits for this test
+    isolation.describe(server.platform)
     try:
         while True:
             asked = urllib.request.Request(url, headers=dict(keys.signed(server.key, "GET", url)))  # noqa: S310

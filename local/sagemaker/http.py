@@ -146,5 +146,5 @@ def _answer(status: int, document: dict[str, Any]) -> Response:
 
 def _error(error: ApiError) -> Response:
     status, headers, body = _answer(error.status, {"__type": error.code, "message": error.message})
-    # SDKs read the code from the body, or for the runtime (a REST API) from this header first
+    # SDKs read the error code from the body; for the SageMaker runtime, a REST API, from this header first
     return status, headers | {"x-amzn-ErrorType": error.code}, body

@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 BATCH_EVENTS = 1_000
-BATCH_BYTES = 900_000  # the service allows 1,048,576 and counts 26 additional bytes for each event
+BATCH_BYTES = 900_000  # CloudWatch Logs allows 1,048,576 bytes, and adds 26 bytes for each event
 WAITING = 50_000
 """Maximum lines in memory. A container that prints faster than lines are delivered blocks, as with Docker."""
 
@@ -38,7 +38,7 @@ class LogWriter:
         self._thread.start()
 
     def write(self, stream: str, line: str) -> None:
-        if line.strip():  # the service refuses empty messages
+        if line.strip():  # CloudWatch Logs refuses empty messages
             self._lines.put((stream, int(time.time() * 1000), line))
 
     def close(self) -> None:

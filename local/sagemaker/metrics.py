@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
-BATCH = 500  # the service's limit is 1,000 values in a request
+BATCH = 500  # CloudWatch allows 1,000 values in a request
 
 
 class Metrics:

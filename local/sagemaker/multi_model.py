@@ -157,7 +157,7 @@ class Models:
             coming = model.coming
             if coming is None:
                 coming = model.coming = Coming()
-                model.users += 1  # the loading counts as a user
+                model.users += 1  # the loading thread counts as a user
                 threading.Thread(target=self._bring, args=(model, coming), daemon=True).start()
         in_time = coming.done.wait(timeout)
         self._measure("ModelLoadingWaitTime", (time.monotonic() - began) * 1e6, "Microseconds")
@@ -222,7 +222,7 @@ class Models:
             if reply.status == 507:
                 victim = self._least_recent(lambda other: other.loaded and other is not model)
             if victim is None:
-                if reply.status != 507:  # keep the files of a model for which memory is full
+                if reply.status != 507:  # 507: memory is full; the files are kept for the next attempt
                     self._delete_files(model)
                 raise ModelLoadError(reply)
             with victim.lock:
@@ -255,9 +255,8 @@ class Models:
             try:
                 self._unload(model)
             except (OSError, http.client.HTTPException) as error:
-                logger.warning(
-                    "Could not unload model %s: %s", model.target, error
-                )  # the container ends or has ended
+                # the container ends or has ended
+                logger.warning("Could not unload model %s: %s", model.target, error)
             with self._lock:
                 if model.users or model.loaded:
                     return

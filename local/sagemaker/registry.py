@@ -211,7 +211,7 @@ def list_packages(context: Context, params: dict[str, Any]) -> dict[str, Any]:
         and params.get("ModelApprovalStatus") in (None, each.get("ModelApprovalStatus"))
         and params.get("NameContains", "").lower() in _plain(each["ModelPackageArn"]).lower()
     ]
-    # Sort versions that were created at the same clock time too
+    # Sort by version first, for versions that were created at the same clock time
     found.sort(key=lambda each: each.get("ModelPackageVersion", 0), reverse=order == "Descending")
     by = "ModelPackageArn" if params.get("SortBy") == "Name" else "CreationTime"
     rest = {key: value for key, value in params.items() if key != "NameContains"}

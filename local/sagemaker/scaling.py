@@ -229,7 +229,7 @@ def _act(context: Context, policy: Record, lookup: Lookup) -> None:
         setting(context.platform, "scaling_period"),
     )
     metric, statistic = _metric(policy)
-    # Without traffic the service reports zero. Values from before the policy or the last change do not
+    # Without traffic, SageMaker reports zero. Values from before the policy or the last change do not
     # describe the present number of instances.
     since = max(policy["CreationTime"], target.get("_Changed", 0.0))
     known = int(min(IN_PERIODS, elapsed(since) // period))

@@ -65,7 +65,7 @@ os.environ |= {
 }
 
 BUCKET, IMAGE = "${Bucket}", "${Image}"
-# the SDK requests a role from IAM unless it looks like an ARN
+# the SageMaker SDK looks a role up in IAM unless its name has the form of an ARN
 ROLE, SERVING_ROLE = (
     f"arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:role/${{{name}}}"
     for name in ("TrainingRole", "ServingRole")

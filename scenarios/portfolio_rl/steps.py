@@ -42,7 +42,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     best = finished(first["training_job"])
     metrics = keep(out, {"seconds_pipeline": first["seconds"]} | of_best(best))
 
-    with ThreadPoolExecutor(2) as pool:  # trading mostly waits for responses
+    with ThreadPoolExecutor(2) as pool:  # in parallel, because trading mostly waits for responses
         learning = pool.submit(learn_ppo, outputs, progress)
         progress(f"trading {len(best.prices)} held-out episodes through the endpoint")
         trades = service.trade(best)

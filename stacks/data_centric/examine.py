@@ -88,7 +88,7 @@ class Examination(Construct):
         worker.grant_pass(role)
         key = bucket.key.key_arn if bucket.key and not has_local_disks(instance_type) else None
         if key:
-            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
+            # To encrypt a job's volume, SageMaker creates a KMS grant with the role that creates the job
             only_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
             allow(role, "kms:CreateGrant", on=[key], only_if=only_aws)
         acknowledge(

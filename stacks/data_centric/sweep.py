@@ -253,7 +253,7 @@ class Sweep(Construct):
         allow(role, "lambda:InvokeFunction", on=functions)
         jobs.role.grant_pass(role)
         if volumes := volume_key(jobs, bucket):
-            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
+            # To encrypt a job's volume, SageMaker creates a KMS grant with the role that creates the job
             allow(
                 role,
                 "kms:CreateGrant",

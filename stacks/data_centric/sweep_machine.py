@@ -190,7 +190,7 @@ def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
     )
     flow.states["Search"]["Catch"] = [
         {
-            "ErrorEquals": ["SageMaker.ResourceInUseException"],  # an earlier call has started it
+            "ErrorEquals": ["SageMaker.ResourceInUseException"],  # an earlier call has started the tuning job
             "Assign": {"search": f"{{% {name} %}}"},
             "Output": {},
             "Next": "LookAtSearch",

@@ -145,7 +145,7 @@ TASKS = {
         module="notify", does="Tells of models that are ready and of those that failed", work=(NOTIFY,)
     ),
     "Purger": Task(module="purge", does="Deletes the data of a deleted model", work=(PURGE,), seconds=300),
-    # the sweeper does the work of a function whose event was lost, so it has the permissions of all
+    # the sweeper does the work of functions whose event was lost, so it has the permissions of all of them
     "Sweeper": Task(
         module="sweep",
         does="Finds what no event told of, and moves it on",

@@ -365,7 +365,8 @@ class PowerBiddingStack(Stack):
             allow(grantee, "sagemaker:DescribeEndpoint", on=[arn("endpoint")], because=OWN)
         role.grant_pass(deploy)
         if self._endpoint_key:
-            # SageMaker encrypts an endpoint's volume through a KMS grant of the role that creates it
+            # To encrypt an endpoint's volume, SageMaker creates a KMS grant with the role that creates the
+            # endpoint
             allow(
                 deploy,
                 "kms:CreateGrant",

@@ -150,7 +150,7 @@ class Run:
     ):
         self._cloud, self._outputs, self._reaper = cloud, outputs, reaper
         self._say, self._seed = say, seed
-        # This benchmark also starts the sweeper itself: a scheduled rule runs it at most once a minute
+        # The benchmark invokes the sweeper itself, because a scheduled rule can do so at most once a minute
         self._between_sweeps = stale / 2
         self._api = Api(outputs["ApiUrl"], cloud.endpoint_url)
         count = max(2, min(requests, round(requests * PEOPLE_PER_REQUEST)))

@@ -159,7 +159,7 @@ def fulfil(api: Api, wish: Wish) -> None:
     body = {"name": f"Wish {wish.number}", "subject": "cat", "images": images}
     while True:
         made = api.ask(wish.person, "POST", "/api/models", body)
-        # An upload form is signed with a function's session credentials, and expires with them
+        # An upload form is signed with the session credentials of a Lambda function, and expires with them
         if all(map(api.upload, made["uploads"], wish.pictures)):
             break
     wish.model = made["model"]

@@ -156,7 +156,8 @@ def measured(
         def restart() -> None:
             cloud.crash()
             inside = dict(os.environ)
-            replace_environment(outside)  # a cloud must not use itself as its endpoint
+            # the local cloud must not inherit its own address as its AWS endpoint
+            replace_environment(outside)
             cloud.start()
             replace_environment(inside)
             reaper.adopt(cloud.status()["pid"])

@@ -98,7 +98,7 @@ class PipelineFaults:
                 f"{execution} started no training job",
                 LOOK_SECONDS,
             )
-            time.sleep(1)  # the job reads the setting at its start
+            time.sleep(1)  # the job reads `training_launch` at its start, and the caller resets it afterwards
             return True
         if fault.kind == "failing":
             self._spoil(execution, why)

@@ -108,7 +108,7 @@ class HourlyRun:
         held = {each.hour.trial.lane for each in flights if each.held}
         special = [lane for lane in LANES if lane not in (HOURS, ALONE)]
         others = queue.left(special) or any(each.hour.trial.lane in special for each in flights)
-        if others or self.clock.held or self._is_late():  # trials of `ALONE` block later hours
+        if others or self.clock.held or self._is_late():  # a trial in the lane `ALONE` blocks later hours
             held.add(ALONE)
         return [lane for lane in LANES if lane not in held]
 

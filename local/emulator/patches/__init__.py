@@ -28,7 +28,8 @@ ORDER = (
     "patches.cloudformation",  # after all hooks that add resource handlers
     "patches.conditions",
     "patches.eventbridge",
-    "patches.deliveries",  # after eventbridge: an event that its target denies is not retried
+    # after eventbridge, so that an event denied by its target does not reach the retries
+    "patches.deliveries",
     "patches.sdk_tasks",
     "patches.states",
     "patches.executions",

@@ -50,7 +50,8 @@ def distributions_reach_apis(cloud: Cloud) -> None:
             return await original(
                 origin, method, uri, query, headers, body, https, client, forwarded_for, distribution
             )
-        if "host" in headers:  # API Gateway finds an API by this header and does not know the viewer's host
+        # API Gateway finds an API by this header, and no API has the viewer's host name
+        if "host" in headers:
             return 403, "Forbidden", {"content-type": "application/json"}, b'{"message":"Forbidden"}'
         host = f"{api[1]}.execute-api.localhost"
         sent = to_send(origin | {"domain_name": host}, headers, client, forwarded_for)

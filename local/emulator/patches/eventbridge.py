@@ -107,7 +107,7 @@ def targets_are_served(cloud: Cloud) -> None:
 
     for kind in ("AWS::Events::Rule", "AWS::Scheduler::Schedule"):
         handler = dict(touch(handlers)[kind])
-        # (logical ID, properties, …) and (physical ID, old properties, new properties, …)
+        # arguments: create(logical ID, properties, …), update(physical ID, old properties, new properties, …)
         put(handlers, kind, "create", value=checked(handler["create"], kind, 1))
         put(handlers, kind, "update", value=checked(handler["update"], kind, 2))
 

@@ -49,7 +49,7 @@ def executions_go_on_after_a_restart(cloud: Cloud) -> None:
             execution = executions.get(ctx.get("Execution", {}).get("Id"))
             if execution is None or not _goes_on(execution):
                 return original(state, given, *rest)
-            if at := _resumed.get():  # jump from the first state to the current one
+            if at := _resumed.get():  # jump from the first state to the one that was interrupted
                 _resumed.set(None)
                 ctx["variables"].update(copy.deepcopy(at["variables"]))
                 return at["input"], at["state"]

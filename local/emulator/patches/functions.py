@@ -325,7 +325,7 @@ def invocations_have_a_largest_size(cloud: Cloud) -> None:
 
     @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")
     def execute(original: Callable, function: dict, event: Any, request_id: str) -> dict:
-        if _size(event) > LARGEST_REQUEST:  # from another service, not over HTTP
+        if _size(event) > LARGEST_REQUEST:  # for events of other services: they do not arrive over HTTP
             return _failed(TOO_LARGE, f"Request must be smaller than {LARGEST_REQUEST} bytes")
         result = original(function, event, request_id)
         if _size(result.get("body")) <= LARGEST_ANSWER:

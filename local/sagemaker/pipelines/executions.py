@@ -199,7 +199,7 @@ def list_executions(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 @operation("ListPipelineExecutionSteps", _arn)
 def list_steps(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     steps = list(find(context, str(params.get("PipelineExecutionArn", "")))["Steps"].values())
-    # Sort steps that started at the same clock time too, by the order of their starts
+    # Sort by the order of the starts, which also orders steps that started at the same clock time
     placed = [step | {"_Place": place} for place, step in enumerate(steps)]
     return page({"SortBy": "_Place"} | params, placed, "PipelineExecutionSteps")
 

@@ -110,7 +110,7 @@ def exception_of(error: ApiError) -> str | None:
         return THROTTLING
     if error.code == "ResourceLimitExceeded":
         return RESOURCE_LIMIT
-    # 501 is a feature that the local cloud does not have: a retry would fail again
+    # Status 501 means that the local cloud does not have a feature: a retry would fail again
     return SERVICE_FAULT if error.status >= 500 and error.status != 501 else None
 
 

@@ -39,7 +39,7 @@ def setting(name: str) -> str:
 
 
 @functools.cache
-def client(service: Any) -> Any:  # boto3's types need a literal service name
+def client(service: Any) -> Any:  # `Any`, because boto3's type stubs accept only literal service names
     return boto3.client(service, config=CONFIGS.get(service, CONFIG))
 
 

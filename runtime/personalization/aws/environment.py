@@ -54,7 +54,7 @@ def read(kind: type[T], name: str) -> T:
 
 
 @functools.cache
-def client(service: Any) -> Any:  # boto3's types need a literal service name
+def client(service: Any) -> Any:  # `Any`, because boto3's type stubs accept only literal service names
     config = ONCE if service == "sagemaker-runtime" else CONFIG
     return boto3.client(service, config=config.merge(PRESIGNED) if service == "s3" else config)
 

@@ -210,7 +210,8 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
             backend.training.create(job_request(backend, asked, job.hosts))
         except QuotaExceededError as error:
             log.warning("job %s, spot %s: %s", job.job, asked.spot, error)
-            # Report the error of the configured kind rather than that of the other kind
+            # Report the error for the configured kind of instance, spot or on-demand, rather than for the
+            # other kind
             reason = error if reason is None or asked.spot == wanted else reason
             if 1 <= error.free < job.hosts:
                 narrower = narrow(backend, job, members, error.free)

@@ -37,5 +37,5 @@ def number(name: str) -> int:
 
 
 @functools.cache
-def client(service: Any) -> Any:  # boto3's types need a literal service name
+def client(service: Any) -> Any:  # `Any`, because boto3's type stubs accept only literal service names
     return boto3.client(service, config=CONFIG)

@@ -42,7 +42,7 @@ _config = Config(retries={"mode": "adaptive", "max_attempts": 10})
 _clients: dict[str, Any] = {}
 
 
-def client(service: Any) -> Any:  # boto3's types need a literal name
+def client(service: Any) -> Any:  # `Any`, because boto3's type stubs accept only literal service names
     """Return the client of a service: one for each Lambda execution environment."""
     if service not in _clients:
         _clients[service] = boto3.client(service, config=_config)
@@ -126,7 +126,7 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
     endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
     for name in endpoints:
         _gone(sagemaker.delete_endpoint, EndpointName=name)
-    for name in endpoints:  # until it is deleted, its configuration and log are in use
+    for name in endpoints:  # an endpoint uses its configuration and log group until it is deleted
         while not _gone(sagemaker.describe_endpoint, EndpointName=name):
             _pause(time_left, f"endpoint {name} is still being deleted")
     for config in _listed("list_endpoint_configs", "EndpointConfigs", found):

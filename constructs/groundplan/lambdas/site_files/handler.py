@@ -67,7 +67,7 @@ MOST_BYTES = 64 * 2**20
 _clients: dict[str, Any] = {}
 
 
-def client(service: Any) -> Any:  # boto3's types need a literal name
+def client(service: Any) -> Any:  # `Any`, because boto3's type stubs accept only literal service names
     """Return the client of a service: one for each Lambda execution environment."""
     if service not in _clients:
         _clients[service] = boto3.client(

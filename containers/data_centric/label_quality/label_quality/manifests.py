@@ -172,7 +172,8 @@ def _source(fields: Fields) -> tuple[str, str]:
 
 def _label(fields: Fields, attribute: str) -> tuple[int, str]:
     choice, metadata = fields[attribute], fields.get(attribute + METADATA)
-    if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example has "1", not 1
+    # AWS's example has the string "1", not the number 1
+    if isinstance(choice, str) and choice.isascii() and choice.isdigit():
         choice = int(choice)
     if type(choice) is not int or choice < 0:
         raise ValueError(f"{attribute} must be a whole number from 0, got {choice!r}")

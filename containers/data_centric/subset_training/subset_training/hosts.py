@@ -252,7 +252,8 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
     watch.start()
     wait(lambda: {first} - watch.joined)
     store = _store(found[0], limit)
-    # Longer than the first host waits, so that the first host fails first, with the missing host's name
+    # This host waits longer than the first host, so that the first host fails first and names the missing
+    # host
     wait(lambda: set() if store.check(["joined"]) else {first}, timeout + GRACE)
     return store
 
@@ -277,8 +278,8 @@ def _connected(
             os.environ.setdefault(name, cluster.interface)
     limit = timedelta(seconds=timeout)
     dist.init_process_group("gloo", store=store, rank=cluster.rank, world_size=cluster.size, timeout=limit)
-    # After an NCCL timeout, the process exits without a failure reason. So NCCL's timeout is twice as long:
-    # the gloo collective before each batch times out earlier, with a reason.
+    # After an NCCL timeout, the process exits without a failure reason. So NCCL's timeout is twice as long as
+    # gloo's: the gloo collective before each batch times out earlier, with a reason.
     return dist.new_group(backend="nccl", timeout=2 * limit) if device.type == CUDA else None
 
 
@@ -298,7 +299,7 @@ def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: Run
             time.sleep(GRACE)
             waiting.extend(host for host in cluster.hosts if store.check([f"waits/{host}"]))
 
-    # a thread, because the store runs in the first host's process and hangs if that process hangs
+    # in a thread, because the store runs in the first host's process, and calls hang if that process hangs
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(2 * GRACE)

@@ -130,7 +130,7 @@ def _learn(
 
     _write_adapter(task, settings, learner, folder / "adapter", side)
     made = []
-    # uses the prompts in turn; each picture has a different seed
+    # the prompts are used in turn; each picture has a different seed
     for number, prompt in zip(range(settings.previews), cycle(task.prompts), strict=False):
         progress.tell("previews", steps, loss and round(loss, 6))
         made += learner.generate(prompt, task.seed + number, check=stop.check)

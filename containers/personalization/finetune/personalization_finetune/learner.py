@@ -331,7 +331,8 @@ def prior_latents(learner: Learner, subject: str, scratch: Path) -> torch.Tensor
     path = scratch / f"prior-{named}.pt"
     if path.exists():
         return torch.load(path, weights_only=True)
-    seed, made = int(named[:8], 16), []  # the seed does not depend on the task that generates them
+    # the seed does not depend on the task, because later tasks use the same pictures
+    seed, made = int(named[:8], 16), []
     for start in range(0, settings.prior_images, 8):
         count = min(8, settings.prior_images - start)
         made.append(learner.generate(f"a photo of a {subject}", seed + start, count, latent=True))

@@ -21,7 +21,8 @@ class Settings(Options):
     targets: str = choice("attention", "attention+convolutions", default="attention+convolutions")
     rank: int = whole(1, 256, 8)
     alpha: float = number(0, 1024, 8.0, above=True)
-    rank_falloff: float = number(0, 4, 0.0)  # rank of a block: rank * (least width / width) ** rank_falloff
+    # a block's rank: rank * (width of the narrowest block / its width) ** rank_falloff
+    rank_falloff: float = number(0, 4, 0.0)
     train_text_encoder: bool = flag(False)
     steps: int = whole(1, 100_000, 1000)  # for tasks without `steps`
     batch_size: int = whole(1, 256, 4)

@@ -89,7 +89,7 @@ class Triton:
             f"--model-repository={self.repository.name}",
             "--model-control-mode=explicit",
             f"--load-model={BASE}",
-            # Configurations are complete. With auto-complete, Triton would import each model twice
+            # The model configurations are complete. With auto-complete, Triton would import each model twice
             "--disable-auto-complete-config",
             f"--http-address=unix:{self._sockets.name}/{SOCKET}",
             "--allow-grpc=false",

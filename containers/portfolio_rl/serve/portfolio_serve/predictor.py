@@ -41,7 +41,7 @@ class Predictor:
     """
 
     def __init__(self, folder: Path, threads: int = 1):
-        self._one_run = threading.Lock()  # limits memory: each run allocates its arrays
+        self._one_run = threading.Lock()  # one run at a time, to limit memory: each run allocates its arrays
         try:
             self.card: dict[str, Any] = json.loads((folder / CARD).read_text())
             options = onnxruntime.SessionOptions()
@@ -184,7 +184,7 @@ def _number(value: Any, where: str) -> float:
     try:
         if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
             return float(value)
-    except OverflowError:  # an integer that exceeds a double
+    except OverflowError:  # an integer that is too large for a double
         pass
     raise RequestError(f"{where} must be a finite number, got {shortened(value)}")
 

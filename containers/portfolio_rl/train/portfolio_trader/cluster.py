@@ -106,7 +106,7 @@ def _node(options: list[str], address: str, processors: int) -> Iterator[subproc
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     command += [f"--node-ip-address={address}", f"--num-cpus={processors}", "--num-gpus=0"]
     command += [f"--object-store-memory={OBJECT_STORE}", *options]
-    # Ray's logs are below /tmp/ray
+    # The output is not needed: Ray writes its logs below /tmp/ray
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:
         yield process
@@ -114,7 +114,7 @@ def _node(options: list[str], address: str, processors: int) -> Iterator[subproc
         process.terminate()
         try:
             process.wait(5)
-        except subprocess.TimeoutExpired:  # its remaining processes end with the container
+        except subprocess.TimeoutExpired:  # the remaining Ray processes end with the container
             process.kill()
 
 

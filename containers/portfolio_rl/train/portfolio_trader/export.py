@@ -209,7 +209,7 @@ def _polynomial(
     x = [*(lots * unit for lots, unit in zip(held, units, strict=True)), cash / CASH_UNIT]
     rows: dict[int, Any] = {0: 1.0}
     value = weights[0]
-    # depth first, so that the runtime frees a monomial soon after its last multiple is computed
+    # depth first, so that ONNX Runtime frees a monomial soon after its last multiple is computed
     depth_first = sorted(range(1, len(left)), key=_factors(left).__getitem__)
     for f in depth_first:
         parent, variable = int(left[f, 0]), int(left[f, 1])

@@ -168,7 +168,7 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
             mask[k] = True
             continue
         if cash - k * one < rules.cash_after or traded + k * (rules.lot[i] * price) > rules.turnover * whole:
-            possible = False  # also for larger numbers of lots
+            possible = False  # more than k lots are not possible either
             continue
         held[i] += k
         good = True
@@ -209,7 +209,7 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
     :param cash_after: float64 [M], written
     :param distinct: whether to omit orders that the AWS sample would reduce to a smaller order
     """
-    # local copies of the rules' arrays: passing all rules to a function costs more than its computation
+    # local copies of the rules' arrays: passing all rules to a function takes longer than its computation
     assets, legs = len(lots), 2 * len(lots)
     largest, faithful, floor, lot_size = rules.largest, rules.faithful, rules.cash_after, rules.lot
     after, share = rules.after, rules.after_share
@@ -247,7 +247,7 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
                 more = k + 1
                 left = money[leg] - more * purchase[i]
                 if faithful:
-                    # $5 of slack, because the sample charges purchases the selling fee, which is lower
+                    # $5 of slack, because the AWS sample charges the lower selling fee for purchases
                     possible = not distinct or left >= -5
                 else:
                     possible = left >= floor and traded[leg] + more * value[i] <= limit

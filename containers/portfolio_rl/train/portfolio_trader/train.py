@@ -125,7 +125,8 @@ def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
             f"{path.name}: method fitted needs at least {needed} rows before the held-out part, got"
             f" {len(past)} of {len(prices)}; give more rows, or a smaller test_fraction"
         )
-    # signals at the first held-out prices need training prices, but only held-out prices are traded
+    # the signals of the first held-out prices are computed from the last training prices, but only held-out
+    # prices are traded
     later = History(prices[len(past) - LOOK_BACK :], scales, steps)
     return Task("own prices", rules, History(past, scales, steps), later.every(), later=later)
 
@@ -240,7 +241,7 @@ class Recorder:
     """Recorder of the learning curve, also for TensorBoard."""
 
     def __init__(self, curve: list[dict[str, float]]):
-        from tensorboardX import SummaryWriter  # imported here, because `fitted` has no curve
+        from tensorboardX import SummaryWriter  # imported here, because method `fitted` has no learning curve
 
         self.curve = curve
         self.writer = SummaryWriter(str(_made(sagemaker.OUTPUT) / "tensorboard"))
@@ -252,7 +253,7 @@ class Recorder:
 
 
 def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    import torch  # imported here, because `fitted` does not need it
+    import torch  # imported here, because method `fitted` does not need it
 
     from . import ppo
 

@@ -292,7 +292,8 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
     found = greedy(observed.prices.mean(0, dtype=np.float64), rules)
     present = np.zeros(len(monomials(assets + 1 + signals, how.degree)))
     if signals:
-        present[1 : assets + 2] = CASH_UNIT  # holdings and cash, all in dollars
+        # the account's present worth: holdings plus cash, both in dollars
+        present[1 : assets + 2] = CASH_UNIT
     for left in reversed(range(how.passes)):
         # without signals, prices of different steps are independent: the next prices may be any episode's
         draws = max(LEAST_DRAWS, how.draws // FEWER_DRAWS) if left else how.draws

@@ -89,7 +89,8 @@ def _day_ahead(
     prices = found.between(begin, end)
     if request.mode == MANAGED_CURVES:
         curves = [price_taker(asset, 0.0, market)] * (end - begin)
-    else:  # no curves with prices: cleared hour by hour, they might sell the same energy twice
+    # self-schedules, because curves with prices are cleared hour by hour and might sell the same energy twice
+    else:
         schedule = Scheduler(asset, end - begin).solve(prices, level, before=before)
         curves = [self_scheduled(mw, market) for mw in deliverable(asset, schedule.net, level, market)]
     return [

@@ -91,7 +91,7 @@ def champion_of(candidate: Trained, scratch: Path) -> tuple[Trained | None, str]
             raise FatalError(
                 f"the champion must have all locations of the candidate; missing: {', '.join(missing)}"
             )
-    except FatalError as error:  # such as a champion of another kind, after the network was replaced
+    except FatalError as error:  # for example, an earlier version trained the champion with another network
         log.warning("not compared: %s", error)
         return None, str(error)
     return champion, ""

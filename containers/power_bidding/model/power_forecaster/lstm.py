@@ -23,7 +23,7 @@ BATCH = 32
 RATE = 2e-3
 DROPOUT = 0.2
 
-with contextlib.suppress(RuntimeError):  # raised if TensorFlow has started: then threads cannot be changed
+with contextlib.suppress(RuntimeError):  # raised if TensorFlow has already been initialized
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 

@@ -103,7 +103,7 @@ def _allowed(asset: Asset, left: float, limits: Limits) -> tuple[float, float]:
     if limits.need[0] > asset.lowest:
         most = min(most, max(_mw(asset, left - float(limits.need[0])), least))
     lowest, highest = _mw(asset, left - asset.energy), _mw(asset, left - asset.lowest)
-    if least > 0:  # sold day-ahead: limited by the stored energy
+    if least > 0:  # the energy sold day-ahead may exceed the stored energy
         least = min(least, max(highest, 0.0))
     if most < 0:
         most = max(most, min(lowest, 0.0))

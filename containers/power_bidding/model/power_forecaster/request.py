@@ -249,7 +249,7 @@ def _number(given: Any, where: str, least: float = -math.inf, most: float = math
         is_number = not isinstance(given, bool) and isinstance(given, int | float) and math.isfinite(given)
         if is_number and least <= given <= most:
             return float(given)
-    except OverflowError:  # an integer that exceeds a double
+    except OverflowError:  # an integer that is too large for a double
         pass
     bounds = "a finite number" if least == -math.inf else f"a number from {least:g} to {most:g}"
     raise RequestError(f"{where} must be {bounds}, got {_shown(given)}")

@@ -50,7 +50,8 @@ def foresight(asset: Asset, prices: Doubles, periods: Sequence[slice]) -> Double
     """
     dollars = np.zeros(len(prices))
     intervals = prices.shape[1]
-    # in this program, an hour stands for an interval, and a MWh for the energy of 1 MW during an interval
+    # in the linear program, an hour stands for an interval, and a MWh for the energy of 1 MW during an
+    # interval
     scaled = replace(
         asset,
         energy=asset.energy * intervals,

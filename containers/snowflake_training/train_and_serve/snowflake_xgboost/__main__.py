@@ -129,7 +129,8 @@ def work() -> int:
         return leave(failure)
     except Exception as error:
         log.exception("training failed")
-        if "/collective/" in str(error):  # XGBoost's source folder of the communication between hosts
+        # XGBoost's errors name the source file; this folder is the communication between hosts
+        if "/collective/" in str(error):
             return HOST_LOST
         return leave(f"host {sagemaker.cluster().host}: {reason_of(error)}")
     return 0

@@ -83,7 +83,7 @@ def _from_base64(text: str) -> tuple[Loader, bytes]:
         data = b""
     if b"-----BEGIN" in data[:100]:
         return _unwrapped(data.decode("ascii", "replace"))
-    if data[:1] == b"\x30":  # DER begins with a sequence
+    if data[:1] == b"\x30":  # DER begins with the tag of a SEQUENCE
         return serialization.load_der_private_key, data
     if re.fullmatch(r"(file:|~?[./\\])?[^\s]{1,255}\.(p8|pem|der|key|txt)", text):
         raise FatalError("private_key of the secret must be the content of the key's file, got a file name")

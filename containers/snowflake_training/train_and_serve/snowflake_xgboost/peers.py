@@ -65,7 +65,7 @@ def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
     until = time.monotonic() + END_SECONDS
     while not watch.alone and time.monotonic() < until:
         time.sleep(0.05)
-    with contextlib.suppress(XGBoostError, ValueError):  # a failed host does not disconnect
+    with contextlib.suppress(XGBoostError, ValueError):  # raised if a host has failed: it does not disconnect
         tracker.wait_for(1)
 
 

@@ -94,7 +94,7 @@ class Mixture:
             pool = self.pool.select(state, min(2 * half, len(state))).indices
             drawn = permuted(pool[~torch.isin(pool, indices)], generator)[:half]
             indices = torch.cat([indices, drawn])
-            # random examples fill the rest, if the random half contains more than half of the pool
+            # if more than half of the pool is in the random half, more random examples fill the budget
             indices = torch.cat(
                 [indices, permuted(others(len(state), indices), generator)[: k - len(indices)]]
             )

@@ -67,7 +67,7 @@ class Client:
                 wait = _retry_after(found)
                 problem = f"{place} answered {status}"
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                # The library's message contains the URL with its query
+                # urllib3's message contains the URL with its query
                 status, answer, found, wait = 0, b"", {}, None
                 problem = f"{place} cannot be reached: {type(error).__name__}"
             if status == 200:

@@ -126,7 +126,8 @@ class _Struct:
         self.out, self.last = bytearray(), 0
 
     def _field(self, number: int, kind: int, encoded: bytes) -> _Struct:
-        self.out.append((number - self.last) << 4 | kind)  # every step here is below 16
+        # the difference between two field numbers is always below 16 here
+        self.out.append((number - self.last) << 4 | kind)
         self.out += encoded
         self.last = number
         return self
