@@ -48,7 +48,7 @@ def _zone(zone: str) -> zoneinfo.ZoneInfo:
 
 
 def local(hour: float, zone: str) -> datetime.datetime:
-    """Return the time in the time zone `zone`."""
+    """Return the time `hour`, in hours since 1970, as local time of the time zone `zone`."""
     return moment(hour).astimezone(_zone(zone))
 
 
@@ -69,7 +69,7 @@ def market_day(hour: float, zone: str) -> str:
 
 
 def hours_of(day: str, zone: str) -> range:
-    """Return the hours of a market day: 24, or 23 and 25 when the clocks change."""
+    """Return the hours of a market day: 24, or 23 in spring and 25 in autumn when the clocks change."""
     return range(int(at(day, zone)), int(at(shifted(day, 1), zone)))
 
 
