@@ -57,7 +57,7 @@ NAME = "power_bidding"
 DEFINITION = ROOT / "pipelines" / NAME / "definition.json"
 """The pipeline's definition, rendered by the SageMaker Python SDK."""
 JOB_SUFFIX = 13
-"""Length of an endpoint's name after the stack's name: a hyphen and a part of the retraining's id."""
+"""Length of the suffix of an endpoint's name: a hyphen and a part of the retraining's id."""
 OWN = "Each version of the model has an endpoint of its own, named after the retraining."
 
 
