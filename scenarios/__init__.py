@@ -1,7 +1,7 @@
 """Scenarios: how users work with each architecture after its deployment, locally or on AWS.
 
 A scenario is a package with `METRICS`, the figures that it measures, and `run(stack, out, progress)`. It
-reads the stack's outputs and calls AWS with boto3, so the configured endpoint determines where it runs. If
+reads the stack's outputs and calls AWS with boto3, whose configured endpoint determines where it runs. If
 the stack needs resources before its deployment, `prepare(progress)` creates them and returns the settings
 that refer to them.
 """

@@ -458,7 +458,7 @@ class PowerBiddingStack(Stack):
         return f"{self._name}-{id.lower()}"
 
     def _machine_arn(self, id: str) -> str:
-        """Return a machine's ARN, built from its name. A reference would cause a dependency cycle."""
+        """Return a state machine's ARN, built from its name: a reference would cause a dependency cycle."""
         return self.format_arn(
             service="states",
             resource="stateMachine",

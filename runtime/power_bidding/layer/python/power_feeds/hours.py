@@ -16,14 +16,14 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def parse(text: str) -> int:
-    """Return the hour of `2022-01-31T05:00Z`. Raises `ValueError` for any other form."""
+    """Return the hour of a text such as `2022-01-31T05:00Z`. Raises `ValueError` for any other form."""
     if not _TEXT.fullmatch(text):
         raise ValueError(f"an hour must look like 2022-01-31T05:00Z, got {text!r}")
     return of(datetime.datetime.fromisoformat(text))
 
 
 def text(hour: int) -> str:
-    """Return the hour as `2022-01-31T05:00Z`."""
+    """Return the text of an hour, such as `2022-01-31T05:00Z`."""
     return moment(hour).strftime("%Y-%m-%dT%H:00Z")
 
 

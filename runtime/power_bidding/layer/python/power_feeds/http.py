@@ -1,4 +1,4 @@
-"""HTTP client of the sources, with timeouts, bounded retries, a size limit, and errors without secrets."""
+"""HTTP client for the feeds' sources: timeouts, bounded retries, a size limit, and errors without secrets."""
 
 from __future__ import annotations
 
