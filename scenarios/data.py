@@ -57,7 +57,7 @@ class Table:
     """A table to train on.
 
     `rows` has upper-case column names, as in Snowflake. Prediction errors are reported in `unit`, for example
-    "$100,000"; `scale` is the size of `unit` in the target's unit, then 100,000 for a target in dollars.
+    "$100,000"; `scale` is the size of `unit` in the target's unit, for example 100,000 if that is the dollar.
     `coordinates` are the names of the two columns with a position on a map, separated by a comma, or "".
     """
 

@@ -18,7 +18,8 @@ from settings.base import ArchitectureSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYER = ROOT / ".groundplan" / "layers" / "runtime"
-"""The Lambda layer with the functions' dependencies, built earlier, so that synthesis needs no network."""
+"""The Lambda layer with the functions' dependencies. It exists before synthesis, which thus needs no
+network."""
 CONTAINERS = ROOT / "containers"
 """Build context of the images. A Dockerfile copies files from its folder and from `toolkit`."""
 

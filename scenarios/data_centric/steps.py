@@ -209,7 +209,7 @@ def votes_of(annotated: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
 
 
 def by_pseudonym(labelers: Sequence[Labeler], annotated: Sequence[Mapping[str, Any]]) -> dict[str, Labeler]:
-    """Return the labelers by pseudonym: the labeler and the pseudonym have answered the same set of items."""
+    """Return the labelers by pseudonym. A pseudonym's items are those that its labeler answered."""
     items: dict[str, set[str]] = {}
     for item in annotated:
         for each in item["annotations"]:

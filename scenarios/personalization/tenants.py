@@ -118,7 +118,7 @@ def _leaks(answer: requests.Response, victim: Owned) -> bool:
 
 
 def _tokens(thief: Person, victim: Owned) -> Iterator[Attempt]:
-    """Yield attempts without a token, with an invalid token, and with forged tokens for the victim."""
+    """Yield attempts without a token, with an invalid token, and with forged tokens that name the victim."""
     head, claims, signature = thief.token.split(".")
 
     def part(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Hyperparameters with which the demonstration trains a model on the small base in minutes on one core."""
+"""Hyperparameters with which the demonstration trains models on the small base, in minutes on one core."""
 
 HYPERPARAMETERS = {
     "steps": "200",

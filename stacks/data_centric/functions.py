@@ -40,7 +40,7 @@ class LabelingTask:
     due: bool = False
     """Whether it queries the table's index"""
     read: tuple[str, ...] = ()
-    """Folders of the bucket to read; `write` has those to write"""
+    """Folders of the bucket to read from; `write` has those to write to"""
     write: tuple[str, ...] = ()
     invokes: str = ""
     """Construct id of the annotation function that it invokes"""

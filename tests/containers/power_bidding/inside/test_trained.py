@@ -1,4 +1,4 @@
-"""The files of a trained model, and the choice of a fit to evaluate on a day: one to earlier days only."""
+"""The files of a trained model, and the choice of the fit for a day, which must be to earlier days only."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _days(known: Iterable[int], zone: str) -> list[tuple[str, list[int]]]:
 def _ratios(values: Mapping[int, float], before: Mapping[int, float], shift: int) -> list[float]:
     """Return the ratio of each value to the one `shift` hours before.
 
-    Only for earlier values of magnitude 1 or more, and of the same sign as the later value.
+    Leaves out a value if the earlier one is between -1 and 1 or has the other sign.
     """
     return [
         value / before[hour - shift]

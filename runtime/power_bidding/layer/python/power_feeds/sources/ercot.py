@@ -1,10 +1,10 @@
 """ERCOT's public API: JSON in pages, with a subscription key and a bearer token.
 
 Specification: https://developer.ercot.com/applications/pubapi (registration, authentication, and the limit of
-30 requests a minute) and https://github.com/ercot/api-specs (the reports). Reports: NP4-190-CD day-ahead
-prices, NP6-905-CD real-time prices every 15 minutes, NP3-565-CD seven-day load forecast by model and weather
-zone. The token comes from OAuth's password flow (ROPC), is valid for an hour and is sent together with the
-key. Terms: https://www.ercot.com/help/terms.
+30 requests a minute) and https://github.com/ercot/api-specs. Reports: NP4-190-CD day-ahead prices, NP6-905-CD
+real-time prices every 15 minutes, NP3-565-CD seven-day load forecast by model and weather zone. The token
+comes from OAuth's password flow (ROPC), is valid for an hour and is sent together with the key. Terms:
+https://www.ercot.com/help/terms.
 
 Days are in Central Prevailing Time, and an hour is numbered by its end. In autumn, the repeated hour has the
 DSTFlag set, is written `02*`, or is a 25th hour; in spring, the skipped hour may be null, or the day has 23

@@ -28,7 +28,7 @@ class Fetched:
     def add(self, name: str, hour: int, value: float | None) -> None:
         """Add a value. Repeated rows must have the same value.
 
-        Raises `FeedMalformedError`, beginning with `duplicates`, for different values.
+        Raises `FeedMalformedError` for different values; its message begins with `duplicates`.
         """
         series = self.series.setdefault(name, {})
         if hour in series and series[hour] != value:
