@@ -1,7 +1,7 @@
 """Scenarios: how users work with each architecture after its deployment, locally or on AWS.
 
 A scenario is a package with `METRICS`, the figures that it measures, and `run(stack, out, progress)`. It
-reads the stack's outputs and calls AWS with boto3, so the configured endpoint determines where it runs. If
+reads the stack's outputs and calls AWS with boto3, whose configured endpoint determines where it runs. If
 the stack needs resources before its deployment, `prepare(progress)` creates them and returns the settings
 that refer to them.
 """
@@ -48,7 +48,7 @@ class Metric:
             raise ValueError(f"the metric {self.name!r} has a bound, so better must be 'higher' or 'lower'")
 
     def reached(self, value: float) -> bool:
-        """Return whether `value` is within the bound. Without a bound, this holds even for NaN."""
+        """Return whether `value` is within the bound; true for all values, even NaN, if there is no bound."""
         if self.bound is None:
             return True
         return value >= self.bound if self.better == "higher" else value <= self.bound
@@ -58,7 +58,7 @@ class Metric:
 class Figure:
     """A picture in the report: an SVG, PNG or WebP file with an alternative text.
 
-    `dark` is an optional file for the dark scheme, for a PNG or WebP file. An SVG's colours follow the page.
+    A PNG or WebP file can have a variant for the dark scheme, `dark`. An SVG's colours follow the page.
     """
 
     title: str
@@ -94,7 +94,8 @@ class Report:
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """Results of a run. `metrics` are by name; `declared` has their meaning and the bounds for this run."""
+    """Results of a run. `metrics` has values by name; `declared` has the meanings, and the bounds of this
+    run."""
 
     metrics: dict[str, float]
     declared: tuple[Metric, ...]

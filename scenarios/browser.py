@@ -1,4 +1,4 @@
-"""Headless Chromium for the applications' web pages: the program that is installed on this machine."""
+"""Headless Chromium, as installed on this machine, for the applications' web pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class BrowserMissingError(Exception):
-    """This machine has no browser. The message has the names of the programs that were searched."""
+    """This machine has no browser. The message has the names of the programs that were searched for."""
 
 
 def program() -> str:

@@ -32,7 +32,7 @@ TOTALS = (
     "HOUSEHOLDS",
     "MEDIAN_INCOME",
 )
-"""Columns of the census in `FILE`. Some columns of scikit-learn's table are ratios of these."""
+"""Columns of the census that `FILE` must have. Some columns of scikit-learn's table are ratios of these."""
 
 ORIGIN = "https://ndownloader.figshare.com/files/5976036"  # where scikit-learn's loader downloads from
 DIAMONDS = "plotnine==0.15.9"
@@ -56,9 +56,9 @@ class DataError(Exception):
 class Table:
     """A table to train on.
 
-    `rows` has upper-case column names, as in Snowflake. Errors are reported in `unit`, which is `scale` times
-    the target's own unit: for a target in dollars, for example, $100,000 and 100,000. `coordinates` are the
-    names of the two columns with a position on a map, separated by a comma, or "".
+    `rows` has upper-case column names, as in Snowflake. Prediction errors are reported in `unit`, for example
+    "$100,000"; `scale` is the size of `unit` in the target's unit, for example 100,000 if that is the dollar.
+    `coordinates` are the names of the two columns with a position on a map, separated by a comma, or "".
     """
 
     name: str

@@ -18,7 +18,7 @@ SECONDS = 60  # timeout of a request to the API
 
 
 class ApiError(ScenarioError):
-    """An error response of the API, with the HTTP `status` and the body `error`."""
+    """An error response of the API: its HTTP `status`, and the field `error` of its body."""
 
     def __init__(self, method: str, path: str, status: int, error: dict[str, Any]):
         super().__init__(f"{method} {path} got status {status}: {error.get('message') or error}")

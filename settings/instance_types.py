@@ -1,4 +1,4 @@
-"""The allowed instance types of each architecture, from the table of families."""
+"""The allowed instance types of each architecture, from the families in `instance_types.toml`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSTANCE_TYPES: dict[str, dict[str, Any]] = tomllib.loads(TABLE.read_text())
 
 
 class InstanceUse:
-    """The instance types that SageMaker offers for one use, of the families that the image supports.
+    """The instance types that SageMaker offers for one use, if the image supports their family.
 
     `usable` returns whether the image supports a family, given its row in `instance_types.toml`.
     """

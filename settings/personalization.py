@@ -17,8 +17,8 @@ PROMPT = rf"^{_WORD}+(\s+{_WORD}+)*$"
 PROMPT_CHARS = 120
 """Maximum length of a prompt. With every `{trigger}` replaced, it still fits the container's limit."""
 REQUESTS_PER_JOB = 30
-"""Maximum number of requests in a job. One transaction updates a job and all its requests, and DynamoDB
-allows 100 items in a transaction."""
+"""Maximum number of training requests in a job. One transaction updates a job and all its requests, and
+DynamoDB allows 100 items in a transaction."""
 
 SERVING_INSTANCES = InstanceUse(
     "hosting",

@@ -110,7 +110,10 @@ class ModelParts:
         serving_image: assets.DockerImageAsset | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> TrainAndDeploy:
-        """Add the workflow and its outputs. The parameters are those of the constructs in `groundplan`."""
+        """Add the workflow and its outputs.
+
+        The parameters are passed to `TrainingJobs`, `ServerlessEndpoint` and `TrainAndDeploy`.
+        """
         settings = self.settings
         self._images = image, serving_image or image
         self._grant_pull(self.training_role, self.serving_role)
@@ -208,7 +211,7 @@ class ModelParts:
         return notebook
 
     def domain(self, workflow: TrainAndDeploy) -> SageMakerDomain:
-        """Add a SageMaker domain with a JupyterLab, the alternative to the notebook instance."""
+        """Add a SageMaker domain with JupyterLab, an alternative to the notebook instance."""
         assert self.network  # noqa: S101 - the settings refuse a domain without subnets
         domain = SageMakerDomain(
             self.stack,

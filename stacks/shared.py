@@ -18,7 +18,8 @@ from settings.base import ArchitectureSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYER = ROOT / ".groundplan" / "layers" / "runtime"
-"""The Lambda layer with the functions' dependencies. It is built before synthesis, which needs no network."""
+"""The Lambda layer with the functions' dependencies. It exists before synthesis, which thus needs no
+network."""
 CONTAINERS = ROOT / "containers"
 """Build context of the images. A Dockerfile copies files from its folder and from `toolkit`."""
 
@@ -32,8 +33,8 @@ def docker_image(
 ) -> assets.DockerImageAsset:
     """Create the image asset of a folder with a Dockerfile.
 
-    The files listed in its `Dockerfile.dockerignore` are the content of the image: the asset hash, and so a
-    rebuild, depends on them only. Docker reads the same file.
+    The asset consists of the files that `Dockerfile.dockerignore` in the folder does not exclude: its hash,
+    and so a rebuild, depends on them only. Docker reads the same ignore file.
     """
     context = CONTAINERS if folder.is_relative_to(CONTAINERS) else folder
     rules = folder / "Dockerfile.dockerignore"

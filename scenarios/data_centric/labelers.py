@@ -41,7 +41,7 @@ class Labeler(people.User):
         return (truth + int(self.draw.integers(1, CLASSES))) % CLASSES
 
     def step(self, run: str, truth: Callable[[str], int]) -> bool:
-        """Do one task if one is available. Return whether one was available."""
+        """Answer or abandon a task of the run. Return False if no task is available."""
         answer = self.raw("POST", f"/api/runs/{run}/task")
         if answer.status_code != 200:
             self.over = answer.status_code == 404
@@ -77,7 +77,7 @@ def label(
     ended: Callable[[], bool],
     limit: float = 600,
 ) -> None:
-    """Label an open run until it is over. Raises `ScenarioError` after `limit` seconds.
+    """Let the labelers do an open run's tasks until it is over. Raises `ScenarioError` after `limit` seconds.
 
     :param labels: true label of each picture of a digit, by the picture's index
     :param ended: whether the run's execution has ended

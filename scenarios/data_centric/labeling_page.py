@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import ViewportSize
 
 SECONDS = 10
-"""Timeout of a visit to the page. It is shorter than the lease of its task."""
+"""Timeout of a visit to the page. It is shorter than the lease of the task that the page shows."""
 SIZE: ViewportSize = {"width": 860, "height": 600}
 """In CSS pixels: about the narrowest page that shows the picture beside the classes."""
 SCALE, QUALITY = 1.5, 80
@@ -85,7 +85,7 @@ class LabelingPage:
 def take(
     site: str, run: str, labeler: Labeler, out: Path, kind: Kind, seconds: float = SECONDS
 ) -> tuple[Path, Path]:
-    """Sign in on the page, open a run, and take screenshots of its task in the light and the dark scheme.
+    """Sign in on the page, open a run, and take screenshots of a task in the light and the dark scheme.
 
     Raises `BrowserMissingError`, or Playwright's `Error` if the task is not shown within `seconds`.
     """

@@ -25,7 +25,7 @@ SHOWN = 64
 TEST, VALIDATION, TRAIN = 100, 50, 350
 """Number of MNIST examples of each class, by channel."""
 DIGITS = "inputs/digits"
-"""Folder of the bucket with the digits."""
+"""Folder in the bucket that has the digits."""
 ATTRIBUTE = "digit"
 
 

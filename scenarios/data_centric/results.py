@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RUNS = "runs.csv"
 TEXTS = ("cell", "strategy", "job", "labels", "data")
-"""Text columns. Otherwise a digest that consists of digits would be read as a number."""
+"""Columns that are read as text. Otherwise a digest without letters would be read as a number."""
 
 
 def runs(bucket: str, experiment: str) -> pa.Table:

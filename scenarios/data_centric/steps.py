@@ -32,7 +32,8 @@ Metrics = dict[str, float]
 
 
 def prepare(progress: Progress) -> dict[str, str]:
-    """Return the settings: one concurrent job for each of two cores, so that durations are comparable."""
+    """Return the settings: two concurrent jobs, one for each of two cores, so that durations are
+    comparable."""
     return {"data_centric.sweep.at_once": "2"}
 
 
@@ -208,7 +209,7 @@ def votes_of(annotated: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
 
 
 def by_pseudonym(labelers: Sequence[Labeler], annotated: Sequence[Mapping[str, Any]]) -> dict[str, Labeler]:
-    """Return the labelers by pseudonym. They are matched by the set of items that each answered."""
+    """Return the labelers by pseudonym. A pseudonym's items are those that its labeler answered."""
     items: dict[str, set[str]] = {}
     for item in annotated:
         for each in item["annotations"]:

@@ -10,7 +10,11 @@ from scenarios.personalization.pictures import Subject
 
 @dataclass
 class Onboarding:
-    """A user's steps to a model. Times are in seconds since the start of the model's training request."""
+    """A user's steps to a model, with times in seconds since the request to train it.
+
+    `cold` and `warm` are the seconds of a request for pictures: of the first, which loads the adapter, and of
+    a later one.
+    """
 
     person: Person
     subject: Subject

@@ -3,13 +3,13 @@
     python -m scenarios.personalization.pictures FOLDER
 
 The users' subjects are not in the base's pictures, which are listed in `corpus.py`. Runs in the environment
-`scenarios-personalization`, which has the packages; `subjects` runs it there.
+`scenarios-personalization`, which has the packages; the function `subjects` starts this module there.
 
 | picture | from | by | terms |
 | --- | --- | --- | --- |
-| chelsea, brick, grass, gravel, camera, coffee, retina, motorcycle | scikit-image | its page of each | CC0 |
+| chelsea, brick, grass, gravel, camera, coffee, retina, motorcycle | scikit-image | named in its docs | CC0 |
 | astronaut, hubble, moon, rocket | scikit-image | NASA, SpaceX | public domain |
-| coins, ihc | scikit-image | its page of each | no known restriction |
+| coins, ihc | scikit-image | named in its docs | no known restriction |
 | grace_hopper | matplotlib | US Navy | public domain |
 | china, flower | scikit-learn | danielbuechele, vultilion | CC BY 2.0 |
 """
@@ -27,7 +27,7 @@ from tooling import envs
 
 @dataclass(frozen=True)
 class Subject:
-    """A user's uploads: the files `images`, all of the user's `subject`."""
+    """A user's uploads: the files `images`, which all show `subject`."""
 
     name: str
     subject: str

@@ -122,7 +122,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
 
 
 def compared(out: Path, progress: Progress) -> dict[str, float]:
-    """Run once each benchmark that compares ours with the published solution. Return the metrics."""
+    """Run the benchmarks that compare this architecture with the published solution. Return the metrics."""
     figures = {}
     for name, arguments in {
         "serving": (

@@ -118,7 +118,7 @@ def _leaks(answer: requests.Response, victim: Owned) -> bool:
 
 
 def _tokens(thief: Person, victim: Owned) -> Iterator[Attempt]:
-    """Yield attempts without a token, and with invalid and forged ones, such as with the victim's claims."""
+    """Yield attempts without a token, with an invalid token, and with forged tokens that name the victim."""
     head, claims, signature = thief.token.split(".")
 
     def part(text: str) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _tokens(thief: Person, victim: Owned) -> Iterator[Attempt]:
 
 
 def _addresses(victim: Owned) -> Iterator[Attempt]:
-    """Yield attempts with modified presigned URLs."""
+    """Yield attempts with modified presigned URLs and upload forms."""
     for url in victim.pictures:
         parts = urlsplit(url)
         stripped = urlunsplit(parts._replace(query=""))

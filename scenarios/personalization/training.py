@@ -1,4 +1,4 @@
-"""Hyperparameters of the demonstration's models, on the small base: minutes on one core."""
+"""Hyperparameters with which the demonstration trains models on the small base, in minutes on one core."""
 
 HYPERPARAMETERS = {
     "steps": "200",

@@ -1,4 +1,4 @@
-"""Accounts that execute given orders, and a check of these orders that depends only on the rules."""
+"""Accounts that execute orders, and a check of orders against the rules without the endpoint's code."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 Rules = dict[str, Any]
-"""Rules as in a policy's card: `cash`, `largest_order`, `assets` and `constraints`."""
+"""Rules as in a policy's `card.json`: `cash`, `largest_order`, `assets` and `constraints`."""
 
 ROUNDING = 1e-6
-"""Tolerance for rounding, in shares and in dollars."""
+"""Rounding tolerance, for shares of the account's value and for dollars."""
 
 
 @dataclass

@@ -48,7 +48,7 @@ def learning(path: Path, jobs: list[PolicyJob], best: PolicyJob) -> Figure:
 
 
 def trades(path: Path, job: PolicyJob, episode: int = 0) -> Figure:
-    """Draw an episode: prices, the range of prices in all episodes, purchases and sales."""
+    """Draw an episode: prices, the band that holds 90 % of all episodes' prices, purchases and sales."""
     times = np.arange(job.prices.shape[1])
     low, high = np.quantile(job.prices, (0.05, 0.95), axis=0)
     names = [asset["name"] for asset in job.card["rules"]["assets"]]

@@ -21,7 +21,7 @@ SEEDS, SECONDS = (1, 2, 3), 45
 """Seeds of PPO, and the CPU time of each training in seconds."""
 AT_ONCE = 3
 PPO_HELD_OUT = 20_000
-"""Number of held-out episodes of each PPO policy, which are the first ones of the best policy."""
+"""Number of held-out episodes of each PPO policy: the first of the best policy's held-out episodes."""
 PATIENCE = 60.0
 """Maximum seconds until the stop switch takes effect."""
 NO_NUMBER = math.nan
@@ -137,7 +137,7 @@ def with_ends(name: str, estimate: dict[str, float]) -> dict[str, float]:
 
 
 def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJob], Story]:
-    """Train PPO with several seeds, some in parallel. Compares each policy with the policy in service."""
+    """Train PPO with several seeds in parallel. Compares each policy with the policy in service."""
 
     def learn(seed: int) -> Given:
         given = {"method": "ppo", "variant": "corrected", "cpu_seconds": SECONDS, "seed": seed}
@@ -160,7 +160,7 @@ def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJ
 def roll_back(
     outputs: dict[str, str], version: int, service: OrderService, progress: Progress
 ) -> tuple[float, Story]:
-    """Deploy an earlier version of the registry with one execution."""
+    """Deploy an earlier model version from the registry with one execution."""
     before, progress_line = service.serves(), f"rolling back to version {version}"
     progress(progress_line)
     done = aws.execute(outputs["StateMachineArn"], {"version": version}, progress, outputs["EndpointName"])
@@ -177,7 +177,7 @@ def roll_back(
 
 
 def refuse(service: OrderService, job: PolicyJob) -> tuple[float, Story]:
-    """Send four kinds of invalid accounts, which must get no trade, and a valid one, which must get one."""
+    """Send four invalid accounts, which must get no trade, with a valid one, which must be accepted."""
     names = [asset["name"] for asset in job.card["rules"]["assets"]]
     prices = dict(zip(names, job.prices[0, 0].astype(float).tolist(), strict=True))
     valid = state(start(job.card["rules"]), prices, 0)

@@ -178,7 +178,7 @@ class Desk:
         return int(self._query("interpolated", asked)[1][0] or 0)
 
     def flagged(self, column: str) -> dict[str, str]:
-        """Return the flags of a column by hour. A flag says how a value was made that is not the source's."""
+        """Return the flags of a column by hour. A flag tells how a missing value was substituted."""
         rows = self._query("flags", "SELECT hour_utc, flags FROM hours WHERE flags <> '{}'")[1:]
         found = {hour: json.loads(flags) for hour, flags in rows if hour and flags}
         return {hour: flags[column] for hour, flags in found.items() if column in flags}

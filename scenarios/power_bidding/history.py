@@ -165,5 +165,5 @@ def _write(path: Path, location: str, rows: list[tuple[str, float, float, float,
 
 
 def later(hour: str, hours: int) -> str:
-    """Return the hour that is `hours` after another one."""
+    """Return the hour that is `hours` hours after `hour`."""
     return _text(datetime.fromisoformat(hour) + timedelta(hours=hours))

@@ -29,11 +29,11 @@ class FeedServer:
     secret: dict[str, Any]
 
     def clock(self, **change: Any) -> dict[str, Any]:
-        """Change the clock's `hour`, `step`, `rate` or `paused`, and return it."""
+        """Change the clock's `hour`, `step`, `rate` or `paused`, if given, and return the clock."""
         return self._ask("/clock", change or None)
 
     def fault(self, feed: str, kind: str, **when: Any) -> None:
-        """Add a fault of a feed. `when` has its first hour `from`, and other fields such as its end `to`."""
+        """Add a fault of a feed. `when` has the fault's first hour `from`, and more, such as its end `to`."""
         self._ask("/faults", {"feed": feed, "kind": kind} | when)
 
     def results(self) -> dict[str, Any]:

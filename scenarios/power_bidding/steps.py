@@ -51,7 +51,7 @@ CORRECTED_BEFORE = 6
 
 
 def prepare(progress: Progress) -> dict[str, str]:
-    """Fetch the history for the replay. Return the settings with its location."""
+    """Fetch the history for the replay. Return the settings, with a battery at the history's location."""
     replay = history(progress)
     return {
         "power_bidding.assets": f"battery-1@{replay.location}",
@@ -116,7 +116,7 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
 
 
 def rehearsed(desk: Desk, replay: Replay, progress: Progress) -> float:
-    """Rehearse the hours before the week with a stopped clock. Return the seconds of the last offer.
+    """Rehearse the hours before the week with a stopped clock. Return the seconds that the last run took.
 
     The first run includes cold starts.
     """

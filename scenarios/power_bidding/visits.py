@@ -19,7 +19,7 @@ class Visit:
 def visits(execution: str) -> list[Visit]:
     """Return the state visits of a completed execution, sorted by start.
 
-    Names of states in parallel branches must differ.
+    Visits to Choice, Pass and Succeed states are left out. Names of states in parallel branches must differ.
     """
     pages = (
         aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=execution)

@@ -40,7 +40,7 @@ def awards_alone(rows: list[dict[str, Any]], asset: dict[str, Any]) -> float:
 
 
 def foresight(prices: np.ndarray, asset: dict[str, Any]) -> float:
-    """Return an empty battery's maximum revenue in dollars in hours with known prices, [T]."""
+    """Return the maximum revenue in dollars of a battery that starts empty, for known hourly prices, [T]."""
     count = len(prices)
     lower = np.tril(np.ones((count, count)))
     charge = np.concatenate(

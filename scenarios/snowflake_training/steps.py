@@ -139,7 +139,8 @@ class Service:
     endpoint: str
 
     def ask(self, rows: pa.Table) -> np.ndarray:
-        """Return predictions of `rows`, float64 (rows,). The request is CSV with a header; null is empty."""
+        """Return predictions of `rows`, float64 (rows,). They are sent as CSV with a header, nulls as empty
+        fields."""
         return np.concatenate([self._ask(rows.slice(start, ASK)) for start in range(0, rows.num_rows, ASK)])
 
     def _ask(self, rows: pa.Table) -> np.ndarray:

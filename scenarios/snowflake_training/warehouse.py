@@ -22,7 +22,7 @@ REQUIRED = ("account", "user", "warehouse", "database", "schema")
 
 
 def connection() -> dict[str, Any]:
-    """Return the connection in the file named by `GROUNDPLAN_SNOWFLAKE`, in the secret's format.
+    """Return the connection in the file named by `GROUNDPLAN_SNOWFLAKE`, in the format of the stack's secret.
 
     Raises `ScenarioError` if the file is missing or lacks a field. No message contains a value of the
     connection.
@@ -62,9 +62,10 @@ def connect(values: dict[str, Any]) -> snowflake.connector.SnowflakeConnection:
 def load(values: dict[str, Any], table: Table) -> int:
     """Replace the table in Snowflake by `table`'s rows. Return their number in Snowflake.
 
-    The rows are loaded as one Parquet file through a stage into a new table, which then replaces the old one
-    in a single step, so that readers never see a part of them. The stage has a random name, because
-    concurrent loads must not read each other's file. Raises `ScenarioError` if the number of rows differs.
+    The rows are loaded as one Parquet file through a stage into an auxiliary table, from which the table is
+    then replaced in a single step, so that readers never see only a part of the rows. The stage has a random
+    name, because concurrent loads must not read each other's file. Raises `ScenarioError` if the number of
+    rows differs.
     """
     token = secrets.token_hex(6)
     name, fresh, stage = quoted(table.name), quoted(f"{table.name}_{token}"), f"groundplan_load_{token}"

@@ -40,7 +40,7 @@ class LabelingTask:
     due: bool = False
     """Whether it queries the table's index"""
     read: tuple[str, ...] = ()
-    """Folders of the bucket to read; likewise `write`"""
+    """Folders of the bucket to read from; `write` has those to write to"""
     write: tuple[str, ...] = ()
     invokes: str = ""
     """Construct id of the annotation function that it invokes"""
@@ -158,7 +158,7 @@ class LabelingFunctions:
             allow_key(function.role, package.key)
 
     def _hook(self, settings: DataCentric, id: str) -> str:
-        """Return the ARN of an annotation function: the one in the settings, or else the stack's own."""
+        """Return the ARN of an annotation function: the function in the settings, or else the stack's."""
         chosen = {PRE: settings.pre_annotation, POST: settings.post_annotation}[id]
         return chosen or self.by_id[id].function.function_arn
 

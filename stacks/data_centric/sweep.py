@@ -67,7 +67,7 @@ HYPERPARAMETERS = (
     "threads",
     "timeout",
 )
-"""Hyperparameters of the training image that a sweep's input may set. The sweep sets the other ones."""
+"""Hyperparameters of the training image that a sweep's input may set. The sweep itself sets all others."""
 MOST_JOBS = 200
 """Maximum number of jobs. Their outcomes must fit into 256 KB, Step Functions' limit of a state's output."""
 MOST_SEEDS = 100

@@ -58,7 +58,8 @@ class SweepJobs:
     """Settings of a sweep's training jobs.
 
     `at_once` is the maximum number of concurrent jobs, each on `hosts` instances. The account's quota for the
-    instance type must allow it. In a VPC, the security groups must allow traffic between the hosts of a job.
+    instance type must allow `at_once` times `hosts` instances. In a VPC, the security groups must allow
+    traffic between the hosts of a job.
     """
 
     image: ContainerImage
@@ -176,7 +177,7 @@ def sweep(
 
 
 def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
-    """Add the tuning job and its error handling. If it fails, the jobs that ended before are compared.
+    """Add the tuning job and its error handling. If it fails, the training jobs that have ended are compared.
 
     :param name: JSONata expression of the tuning job's name
     """
@@ -238,13 +239,13 @@ def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
 
 
 def _pause(waits: str) -> str:
-    """Return the JSONata of the pause before a retry in seconds, after `waits` retries."""
+    """Return the JSONata of the pause in seconds before the next retry, after `waits` retries."""
     # with jitter, so that jobs that were throttled together do not retry together
     return f"{{% $ceil($min([{LONGEST_WAIT}, $power(3, {waits})]) * (0.5 + 0.5 * $random())) %}}"
 
 
 def _rest(looks: str) -> str:
-    """Return the JSONata of the pause before the next poll of a job in seconds, after `looks` polls."""
+    """Return the JSONata of the pause in seconds before the next poll of a job, after `looks` polls."""
     return f"{{% $min([{LONGEST_LOOK}, {LOOK_SECONDS} * {looks}]) %}}"
 
 
@@ -412,7 +413,7 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _definition(jobs: SweepJobs, bucket: ArtifactBucket) -> dict[str, Any]:
-    """Return the arguments that are the same for training jobs and in the definition of a tuning job."""
+    """Return the arguments that a training job and the definition of a tuning job have in common."""
     key = volume_key(jobs, bucket)
     return {
         "AlgorithmSpecification": {

@@ -44,7 +44,8 @@ class Work:
     indexes: Mapping[str, str] = field(default_factory=dict)
     """The index to query, by table name."""
     read: tuple[str, ...] = ()
-    """Prefixes in the data bucket to read; likewise `write` and `delete`. Any of them adds s3:ListBucket."""
+    """Prefixes in the data bucket to read; `write` and `delete` have those to write and to delete. Any of the
+    three adds s3:ListBucket."""
     write: tuple[str, ...] = ()
     delete: tuple[str, ...] = ()
     jobs: tuple[str, ...] = ()

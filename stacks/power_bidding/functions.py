@@ -27,7 +27,7 @@ class BidTask:
     rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """DynamoDB actions by table name."""
     read: tuple[str, ...] = ()
-    """Folders of the bucket to read; likewise `write`."""
+    """Folders of the bucket to read from; `write` has those to write to."""
     write: tuple[str, ...] = ()
     secret: bool = False
     """Whether it reads the feeds' and the market's credentials."""

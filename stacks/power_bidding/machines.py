@@ -33,7 +33,7 @@ TRIES = 5
 """Maximum number of fetches of a feed that is late or down, within `late_minutes`."""
 FETCH_SECONDS = 120
 WORK_SECONDS = 180
-"""Timeouts in seconds of the functions that fetch a feed, and of the other functions."""
+"""Timeouts in seconds of states that invoke a function: a function that fetches a feed, and any other."""
 MARKET_TRIES = 14
 """Maximum number of retries of an offer while the market does not answer; they last beyond the deadline"""
 SPARE_MINUTES = 3
@@ -301,13 +301,13 @@ def _invoke(
 
 
 def _scaled(seconds: float) -> str:
-    """Return the JSONata of a wait in whole seconds, at least 1, divided by the replay's rate."""
+    """Return the JSONata of `seconds` divided by the replay's rate: whole seconds, at least 1."""
     return f"{{% $max([1, $ceil({seconds:g} / $rate)]) %}}"
 
 
 def _tries(seconds: float, pause: float) -> str:
-    """Return the JSONata of the number of fetches of a feed in `seconds`, divided by the replay's rate, with
-    pauses of whole seconds."""
+    """Return the JSONata of the maximum number of fetches of a feed in `seconds`, `pause` seconds apart. Both
+    are divided by the replay's rate, and the pause is rounded up to whole seconds."""
     return f"{{% 1 + $floor({seconds:g} / $rate / $max([1, $ceil({pause:g} / $rate)])) %}}"
 
 

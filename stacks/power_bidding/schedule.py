@@ -15,7 +15,7 @@ from constructs import Construct
 from groundplan import allow, allow_key
 
 LATEST_SECONDS = 900
-"""Maximum age of a start that is retried, in seconds: after that, the next hour's run is due."""
+"""Maximum age in seconds at which a failed start is still retried."""
 
 
 def hourly(

@@ -57,7 +57,7 @@ NAME = "power_bidding"
 DEFINITION = ROOT / "pipelines" / NAME / "definition.json"
 """The pipeline's definition, rendered by the SageMaker Python SDK."""
 JOB_SUFFIX = 13
-"""Length of an endpoint's name after the stack's name: a hyphen and a part of the retraining's id."""
+"""Length of the suffix of an endpoint's name: a hyphen and a part of the retraining's id."""
 OWN = "Each version of the model has an endpoint of its own, named after the retraining."
 
 
@@ -459,7 +459,7 @@ class PowerBiddingStack(Stack):
         return f"{self._name}-{id.lower()}"
 
     def _machine_arn(self, id: str) -> str:
-        """Return a machine's ARN, built from its name. A reference would cause a dependency cycle."""
+        """Return a state machine's ARN, built from its name: a reference would cause a dependency cycle."""
         return self.format_arn(
             service="states",
             resource="stateMachine",

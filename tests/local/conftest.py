@@ -99,7 +99,7 @@ def enforced(cloud: LocalCloud) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def in_the_clouds_environment() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a Python program in the server's environment; return the completed process."""
+    """A function that runs a program with the Python environment of the local cloud's server."""
 
     def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

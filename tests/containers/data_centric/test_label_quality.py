@@ -91,7 +91,7 @@ def job(examiner: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 def manifest(job: Job, name: str) -> dict[str, dict[str, Any]]:
-    """Return the lines of an output manifest by picture number, as the labeling service parses them."""
+    """Return the lines of an output manifest by picture number, parsed with the labeling functions' code."""
     entries = manifests.parse((job.base / "processing/output" / name).read_bytes())
     return {each.source.removeprefix(PREFIX).removesuffix(".png"): dict(each.fields) for each in entries}
 

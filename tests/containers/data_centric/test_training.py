@@ -121,7 +121,7 @@ LONG = {"strategy": "full", "epochs": "10000", "threads": "1", "timeout": "60"}
 def hosts_of(
     folder: Path, hyperparameters: dict[str, str], *channels: dict[str, dict[str, bytes]]
 ) -> list[Path]:
-    """Prepare one host folder per element of `channels`."""
+    """Prepare a folder for each host. `channels` has the input channels of each host."""
     return [prepared(folder / str(rank), hyperparameters, each) for rank, each in enumerate(channels)]
 
 

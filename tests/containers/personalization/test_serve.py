@@ -294,9 +294,9 @@ exists."""
 def restarted(
     built: BuiltImage, made: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Container, int]]:
-    """A container whose Triton aborted while it loaded the base, and the process id of that Triton.
+    """A container whose first Triton process got SIGABRT while it loaded the base, and that process's id.
 
-    Triton's Python cannot encode the names of the container's folders, because they are not in ASCII.
+    The names of the container's folders are not in ASCII, so that Triton's Python cannot encode them.
     """
     folder = tmp_path_factory.mktemp("restarted")
     home, base = (folder / f"{name} å" for name in ("home", "base"))

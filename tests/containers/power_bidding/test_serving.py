@@ -16,7 +16,7 @@ from tests.support.power_bidding.images import Job, Server
 
 ROWS = prices.rows()
 LAST = prices.DAYS - 1
-"""Number of days whose prices a request has. The history on which the model was trained has one day more."""
+"""Number of days of prices in a request, one less than in the history on which the model was trained."""
 DAY = ROWS[prices.begin(LAST) :][:24]
 """Rows of the requested day"""
 

@@ -148,7 +148,7 @@ def test_best_round_is_kept(image: Image, given: dict[str, str]):
 
 
 def sides(warehouse: Warehouse, table: Table, split: Split) -> set[bool]:
-    """Return True if rows are held out, False if rows are not, or both values."""
+    """Return a set that has True if some rows are held out, and False if some rows are not."""
     batches = pull(warehouse.session, table, {}, split)
     return {bool(out) for batch in batches for out in split.held_out(batch.hashes)}
 
@@ -457,7 +457,7 @@ def test_rotated_coordinates_are_added_as_features(image: Image, secret: str, mi
 
 
 def test_json_files_have_no_nan_and_no_infinity(image: Image, given: dict[str, str]):
-    """NaN and Infinity are not JSON; only Python's parser accepts them."""
+    """NaN and Infinity are not JSON, although Python's parser accepts them by default."""
     job = image.train(given).succeeded()
     paths = [*job.first.base.glob("model/*.json"), *job.first.base.glob("output/data/*.json")]
     assert len(paths) == 4

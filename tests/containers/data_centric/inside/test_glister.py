@@ -27,9 +27,9 @@ def loss_gradient(layer: Tensor, outputs: Outputs, rows: list[int]) -> Tensor:
 
 
 def greedy_by_definition(state: State, shares: list[list[int]], groups: list[int]) -> list[int]:
-    """Select by GLISTER's definition: in each round, take the shares[round][group] examples of each group
-    with the highest scores. An example's score is the dot product of its gradient and the gradient of the
-    validation loss; the latter is computed after a step on the examples of each earlier round."""
+    """Select by GLISTER's definition: in each round, take from each group `shares[round][group]` examples,
+    those with the highest scores. An example's score is the dot product of its gradient and the gradient that
+    the validation loss has after a step of the last layer on the examples of each earlier round."""
     train, validation = state.train(), state.validation()
     start = torch.zeros(3, 5, dtype=torch.float64)
     layer, taken = start.clone(), []

@@ -94,7 +94,7 @@ def test_host_that_does_not_join_is_named() -> None:
 
 
 class Different(Hosts):
-    """Two hosts, of which the second one has other values than the first one."""
+    """Two simulated hosts with different values."""
 
     def gather(self, values: Tensor) -> Tensor:
         return torch.cat([values, values + 1])

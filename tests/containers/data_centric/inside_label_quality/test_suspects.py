@@ -14,7 +14,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def given(labels: Any, points: Any, digests: Any = None, **changed: Any) -> Given:
-    """Return the predictions of a model that is sure of each point's cluster, without answers of labelers."""
+    """Return a model's predictions, with high probabilities of the points' clusters, without answers."""
     size = len(labels)
     similar = compare(points, range(size) if digests is None else digests, 0.3)
     probabilities = 0.02 + 0.94 * np.eye(3)[points[:, :3].argmax(1)]

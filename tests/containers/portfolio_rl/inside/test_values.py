@@ -1,4 +1,4 @@
-"""Value functions: exact maximization, and the gain of fitting to observed episodes only."""
+"""Value functions: exact maximization, and the earnings of a fitted policy compared with a greedy policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a trained model, and the choice of the fit that is evaluated on a day."""
+"""The files of a trained model, and the choice of the fit for a day, which must be to earlier days only."""
 
 from __future__ import annotations
 

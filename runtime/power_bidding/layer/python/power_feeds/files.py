@@ -12,7 +12,7 @@ from power_feeds import hours
 
 @dataclass(frozen=True)
 class Normalized:
-    """A feed's answer for a run: series by name, values by hour."""
+    """The data of a feed for one hourly run: series by name, each with its values by hour."""
 
     feed: str
     hour: int
@@ -27,7 +27,7 @@ def folder(root: str, hour: int) -> str:
 
 
 def encoded(normalized: Normalized) -> bytes:
-    """Return the JSON of a normalized file."""
+    """Return `normalized` as JSON."""
     document = {
         "feed": normalized.feed,
         "hour": hours.text(normalized.hour),
@@ -56,5 +56,5 @@ def digest(body: bytes) -> str:
 
 
 def named(prefix: str, body: bytes, extension: str) -> str:
-    """Return the key of a file below `prefix`, by the first 12 digits of its digest."""
+    """Return the key of a file: `prefix`, the first 12 digits of the file's digest, and `extension`."""
     return f"{prefix}{digest(body)[:12]}.{extension}"

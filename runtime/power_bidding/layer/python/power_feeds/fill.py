@@ -10,9 +10,10 @@ INTERPOLATED, CARRIED = "interpolated", "carried"
 
 
 def filled(known: Mapping[int, float | None], hour: int) -> tuple[float, str] | None:
-    """Return a value for `hour` and how it was made; None if the gap is too long.
+    """Return a value for `hour` and how it was made; None if `LONGEST_GAP_HOURS` hours before it are missing.
 
-    Between two known hours the value is interpolated; after the last known hour, its value is repeated.
+    In a gap of at most `LONGEST_GAP_HOURS`, the value is interpolated; in a longer gap, or after the last
+    known hour, the last known value is repeated.
     """
     before = _nearest(known, hour, -1)
     after = _nearest(known, hour, +1)
@@ -28,7 +29,7 @@ def filled(known: Mapping[int, float | None], hour: int) -> tuple[float, str] | 
 
 
 def _nearest(known: Mapping[int, float | None], hour: int, step: int) -> int | None:
-    """Return the nearest known hour on one side, at most `LONGEST_GAP_HOURS` away."""
+    """Return the known hour nearest before (`step` -1) or after (1) `hour`, within `LONGEST_GAP_HOURS`."""
     for away in range(1, LONGEST_GAP_HOURS + 1):
         if known.get(hour + step * away) is not None:
             return hour + step * away

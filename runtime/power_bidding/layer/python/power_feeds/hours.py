@@ -16,14 +16,14 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def parse(text: str) -> int:
-    """Return the hour of `2022-01-31T05:00Z`. Raises `ValueError` for any other form."""
+    """Return the hour of a text such as `2022-01-31T05:00Z`. Raises `ValueError` for any other form."""
     if not _TEXT.fullmatch(text):
         raise ValueError(f"an hour must look like 2022-01-31T05:00Z, got {text!r}")
     return of(datetime.datetime.fromisoformat(text))
 
 
 def text(hour: int) -> str:
-    """Return the hour as `2022-01-31T05:00Z`."""
+    """Return the text of an hour, such as `2022-01-31T05:00Z`."""
     return moment(hour).strftime("%Y-%m-%dT%H:00Z")
 
 
@@ -48,7 +48,7 @@ def _zone(zone: str) -> zoneinfo.ZoneInfo:
 
 
 def local(hour: float, zone: str) -> datetime.datetime:
-    """Return the time in the time zone `zone`."""
+    """Return the time `hour`, in hours since 1970, as local time of the time zone `zone`."""
     return moment(hour).astimezone(_zone(zone))
 
 
@@ -69,7 +69,7 @@ def market_day(hour: float, zone: str) -> str:
 
 
 def hours_of(day: str, zone: str) -> range:
-    """Return the hours of a market day: 24, or 23 and 25 when the clocks change."""
+    """Return the hours of a market day: 24, or 23 in spring and 25 in autumn when the clocks change."""
     return range(int(at(day, zone)), int(at(shifted(day, 1), zone)))
 
 

@@ -1,4 +1,4 @@
-"""HTTP client of the sources, with timeouts, bounded retries, a size limit, and errors without secrets."""
+"""HTTP client for the feeds' sources: timeouts, bounded retries, a size limit, and errors without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from power_feeds.errors import FeedDownError, FeedMalformedError, FeedRefusedErr
 TRIES = 3
 CONNECT_SECONDS, READ_SECONDS = 3, 20
 LONGEST_WAIT_SECONDS = 10
-"""Maximum pause between two attempts, regardless of Retry-After. The state machine makes longer pauses."""
+"""Maximum pause between two attempts, even if Retry-After is longer. The state machine invokes the function
+again after a longer pause."""
 THROTTLED_SECONDS = 6
 """Minimum pause after a 429 without Retry-After: OASIS allows one request in 5 seconds per IP address."""
 MOST_BYTES = 32 * 2**20
@@ -36,7 +37,7 @@ class AnsweredError(FeedMalformedError):
 class Answer:
     body: bytes
     clock: float
-    """Time of the source's clock (header Date), in hours since 1970."""
+    """Time in the header Date, or this machine's time if there is no such header, in hours since 1970."""
 
 
 @dataclass
@@ -50,11 +51,11 @@ class Client:
     pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False))
 
     def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-        """Return the answer of a GET. Raises `FeedDownError`, `FeedRefusedError` or `FeedMalformedError`."""
+        """Return the answer to a GET. Raises `FeedDownError`, `FeedRefusedError` or `FeedMalformedError`."""
         return self._request("GET", with_query(url, query), headers, None)
 
     def post_form(self, url: str, form: Mapping[str, str]) -> Answer:
-        """Return the answer of a POST of a form. Errors as in `get`."""
+        """Return the answer to a POST of a form. Errors as in `get`."""
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._request("POST", url, headers, urllib.parse.urlencode(form).encode())
 
@@ -105,7 +106,7 @@ class Client:
             answer.release_conn()
 
     def hidden(self, text: str) -> str:
-        """Return `text` without the secrets, in plain and in URL-encoded form."""
+        """Return `text` with `***` in place of each secret, plain or URL-encoded."""
         for secret in self.secrets:
             for spelled in {secret, urllib.parse.quote(secret), urllib.parse.quote_plus(secret)} - {""}:
                 text = text.replace(spelled, "***")
@@ -132,7 +133,7 @@ def _clock(headers: Mapping[str, str]) -> float:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds in the header Retry-After, which is a number or a date; None without one."""
+    """Return the pause in seconds that the header Retry-After requests; None if it has no number or date."""
     text = headers.get("Retry-After")
     if not text:
         return None

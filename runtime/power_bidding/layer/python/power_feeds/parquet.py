@@ -24,7 +24,7 @@ class Int64(list[int]):
 
 
 def write(columns: Mapping[str, Sequence[str] | Sequence[int] | Sequence[float]]) -> bytes:
-    """Return a Parquet file of `columns`: texts (UTF8), whole numbers (INT32, `Int64` for INT64) or floats
+    """Return a Parquet file of `columns`: texts (UTF8), whole numbers (INT32; INT64 for an `Int64`) or floats
     (DOUBLE).
 
     An empty column is written as texts. Raises `ValueError` for columns of different lengths, of mixed types

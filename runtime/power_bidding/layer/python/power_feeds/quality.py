@@ -27,7 +27,8 @@ LEAST_DAY_HOURS = 23
 """Minimum number of known hours of a day that is checked."""
 LEAST_OVERLAP_HOURS = 6
 TWELVE = 12.0
-"""Factor of an error in which twelve 5-minute intervals are summed, or an hour is divided into twelve."""
+"""Factor by which a value is wrong if twelve 5-minute values are summed, or an hourly value is divided by
+twelve."""
 TWELVE_WITHIN = 1.15
 SAME_SHAPE = 1.5
 """A day has the shape of the day before if the upper quartile of the 24 hourly ratios is less than this
@@ -37,7 +38,7 @@ multiple of the lower quartile."""
 def check(
     series: Mapping[str, Values], zone: str, reference: Mapping[str, Values] | None = None
 ) -> list[str]:
-    """Return a sentence for each check that `series` fails. Each begins with the check's name.
+    """Return a sentence for each check that `series` fails. Each sentence begins with the check's name.
 
     `reference` has the same series from an earlier response. The external forecast is not checked; it may
     repeat values.
@@ -142,7 +143,7 @@ def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | N
 def gaps(name: str, values: Values) -> str | None:
     """Report more than `LONGEST_GAP_HOURS` consecutive missing hours in a day-ahead price.
 
-    An auction publishes whole days. Load and weather have gaps in the source, which are filled or flagged.
+    An auction publishes whole days. The sources of load and weather have gaps, which are filled or flagged.
     """
     if not name.startswith("price:"):
         return None
@@ -158,7 +159,7 @@ def _known(values: Values) -> dict[int, float]:
 
 
 def _days(known: Iterable[int], zone: str) -> list[tuple[str, list[int]]]:
-    """Return the known hours of each market day that has enough of them."""
+    """Return the known hours of each market day that has at least `LEAST_DAY_HOURS` of them."""
     days: dict[str, list[int]] = {}
     for hour in sorted(known):
         days.setdefault(hours.market_day(hour, zone), []).append(hour)
@@ -166,7 +167,10 @@ def _days(known: Iterable[int], zone: str) -> list[tuple[str, list[int]]]:
 
 
 def _ratios(values: Mapping[int, float], before: Mapping[int, float], shift: int) -> list[float]:
-    """Return the ratio of each value to the earlier one, if neither is near zero and their signs agree."""
+    """Return the ratio of each value to the one `shift` hours before.
+
+    Leaves out a value if the earlier one is between -1 and 1 or has the other sign.
+    """
     return [
         value / before[hour - shift]
         for hour, value in values.items()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 COLUMNS = ("price", "real_time", "load", "temperature")
-"""Day-ahead price in $/MWh, mean real-time price of the hour in $/MWh, MW, degrees Celsius."""
+"""Day-ahead price and mean real-time price of the hour in $/MWh, load in MW, temperature in °C."""
 FIRST_COLUMNS = 4
 """Number of columns of the oldest stored rows. Append further columns at the end: older rows lack them."""
 BY_LOCATION = ("price", "real_time", "price_forecast")
@@ -35,7 +35,7 @@ def _text(name: str, value: float | None) -> str:
 
 
 def unpacked(text: str) -> dict[str, float | None]:
-    """Return the values in a text of `packed`; None for columns that were added after the text was written.
+    """Return the values in a text that `packed` made; None for missing values and for columns added later.
 
     Raises `ValueError` if the number of values is wrong.
     """

@@ -1,13 +1,14 @@
 """ERCOT's public API: JSON in pages, with a subscription key and a bearer token.
 
-Specification: https://developer.ercot.com/applications/pubapi (registration and authentication, known
-limits: 30 requests a minute) and the specification at https://github.com/ercot/api-specs. Reports:
-NP4-190-CD day-ahead prices, NP6-905-CD real-time prices every 15 minutes, NP3-565-CD seven-day load
-forecast by model and weather zone. The token comes from the ROPC flow, is valid for an hour and is sent
-together with the key. Terms: https://www.ercot.com/help/terms.
+Specification: https://developer.ercot.com/applications/pubapi (registration, authentication, and the limit of
+30 requests a minute) and https://github.com/ercot/api-specs. Reports: NP4-190-CD day-ahead prices, NP6-905-CD
+real-time prices every 15 minutes, NP3-565-CD seven-day load forecast by model and weather zone. The token
+comes from OAuth's password flow (ROPC), is valid for an hour and is sent together with the key. Terms:
+https://www.ercot.com/help/terms.
 
-Days are in Central Prevailing Time, by hour ending. In autumn the repeated hour has DSTFlag, is `02*`, or is
-a 25th hour; in spring the skipped hour may be null, or the day has 23 hours.
+Days are in Central Prevailing Time, and an hour is numbered by its end. In autumn, the repeated hour has the
+DSTFlag set, is written `02*`, or is a 25th hour; in spring, the skipped hour may be null, or the day has 23
+hours.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ CLIENT_ID = "fec253ea-0d06-4272-a5e6-b478baeecd70"
 """The API's client id, published in ERCOT's guide and the same for all users."""
 INTERVALS = 4
 TRUE = (True, "true", "Y")
-"""Values of a set flag in the reports."""
+"""Values that mean true in the reports' flags."""
 PAGE_SIZE = 1_000
 MOST_PAGES = 50
 POSTINGS_HOURS = 2
@@ -48,7 +49,7 @@ POSTINGS_HOURS = 2
 
 @dataclass
 class Ercot:
-    """`url` is the base of the reports, such as https://api.ercot.com/api/public-reports."""
+    """`url` is the base URL of the reports, such as https://api.ercot.com/api/public-reports."""
 
     client: Client
     url: str
@@ -83,7 +84,7 @@ class Ercot:
         return found
 
     def load(self, start: int, end: int, now: int) -> Fetched:
-        """Return the load forecast of the model in use, as last posted by `now`. Errors as in `prices`."""
+        """Return the load forecast last posted up to `now`, of the model in use. Errors as in `prices`."""
         posted = {
             "postedDatetimeFrom": self._local(now - POSTINGS_HOURS),
             "postedDatetimeTo": self._local(now),

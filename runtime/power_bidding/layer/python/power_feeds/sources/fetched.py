@@ -10,7 +10,7 @@ from power_feeds.errors import FeedMalformedError
 from power_feeds.http import Answer
 
 Series = dict[int, float | None]
-"""Values by hour. None: the source states that it has no value. An absent hour may still be published."""
+"""Values by hour. None: the source states that it has no value. Absent hours may be published later."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Fetched:
     def add(self, name: str, hour: int, value: float | None) -> None:
         """Add a value. Repeated rows must have the same value.
 
-        Raises `FeedMalformedError` for different values, with the check `duplicates`.
+        Raises `FeedMalformedError` for different values; its message begins with `duplicates`.
         """
         series = self.series.setdefault(name, {})
         if hour in series and series[hour] != value:
@@ -37,7 +37,7 @@ class Fetched:
 
 
 def number(value: object, what: str) -> float | None:
-    """Return the number in an answer; None and an empty text are missing.
+    """Return `value`, from an answer, as a number; None if it is None or an empty text.
 
     Raises `FeedMalformedError` for anything that is not a finite number.
     """
@@ -53,7 +53,7 @@ def number(value: object, what: str) -> float | None:
 
 
 def means(values: Mapping[tuple[str, int], Mapping[object, float | None]], each: int, into: Fetched) -> None:
-    """Add to `into` the mean of each hour that has all of its `each` intervals."""
+    """Add to `into` the mean of each hour for which the values of all `each` intervals are known."""
     for (name, hour), intervals in sorted(values.items()):
         known = [value for value in intervals.values() if value is not None]
         if len(known) == each:

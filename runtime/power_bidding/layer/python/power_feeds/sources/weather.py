@@ -3,7 +3,7 @@
 Open-Meteo was chosen for three reasons. Its customer plans allow commercial use, unlike its free host
 (https://open-meteo.com/en/terms); the data are CC BY 4.0. One answer has past and future hours. It covers the
 whole world. api.weather.gov is in the public domain, but has no past hours and covers only the United States.
-Format: https://open-meteo.com/en/docs. The secret's `url` contains the place:
+Format: https://open-meteo.com/en/docs. `weather.url` in the feeds' secret contains the coordinates:
 https://customer-api.open-meteo.com/v1/forecast?latitude=29.76&longitude=-95.36.
 """
 
