@@ -46,7 +46,7 @@ def makespan_ratio(
     packing: Packing = pack,
     seeds: int = SEEDS,
 ) -> dict[str, float]:
-    """Return the mean of `ratios`, and its normal 95 % interval, which needs `seeds` of at least thirty."""
+    """Return the mean of `ratios` and its normal 95 % interval, which is valid for thirty or more `seeds`."""
     found = ratios(packing, tasks, hosts, noise, seeds)
     mean, half = float(found.mean()), 1.96 * float(found.std(ddof=1)) / seeds**0.5
     return {

@@ -54,9 +54,9 @@ def walk(rows: int, seed: int) -> Any:
 
 
 def knows(scales: Scales, horizon: float, steps: int) -> Values:
-    """Return the value of a holding, to the second order, for a policy that knows the signal.
+    """Return the value function, expanded to the second order, of a policy that knows the signal.
 
-    A dollar of an asset is worth exp(horizon * return).
+    A dollar of an asset has the value exp(horizon * r), where r is the asset's last logarithmic return.
 
     :param horizon: share of the last return that future returns are expected to add
     """

@@ -27,7 +27,8 @@ from portfolio_trader.variants import variant
 
 DECISIONS = 19
 COUNT, COUNT_JOINT = 4096, 256
-"""Numbers of environments in lockstep, with a mask for each asset and with a mask of whole orders."""
+"""Numbers of environments that are stepped together: with a mask for each asset, and with a mask of whole
+orders."""
 
 
 def say(line: str) -> None:
@@ -119,7 +120,8 @@ def masked_joint(mask: Any, generator: np.random.Generator) -> Any:
 
 
 class ObservationOnly(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """The environment with the observation only. MaskablePPO gets the mask from `action_masks`."""
+    """The environment with observations that do not contain the mask. MaskablePPO gets it from
+    `action_masks`."""
 
     def __init__(self, env: PortfolioEnv):
         super().__init__(env)
@@ -134,7 +136,7 @@ class ObservationOnly(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class Until(BaseCallback):
-    """Ends the training after a CPU time."""
+    """Ends the training after a number of CPU seconds, before the next rollout."""
 
     def __init__(self, seconds: float):
         super().__init__()

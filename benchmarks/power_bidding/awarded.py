@@ -22,7 +22,7 @@ from power_forecaster.water_value import Limits
 from tooling.table import print_table
 
 SEEN_DAYS = 7
-"""A day's price forecast for each hour is the mean price in that hour of this number of earlier days."""
+"""Number of earlier days whose mean prices, for each hour of the day, are the forecast of a day's prices."""
 
 SCHEDULE = "day-ahead schedule, kept in real time"
 CURVES = "day-ahead schedule, real-time curves that keep it"

@@ -136,7 +136,7 @@ def run(
 
 
 class Run:
-    """A run on a deployed stack: its users, their requests, and the threads that observe and sweep."""
+    """A run on a deployed stack: its users, their requests, and the background threads."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class Run:
 
     @contextlib.contextmanager
     def _beside(self, work: Callable[[], None]) -> Iterator[None]:
-        """Repeat `work` in a thread until the end of the block."""
+        """Repeat `work` in a thread until the end of the `with` block."""
 
         def repeat() -> None:
             while not self._ended.is_set():
