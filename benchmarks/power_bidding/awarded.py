@@ -149,7 +149,8 @@ def kept(awards: Doubles) -> Policy:
 
 
 def within(market: Market, awards: Doubles) -> Policy:
-    """Return the policy of `real_time.curve`, limited to offers that can deliver the published awards."""
+    """Return the policy of real-time curves by water value, limited to offers that can deliver the published
+    awards."""
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
         ahead = awards[hour : hour + len(expected)].copy()

@@ -37,7 +37,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def with_prices(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the arguments with the options `--zone`, `--data` and `--json` added; all paths absolute."""
+    """Add the options `--zone`, `--data` and `--json`, and parse the arguments. The returned paths are
+    absolute."""
     add = parser.add_argument
     add(
         "--zone", nargs="+", choices=FILES, default=list(FILES), metavar="ZONE", help=f"of {', '.join(FILES)}"

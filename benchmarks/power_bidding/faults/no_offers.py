@@ -1,4 +1,4 @@
-"""Explicit no-offers, and whether the alarm's metric counts each."""
+"""Counts explicit no-offers, and those that the alarm's metric counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replay of hours on the market's clock, with a trial in each."""
+"""A replay of hours on the market's clock, with a trial in each hour."""
 
 from __future__ import annotations
 
