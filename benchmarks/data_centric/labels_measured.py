@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.data_centric.labels`, inside its environment."""
+"""The measurements of `benchmarks.data_centric.labels`, which run in a separate Python environment."""
 
 from __future__ import annotations
 

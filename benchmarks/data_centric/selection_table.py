@@ -1,4 +1,5 @@
-"""The measurements of `benchmarks.data_centric.selection` and `robustness`, inside their environment."""
+"""The measurements of `benchmarks.data_centric.selection` and `robustness`, in a separate Python
+environment."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.speed --published cords
 
 CORDS is downloaded from GitHub at a fixed commit, or read from a checkout given with `--published`. It is not
-part of this project: its repository is decile-team/cords, its license MIT. Measures in a separate
+part of this project: its repository is decile-team/cords, its license MIT. Measures in a separate Python
 environment, on one thread. benchmarks/README.md explains each figure.
 """
 

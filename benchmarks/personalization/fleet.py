@@ -47,7 +47,8 @@ class Terms:
     spot_quota: int = 800
     """Maximum number of spot instances in use."""
     warm_quota: int = 800
-    """Maximum number of instances in warm pools. A job that would exceed it leaves no pool at its end."""
+    """Maximum number of instances in warm pools. A job whose instances would exceed it leaves no warm
+    pool."""
     rate: float = 1.0
     burst: int = 5
     price: float = 1.515

@@ -255,7 +255,8 @@ class LaunchDay:
     # --- the Lambdas ---
 
     def _wake(self, seconds: float = DISPATCHER) -> None:
-        """Run `dispatch.drain` in virtual time, one run at a time. The stream or a schedule starts it."""
+        """Do in virtual time what `dispatch.drain` does, one run at a time. The table's stream or a schedule
+        starts a run."""
         self.drains_until = max(self.drains_until, self.clock.now + seconds)
         if not self.draining:
             self.draining = True

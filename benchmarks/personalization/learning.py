@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.personalization.quality`, inside its environment."""
+"""The measurements of `benchmarks.personalization.quality`, which run in a separate Python environment."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The makespan of the deployed packing of fine-tunes onto a job's hosts, compared with a lower bound.
 
-The packing knows estimated durations only. The makespan is the true time until the last host ends. No packing
-is faster than `lower_bound` of the true durations, even one that knows the true durations.
+The packing knows estimated durations only. The makespan is the true time until the last host ends.
+`lower_bound` is computed from the true durations; no packing is faster.
 """
 
 from __future__ import annotations

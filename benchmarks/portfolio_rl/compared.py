@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.portfolio_rl.values`, inside its environment.
+"""The measurements of `benchmarks.portfolio_rl.values`, which run in a separate Python environment.
 
 Every policy trades on the same held-out paths. Ratios and gains are paired, path by path, with 95 %
 intervals over the paths.

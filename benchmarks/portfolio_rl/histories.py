@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.portfolio_rl.own_prices`, inside its environment.
+"""The measurements of `benchmarks.portfolio_rl.own_prices`, which run in a separate Python environment.
 
 The last fifth of a history is held out. As in a training job, a policy is fitted to the rest, on which
 hyperparameters are also chosen, and is refitted for each part of the held-out fifth.

@@ -5,8 +5,8 @@
 
 The AWS sample's environment is downloaded from GitHub at a fixed commit, or read from `--published`. It is
 not part of this project, but src/trading.py of the repository aws-samples/amazon-sagemaker-rl-action-masking,
-under the license MIT No Attribution. Measures in a separate environment, on one thread. benchmarks/README.md
-explains each figure.
+under the license MIT No Attribution. Measures in a separate Python environment, on one thread.
+benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The measurements of `benchmarks.portfolio_rl.speed`, inside its environment, in CPU time of a thread."""
+"""The measurements of `benchmarks.portfolio_rl.speed`, in CPU time of a thread. They run in a separate Python
+environment."""
 
 from __future__ import annotations
 

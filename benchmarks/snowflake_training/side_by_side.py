@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.snowflake_training.schemes`, inside its environment."""
+"""The measurements of `benchmarks.snowflake_training.schemes`, which run in a separate Python environment."""
 
 from __future__ import annotations
 

@@ -156,7 +156,8 @@ def picture(chance: random.Random) -> bytes:
 
 
 def fulfil(api: Api, wish: Wish) -> None:
-    """Create the model, upload its pictures and start it; delete it again if `delete_at` is QUEUED."""
+    """Create the model, upload its pictures and start its fine-tune; then delete the model if `delete_at` is
+    QUEUED."""
     images = [{"type": "image/jpeg", "bytes": len(each)} for each in wish.pictures]
     body = {"name": f"Wish {wish.number}", "subject": "cat", "images": images}
     while True:
