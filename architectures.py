@@ -1,7 +1,8 @@
 """The list of architectures, for the app, the demonstration, the tests and the tools.
 
-Uses only the standard library, because the set-up imports this module before any package is installed.
-Classes and modules are given as import paths; `load` and `importlib` import them where needed.
+Uses only the standard library, because `python -m demo` imports this module before it starts itself again in
+the environment with the project's libraries. Classes and modules are given as import paths; `load` and
+`importlib` import them where needed.
 """
 
 from __future__ import annotations

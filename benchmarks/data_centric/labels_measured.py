@@ -281,8 +281,8 @@ def _redundant(noise: float, seed: int) -> dict[str, Row]:
     """Return, for each learner, test accuracy and its changes in percentage points.
 
     `all` is the accuracy after training with all examples. `errors_out` is the change without the examples
-    that were found as label errors; the other changes are from there, when redundant or random examples are
-    removed too."""
+    that were found as label errors; the other values are the further changes when redundant or random
+    examples are removed too."""
     train, test = train_test_split(np.arange(len(TRUTH)), test_size=TESTED, stratify=TRUTH, random_state=seed)
     labels, _ = digits.wrong(TRUTH[train], noise, seed)
     after = job(labels, IMAGES[train], seed=seed)

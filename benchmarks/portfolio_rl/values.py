@@ -4,7 +4,7 @@
     python -m benchmarks.portfolio_rl.values --variants corrected --only fitted ppo
 
 Measures in a separate Python environment, on one thread. PPO takes `--ppo-seconds` of CPU time for each
-variant and seed, an hour in total. benchmarks/README.md explains each figure.
+variant and seed, by default 50 minutes in total. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The project's CDK app with stubs of the containers: one trains nothing and writes the same files as the
-fine-tuning container, one only answers /ping."""
+fine-tuning container, the other only answers /ping."""
 
 import sys
 from pathlib import Path

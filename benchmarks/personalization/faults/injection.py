@@ -150,7 +150,7 @@ class Injection:
 
     def _next_kill(self, status: dict[str, Any]) -> dict[str, Any]:
         """Return the cloud's settings for the next kill, before a write of a handler at which no process was
-        killed yet. Without a change, the settings are empty."""
+        killed yet. They are empty while a requested kill is pending."""
         left = status["faults"][KILL]["left"]
         waited = time.monotonic() - self._armed_at
         if self._armed and left and waited < KILL_SECONDS:

@@ -66,7 +66,7 @@ class Api:
 
     def __init__(self, url: str, endpoint: str):
         """`endpoint`: address of the cloud, to which requests go with the host of `url` as a header. Python,
-        unlike browsers, does not resolve that host, a `*.localhost`."""
+        unlike browsers, does not resolve this host, whose name ends in `.localhost`."""
         self._host, self._endpoint = urlsplit(url).netloc, endpoint
         self.answers = Counter[str]()
         self._pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=urllib3.Timeout(60))

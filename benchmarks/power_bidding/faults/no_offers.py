@@ -1,4 +1,4 @@
-"""Counts explicit no-offers, and those that the alarm's metric counts."""
+"""Counts explicit no-offers, and the no-offers in the metric of the alarm."""
 
 from __future__ import annotations
 

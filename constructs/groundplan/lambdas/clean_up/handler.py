@@ -1,9 +1,9 @@
 """Deletes what a training workflow created in SageMaker when CloudFormation deletes its stack.
 
-A custom resource: Create and Update do nothing. Delete deletes the resources with the endpoint's name, or
-with a name that consists of it, a hyphen and one of the suffixes. It also deletes the log streams of the
-workflow's jobs, all model packages of the group and all objects of the bucket. Every step is idempotent, so
-that a deletion that failed can be started again.
+A custom resource: Create and Update do nothing. Delete stops the workflow's jobs and deletes their log
+streams. It deletes the resources with the endpoint's name, or with a name that consists of it, a hyphen and
+one of the suffixes; all model packages of the group; and all objects of the bucket. Every step is idempotent,
+so that a deletion that failed can be started again.
 """
 
 from __future__ import annotations
