@@ -1,7 +1,8 @@
 """The list of architectures, for the app, the demonstration, the tests and the tools.
 
-Standard library only, because the set-up imports it with a bare Python. Classes and modules are import paths,
-which `load` and `importlib` import where needed.
+Uses only the standard library, because `python -m demo` imports this module before it starts itself again in
+the environment with the project's libraries. Classes and modules are given as import paths; `load` and
+`importlib` import them where needed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture. Its `name` is its sub-folder in every top-level folder."""
+    """An architecture. `name` is also the name of its sub-folders, such as `stacks/NAME`."""
 
     name: str
     title: str
@@ -25,7 +26,8 @@ class Architecture:
     scenario: str
     """Module with `METRICS`, `run` and, optionally, `prepare`, which runs before the deployment."""
     needs: tuple[str, ...] = ()
-    """Python environments that the demonstration needs besides the common ones."""
+    """Python environments that this architecture's demonstration needs besides those of all
+    demonstrations."""
 
     def stack_name(self, environment: str) -> str:
         """Return the stack's name in an environment such as `dev`."""

@@ -1,6 +1,6 @@
 """Benchmarks that compare each architecture with the published solution of its problem.
 
-There is a package for each architecture. Its `BENCHMARKS` lists the modules that `python -m benchmarks` runs.
+Each architecture has a package, whose `BENCHMARKS` lists the modules that `python -m benchmarks` runs.
 """
 
 import sys

@@ -28,7 +28,7 @@ NAMES = [
 
 
 def chosen(names: list[str]) -> list[str]:
-    """Return the benchmarks with these names of benchmarks or architectures; without names, all benchmarks.
+    """Return the names of the benchmarks to run. `names` are of benchmarks or architectures; empty: all.
 
     Raises `ValueError` for an unknown name.
     """

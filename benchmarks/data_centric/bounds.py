@@ -1,4 +1,4 @@
-"""The figures of these benchmarks with their bounds."""
+"""The figures of the benchmarks of `data_centric`, with their bounds."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def missed(metrics: Sequence[Metric], figures: dict[str, float]) -> list[str]:
 
 
 def finish(metrics: Sequence[Metric], report: dict[str, Any], path: Path | None) -> int:
-    """Write the report with its figures, print the bounds, and return the exit code."""
+    """Print the figures that have bounds, write the report to `path`, and return the exit code: 1 if a bound
+    is missed."""
     figures: dict[str, float] = report["metrics"]
     if metrics:
         print("\nBounds:")

@@ -3,9 +3,9 @@
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.cifar --json out/cifar.json
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.cifar --whole --runs out/cifar.jsonl
 
-Trains with the training image's code in a separate environment. By default the experiment is small enough
-for two CPU cores. With `--whole` it is as large as in the AWS post that this architecture follows, and needs
-a GPU. Data: `cifar10/train.parquet` and `cifar10/test.parquet` in the folder GROUNDPLAN_DATA.
+Trains with the training image's code in a separate Python environment. By default the experiment is small
+enough for two CPU cores. With `--whole` it is as large as in the AWS post that this architecture follows, and
+needs a GPU. Data: `cifar10/train.parquet` and `cifar10/test.parquet` in the folder GROUNDPLAN_DATA.
 benchmarks/README.md explains each figure.
 """
 

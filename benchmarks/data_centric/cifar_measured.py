@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.data_centric.cifar`, inside its environment."""
+"""The measurements of `benchmarks.data_centric.cifar`, which run in a separate Python environment."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SUBSETS = "subsets"
 """Value of `Cell.condition` for all runs except the run of the fast recipe, which has `FAST`."""
 SOURCE_EPOCHS = 100
 SOURCE = {1.0: (92.72, 1.0), 0.5: (91.42, 0.48), 0.3: (89.76, 0.31), 0.1: (82.82, 0.10)}
-"""Results in the AWS post, for ResNet-18 on a V100. By fraction: accuracy in percent, and the median seconds
-of an epoch divided by those of `full`."""
+"""Results in the AWS post, for ResNet-18 on a V100. For each fraction of the training set: accuracy in
+percent, and the median seconds of an epoch divided by those of training on the full set."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def pictures(folder: Path, count: int) -> Data:
 
 
 def examples(path: Path, each: int | None = None) -> Examples:
-    """Return the pictures of a file, or the first `each` of every class."""
+    """Return the pictures of a file; with `each`, only the first `each` pictures of every class."""
     table = pyarrow.parquet.read_table(path, columns=["label", "jpeg"])
     labels = torch.tensor(table["label"].to_pylist())
     members = [(labels == number).nonzero().squeeze(1)[:each] for number in range(len(CLASSES))]
@@ -106,7 +106,7 @@ def examples(path: Path, each: int | None = None) -> Examples:
 
 
 def settings_of(options: argparse.Namespace) -> dict[Cell, Settings]:
-    """Return the hyperparameters of all cells. Raises `FatalError` for invalid ones."""
+    """Return the hyperparameters of each configuration (`Cell`). Raises `FatalError` for invalid ones."""
     found: dict[Cell, Settings] = {}
     cells = [(FULL, 1.0), *((name, part) for name in (FEWER, RANDOM, GLISTER) for part in options.fractions)]
     for strategy, fraction in cells:
@@ -122,7 +122,8 @@ def settings_of(options: argparse.Namespace) -> dict[Cell, Settings]:
 
 
 def hyperparameters(pairs: Sequence[str]) -> dict[str, str]:
-    """Return the hyperparameters in texts NAME=VALUE. If a name is repeated, its last value is used."""
+    """Return the hyperparameters in `pairs`, texts of the form NAME=VALUE. If a name is repeated, its last
+    value is used."""
     return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
@@ -134,9 +135,10 @@ def measured(
     results: Results,
     started: float,
 ) -> list[Row]:
-    """Return a row for each cell. Runs without stored results are trained now, in turns of one epoch.
+    """Return a row of results for each cell. Runs without stored results are trained, in turns of one epoch.
 
-    Runs that are trained together with `FULL` get `time_ratio` and `median_ratio`.
+    If `FULL` is among the runs that are trained, their rows get `time_ratio` and `median_ratio`: their times
+    divided by those of `FULL`.
     """
     digest = f"{data.digest} {device.type}"
     keys = {cell: key_of(settings, digest) for cell, settings in chosen.items()}
@@ -164,7 +166,7 @@ def measured(
 def row_of(cell: Cell, learner: Learner) -> Row:
     """Return the results of a completed run; accuracies in percent.
 
-    Seconds are processor time on a CPU, because other programs use it too, and clock time on a GPU.
+    Seconds are clock time on a GPU. On a CPU, which other programs use too, they are processor time.
     """
     assert learner.data.test is not None  # noqa: S101 - the data has a test set
     kind = "seconds" if learner.device.type == "cuda" else "cpu_seconds"
@@ -212,7 +214,7 @@ def epochs_of(table: Table, cell: Cell) -> int:
 
 
 def source_lines(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """Return the rows of the AWS post for the fractions of the table."""
+    """Return table lines with the AWS post's results for the fractions that `cells` contain."""
     return [
         (
             "source, V100",

@@ -42,7 +42,7 @@ def source(number: int) -> str:
 def wrong(labels: Any, share: float, seed: int) -> tuple[Any, Any]:
     """Replace a share of the labels by other classes, with equal probabilities.
 
-    Returns the labels [n], and which of them are wrong as [n] of bool.
+    Returns the new labels [n], and for each label whether it is wrong, [n] of bool.
     """
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(len(labels))[: round(share * len(labels))]
@@ -63,7 +63,7 @@ class Answered:
 def answered(labels: int, seed: int) -> Answered:
     """Return simulated answers to all digits: `labels` answers to each item, from different labelers.
 
-    One spammer answers at random, and another one always gives the same answer. The other labelers have
+    Of the two spammers, one answers at random and one always gives the same answer. All other labelers have
     accuracies from 50 to 90 %; their wrong answers are uniform over the other classes.
     """
     generator = np.random.default_rng(seed)

@@ -1,5 +1,5 @@
-"""Starts a measurement in the environment of these benchmarks, with the container images' code on its
-import path."""
+"""Starts a measurement in the Python environment of these benchmarks, with the code of the container images
+on the import path."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     python -m benchmarks.data_centric.labels --seeds 10 --json out/labels.json
     python -m benchmarks.data_centric.labels --only consensus errors
 
-Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
+Measures in a separate Python environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.data_centric.labels`, inside its environment."""
+"""The measurements of `benchmarks.data_centric.labels`, which run in a separate Python environment."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ NOISE = 5
 """Standard deviation of a near-duplicate's noise, in 1/255"""
 
 LEAST_CROWDLAB, LEAST_DAWID_SKENE = 10.0, 4.0
-"""Minimum gain over the majority vote in percentage points, with 3 labels for each item"""
+"""Minimum gain of CROWDLAB and of Dawid-Skene over the majority vote, in percentage points of accuracy, with
+3 labels for each item"""
 LEAST_RECALL, LEAST_PRECISION = 0.82, 0.70
-"""Minimum recall and precision with 5 % of planted label errors"""
+"""Minimum recall and precision of label errors, which are planted in 5 % of the examples"""
 
 Figures = dict[str, Any]
 Row = dict[str, float]
@@ -197,8 +198,8 @@ def similar_ones(seeds: int) -> Figures:
 
 
 def _similar(seed: int) -> Row:
-    """Plant near-duplicates, duplicates with another label, and outliers; return the share of each that is
-    found."""
+    """Plant near-duplicates, duplicates with another label, and outliers. Return the share of each that is
+    found, and the shares of other pictures that are taken for duplicates or outliers."""
     generator = np.random.default_rng(seed)
     size, chosen = len(TRUTH), generator.permutation(len(TRUTH))[: 3 * PLANTED].reshape(3, PLANTED)
     noisy = np.clip(IMAGES[chosen[0]] + generator.normal(0, NOISE, (PLANTED, 8, 8, 1)), 0, 255)
@@ -277,9 +278,11 @@ def redundant_ones(seeds: int) -> Figures:
 
 
 def _redundant(noise: float, seed: int) -> dict[str, Row]:
-    """Return changes of test accuracy, in percentage points, after removing redundant or random examples.
+    """Return, for each learner, test accuracy and its changes in percentage points.
 
-    The baseline is a training without the examples that were found as label errors."""
+    `all` is the accuracy after training with all examples. `errors_out` is the change without the examples
+    that were found as label errors; the other values are the further changes when redundant or random
+    examples are removed too."""
     train, test = train_test_split(np.arange(len(TRUTH)), test_size=TESTED, stratify=TRUTH, random_state=seed)
     labels, _ = digits.wrong(TRUTH[train], noise, seed)
     after = job(labels, IMAGES[train], seed=seed)

@@ -13,8 +13,8 @@ from subset_training.selection import permuted, random_numbers
 
 CLASSES = 10
 TEST, VALIDATION, TRAIN = 100, 50, 350
-"""Number of examples of each class in the test set of reported figures, and in the validation and training
-sets."""
+"""Numbers of examples of each class in the test, validation and training sets of the split for reported
+figures."""
 DEVELOPMENT_TEST, DEVELOPMENT_VALIDATION = 100, 50
 """Number of examples of each class in the test and validation sets for choosing settings, drawn
 from the validation and training examples above."""
@@ -62,7 +62,8 @@ def data(examples: Examples, train: Tensor, validation: Tensor, test: Tensor) ->
 
 
 def stratified(labels: Tensor, sizes: tuple[int, ...], *key: str | int) -> list[Tensor]:
-    """Return disjoint random sets of indices. `sizes` has the number of examples of each class for each set.
+    """Return disjoint random sets of indices. `sizes` has, for each set, the number of examples of each
+    class.
 
     :param key: seed of the draw
     """

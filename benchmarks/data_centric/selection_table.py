@@ -1,4 +1,5 @@
-"""The measurements of `benchmarks.data_centric.selection` and `robustness`, inside their environment."""
+"""The measurements of `benchmarks.data_centric.selection` and `robustness`, in a separate Python
+environment."""
 
 from __future__ import annotations
 
@@ -18,12 +19,13 @@ from tooling.table import print_table
 
 RANDOM, GLISTER, INFOBATCH, FEWER = "adaptive_random", "glister", "infobatch", "fewer_epochs"
 PAPER = {0.1: (6, -3.0), 0.3: (2.5, -1.2), 0.5: (1.5, -0.2)}
-"""Results for LeNet on MNIST in the GLISTER paper. By fraction: speed-up, and difference in accuracy to
-`full` in percentage points."""
+"""Results for LeNet on MNIST in the GLISTER paper. For each fraction of the training set: speed-up over
+training on the full set, and the difference in accuracy to it in percentage points."""
 
 
 class Table:
-    """Rows of all runs by cell. Intervals are over seeds; differences are paired by seed."""
+    """Rows of all runs by cell and seed. Intervals are 95 % intervals over seeds. Differences are between
+    runs with the same seed."""
 
     def __init__(self, rows: Sequence[Row]):
         self.runs: dict[Cell, dict[int, Row]] = {}
@@ -32,13 +34,13 @@ class Table:
             self.runs.setdefault(cell, {})[row["seed"]] = row
 
     def mean(self, cell: Cell, column: str) -> Interval | None:
-        """Return the interval of a column over the seeds that have it."""
+        """Return a column's mean and interval over the seeds whose row has the column."""
         values = [row[column] for row in self.runs.get(cell, {}).values() if column in row]
         return interval(values) if values else None
 
     def difference(self, cell: Cell, other: Cell) -> Interval | None:
-        """Return the interval of the difference in accuracy, in percentage points, over seeds that both cells
-        have."""
+        """Return the mean difference in accuracy and its interval, in percentage points, over the seeds that
+        both cells have."""
         ours, theirs = self.runs.get(cell, {}), self.runs.get(other, {})
         both = sorted(ours.keys() & theirs.keys())
         return interval([ours[s]["accuracy"] - theirs[s]["accuracy"] for s in both]) if both else None
@@ -87,7 +89,7 @@ def parse() -> argparse.Namespace:
 
 
 def cells_of(conditions: Sequence[str], strategies: Sequence[str], fractions: Sequence[float]) -> list[Cell]:
-    """Return the cells of all conditions, strategies and fractions."""
+    """Return a cell for each combination. Strategies in `UNBUDGETED` have only the fraction 1."""
     return [
         Cell(condition, strategy, fraction)
         for condition in conditions

@@ -3,9 +3,9 @@
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.speed --json out/speed.json
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.speed --published cords
 
-CORDS is downloaded from GitHub at a fixed commit, or read from the checkout `--published`. It is not part of
-this project: decile-team/cords, MIT. Measures in a separate environment, on one thread. benchmarks/README.md
-explains each figure.
+CORDS is downloaded from GitHub at a fixed commit, or read from a checkout given with `--published`. It is not
+part of this project: its repository is decile-team/cords, its license MIT. Measures in a separate Python
+environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def published(given: Path | None) -> Path:
     """Return the folder of CORDS's two modules; download them if needed.
 
-    Raises `SystemExit` if they differ from the fixed commit.
+    Raises `SystemExit` if a module is missing, cannot be downloaded or differs from the fixed commit.
     """
     if given and (given / FOLDER).is_dir():
         given = given / FOLDER

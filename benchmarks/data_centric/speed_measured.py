@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.data_centric.speed`, inside its environment.
+"""The measurements of `benchmarks.data_centric.speed`, which run in a separate Python environment.
 
 Four implementations of the same selection are compared. The first two are ours: with a forward pass over the
 training set, and with outputs that were recorded in training. The third computes per-example gradients with

@@ -107,7 +107,7 @@ class Stage:
     generations: list[str] = field(default_factory=list)
 
     def fill(self) -> None:
-        """Create the missing models, also for models that requests have deleted."""
+        """Create models until there are `KEPT` in each of `STATUSES`; requests may have deleted some."""
         from personalization.aws.tables import write
         from personalization.core import keys
 

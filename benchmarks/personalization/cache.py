@@ -21,14 +21,15 @@ REQUESTS, SETTLED = 400_000, 1 / 4
 """Number of requests in a stream, and the share of them at its start that only warms up the caches."""
 
 HOT = 0.01
-"""A user with more than this share of all requests is hot: with the route that spreads hot users, every
-replica serves them."""
+"""A user with more than this share of all requests is hot: the route `affinity, hot users spread` sends their
+requests to all replicas."""
 
 UNET, TEXT_ENCODER, VAE = 859_520_964, 123_060_480, 83_653_863
 """Numbers of weights in the components of Stable Diffusion 1.5."""
 
 LORA_PER_RANK = 199_296
-"""Number of weights that an adapter has for each unit of rank: q, k, v and out of all 32 attention layers."""
+"""Number of weights that an adapter has for each unit of rank: q, k, v and out of all 32 attention layers of
+the U-Net."""
 
 
 NEVER = np.iinfo(np.int64).max
@@ -38,8 +39,8 @@ NEVER = np.iinfo(np.int64).max
 def size_ratio(rank: int = 8) -> float:
     """Return the bytes of a full copy of Stable Diffusion 1.5 divided by those of an adapter.
 
-    Both have the same precision, so it is the ratio of the numbers of weights. The deployment's default rank
-    is 8."""
+    Both have the same precision, so the result is the ratio of their numbers of weights. The deployment's
+    default rank is 8."""
     return (UNET + TEXT_ENCODER + VAE) / (LORA_PER_RANK * rank)
 
 
@@ -86,7 +87,7 @@ def _last_asked(asked: np.ndarray) -> np.ndarray:
 
 
 def _smaller_before(values: np.ndarray) -> np.ndarray:
-    """Return for each value the number of smaller values before it, by a top-down merge sort. All must
+    """Return for each value the number of smaller values before it, by a top-down merge sort. All values must
     differ."""
     count = len(values)
     size = 1 << max(count - 1, 1).bit_length()
@@ -107,8 +108,8 @@ def _smaller_before(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Caches:
-    """A stream on one or more replicas: stack distances after the warm-up, and the load of the busiest
-    replica.
+    """Results of a stream on one or more replicas: stack distances after the warm-up, and the load of the
+    busiest replica.
 
     `busiest` is the number of requests of the busiest replica divided by the mean of all replicas.
     """

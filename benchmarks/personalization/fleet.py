@@ -1,7 +1,8 @@
-"""SageMaker training in virtual time: its request rate, quota, start-up, warm pools, spot and failures.
+"""A simulation of SageMaker training in virtual time: rate limit, quotas, start-up, warm pools, spot,
+failures.
 
-It behaves as AWS documents. AWS does not document start times and the frequency of interruptions and capacity
-errors. These are assumptions in `Terms`, which a run can change.
+It behaves as AWS documents for SageMaker. AWS does not document start times and the frequency of
+interruptions and capacity errors. These are assumptions in `Terms`, which a run can change.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Terms:
     spot_quota: int = 800
     """Maximum number of spot instances in use."""
     warm_quota: int = 800
-    """Maximum number of instances in warm pools. A job that would exceed it leaves no pool at its end."""
+    """Maximum number of instances in warm pools. A job whose instances would exceed it leaves no warm
+    pool."""
     rate: float = 1.0
     burst: int = 5
     price: float = 1.515
@@ -60,7 +62,7 @@ class Terms:
     capacity_error: float = 0.01
     capacity_error_after: float = 300
     faults: float = 0.002
-    """Number of failures per hour of an instance. A failure ends its job."""
+    """Number of failures per hour of an on-demand instance. A failure ends its job."""
     spot_discount: float = 0.6
     interruptions: float = 0.05
     """Number of interruptions per hour of a spot instance. The job then waits about `interrupted_for` seconds

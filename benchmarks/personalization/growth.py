@@ -1,4 +1,5 @@
-"""A launch day: arrivals of requests, the deployed dispatcher with a simulated SageMaker, users' waits."""
+"""A simulated launch day: users' requests arrive, and the dispatcher's code creates jobs in a simulated
+SageMaker."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ STATE = "state/seconds"
 the seconds of training so far."""
 
 ADAPTER = {"adapter/adapter.json": b"{}", "adapter/adapter_model.safetensors": b"weights"}
-"""Files of every adapter. All are equal, because only times are simulated."""
+"""Files of every adapter. All adapters are equal, because only times are simulated."""
 _FILES = {
     name: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in ADAPTER.items()
 }
@@ -68,7 +69,7 @@ RESULT = {
 
 
 def settings_of(chosen: Personalization) -> JobSettings:
-    """Return the settings that the stack would pass to the functions."""
+    """Return the settings that the stack would pass to the Lambda functions."""
     told: dict[str, Any] = variables.job_settings(chosen, image="image", role="role", tags={})
     told["prompts"] = chosen.prompts
     return JobSettings(**told)
@@ -94,7 +95,7 @@ class Day:
     length: float = 24 * HOUR
 
     def arrivals(self, random: np.random.Generator) -> np.ndarray:
-        """Return the sorted arrival times, one for each user; float64, shape (users,)."""
+        """Return the sorted arrival times, one for each request; float64, shape (users,)."""
         hurried = int(self.users * self.spike)
         after = self.spike_at + random.exponential(self.spike_decay, hurried)
         # rejection sampling: the arrival rate is proportional to 1 - 0.6 cos(2 pi t / day)
@@ -110,9 +111,9 @@ class Day:
 class Work:
     """Durations of fine-tunes, and delays and losses of events. Times are in seconds.
 
-    The number of a user's pictures is uniform between the two bounds in `images`, and determines the number
-    of steps by the deployed settings. The deployed code estimates the duration from the steps. The true
-    duration is the estimate plus `overhead`, times a log-normal factor with mean 1.
+    The number of a user's pictures is uniform between the two bounds in `images`. The deployed settings give
+    the number of steps for it. The deployed code estimates the duration from the steps. The true duration is
+    the estimate plus `overhead`, times a log-normal factor with mean 1.
     """
 
     images: tuple[int, int] = (5, 20)
@@ -177,7 +178,7 @@ class Outcome:
 
 class LaunchDay:
     """One simulated launch day. `settings` and `pace` are the settings that the stack would pass to the
-    functions."""
+    Lambda functions."""
 
     def __init__(
         self, day: Day, work: Work, terms: Terms, settings: JobSettings, pace: Pace, seed: int
@@ -243,7 +244,8 @@ class LaunchDay:
             self.clock.after(self.arrivals[number + 1] - self.clock.now, self._arrive, number + 1)
 
     def _moved(self, before: Request | None, after: Request) -> None:
-        """Process a change of a request as the stream of the table does."""
+        """Handle a change of a request: wake the dispatcher for a queued one, record the end of an ended
+        one."""
         if after.status == Status.QUEUED:
             self.clock.after(self.work.stream, self._wake)
         elif after.status in (Status.READY, Status.FAILED):
@@ -254,7 +256,8 @@ class LaunchDay:
     # --- the Lambdas ---
 
     def _wake(self, seconds: float = DISPATCHER) -> None:
-        """Run `dispatch.drain` in virtual time, one run at a time. The stream or a schedule starts it."""
+        """Do in virtual time what `dispatch.drain` does, one run at a time. The table's stream or a schedule
+        starts a run."""
         self.drains_until = max(self.drains_until, self.clock.now + seconds)
         if not self.draining:
             self.draining = True
@@ -385,8 +388,8 @@ class LaunchDay:
 class Account:
     """A configuration to compare: settings of the deployment, and quotas of the account.
 
-    `part` scales users, quotas and rates by the same factor. So a tenth of the users wait as long as all
-    users would, except for random and rounding effects.
+    `part` scales users, quotas and rates by the same factor, so waits are as long as with `part` 1, except
+    for random and rounding effects.
     """
 
     hosts: int = HOSTS
@@ -398,7 +401,7 @@ class Account:
     users: int = 100_000
     part: float = 1.0
     heavy: int = 0
-    """Number of requests of one user before all other requests."""
+    """Number of requests that one user sends before all other users."""
     steadily: float = 0
     """Duration in seconds in which the users arrive, without an announcement; 0: arrivals as in `Day`."""
 
@@ -409,8 +412,8 @@ class Account:
 
     @property
     def choice(self) -> dict[str, Any]:
-        """The deployment's settings for this configuration. They are validated, so that only deployable
-        settings are simulated."""
+        """The deployment's settings for this configuration. `launch_day` validates them, so that only
+        deployable settings are simulated."""
         return {
             "hosts_max": self.hosts,
             "tasks_per_host": self.tasks_per_host,

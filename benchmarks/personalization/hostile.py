@@ -31,7 +31,8 @@ NOT_JSON = (
     *("[" * 100_000, '{"prompt":' * 20_000, '"' + "\\" * 999, "\x7f", "undefined"),
 )
 NESTED = "[" * 3_000 + "]" * 3_000
-"""Valid JSON that is too deep for Python's parser, unless the recursion limit was raised as by Hypothesis."""
+"""Valid JSON that is too deep for Python's parser, unless the recursion limit was raised, as Hypothesis
+does."""
 NUMBERS = (
     *(
         "1e400",
@@ -119,7 +120,7 @@ def hostile(
 
 ROUTE_OF_BEFORE = "GET /api/models/{model}/generations"
 MADE = {201, 404, 409}
-"""Statuses of answers to a valid body. They depend on whether the model is ready."""
+"""Possible statuses of answers to a valid body, depending on whether the model exists and is ready."""
 
 
 def _elsewhere(chance: random.Random) -> Hostile:

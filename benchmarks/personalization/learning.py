@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.personalization.quality`, inside its environment."""
+"""The measurements of `benchmarks.personalization.quality`, which run in a separate Python environment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ USUAL = "full", "adamw"
 """The usual full fine-tune. It is measured even if another optimizer is better for full fine-tunes."""
 
 LEVELS, REPEATS = 64, 1
-"""Number of evenly spaced noise levels of the held-out loss, and number of draws per level and picture."""
+"""Number of evenly spaced noise levels at which the held-out loss is measured, and number of draws of noise
+per level and picture."""
 
 METRICS = [
     Metric("adapter_size_ratio", "bytes of the full copy divided by bytes of the adapter", "", "higher", 15),
@@ -166,7 +167,8 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 def chosen(
     pool: ProcessPoolExecutor, options: argparse.Namespace, folder: Path
 ) -> dict[tuple[str, str], float]:
-    """Return the best learning rate, by method and its best optimizer, and for the usual full fine-tune.
+    """Return the best learning rates: of each method with its best optimizer, and of the usual full
+    fine-tune.
 
     The rates are chosen on the subject `pictures.SPARE`, with a seed that is not used for the figures."""
     (user, (subject, *_)), *_ = pictures.SPARE.items()
@@ -222,7 +224,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ]
 
     def ratios(way: tuple[str, str]) -> list[float]:
-        """Return LoRA's gain divided by the full fine-tune's for each seed. Gains are summed over
+        """Return, for each seed, LoRA's gain divided by the full fine-tune's. Gains are summed over
         subjects."""
         return [
             sum(each.gain for each in of(lora, seed)) / sum(each.gain for each in of(way, seed))

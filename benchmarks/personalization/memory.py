@@ -1,6 +1,6 @@
 """In-memory implementations of the interfaces of the onboarding code (`personalization.core.ports`).
 
-The store compares and swaps like DynamoDB's transactions, and lists have the order of DynamoDB's index.
+Changes are compare-and-swap, like DynamoDB's transactions, and lists have the order of DynamoDB's index.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make the models for `benchmarks.personalization.serving`, in the image's environment.
+"""Make the models for `benchmarks.personalization.serving`, in the serving image's environment.
 
     python models.py FOLDER USERS [BASE]
 

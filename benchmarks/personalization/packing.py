@@ -1,7 +1,7 @@
 """The makespan of the deployed packing of fine-tunes onto a job's hosts, compared with a lower bound.
 
-The packing knows estimated durations only. The makespan is the true time until the last host ends. No packing
-is faster than `lower_bound` of the true durations, even one that knows the true durations.
+The packing knows estimated durations only. The makespan is the true time until the last host ends.
+`lower_bound` is computed from the true durations; no packing is faster.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def makespan_ratio(
     packing: Packing = pack,
     seeds: int = SEEDS,
 ) -> dict[str, float]:
-    """Return the mean of `ratios`, and its normal 95 % interval, which needs `seeds` of at least thirty."""
+    """Return the mean of `ratios` and its normal 95 % interval, which is valid for thirty or more `seeds`."""
     found = ratios(packing, tasks, hosts, noise, seeds)
     mean, half = float(found.mean()), 1.96 * float(found.std(ddof=1)) / seeds**0.5
     return {

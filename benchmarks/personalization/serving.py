@@ -151,7 +151,7 @@ class Endpoint:
         return time.perf_counter() - begun
 
     def unload(self, user: int) -> float:
-        """Unload a user's model and delete its files; return the seconds until the unloading was answered."""
+        """Unload a user's model and delete its files; return the seconds until the answer to DELETE."""
         begun = time.perf_counter()
         self.call("DELETE", f"/models/user{user}")
         seconds = time.perf_counter() - begun
@@ -254,7 +254,7 @@ def median(values: Iterator[float] | list[float]) -> float:
 
 
 def switching(of: Endpoint, times: int = 30) -> float:
-    """Return the additional milliseconds of a request that follows a request of another user."""
+    """Return by how many milliseconds a request takes longer if the request before it was of another user."""
     for user in (0, 1):
         of.invoke(user, 1)
     same, other = [], []

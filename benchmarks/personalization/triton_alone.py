@@ -1,4 +1,5 @@
-"""Triton in its own SageMaker mode, for `benchmarks.personalization.serving`, in the image's environment.
+"""Triton in its own SageMaker mode, for `benchmarks.personalization.serving`, in the serving image's
+environment.
 
     python triton_alone.py FOLDER PORT BASE|-
 

@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.portfolio_rl.refusals`, inside its environment."""
+"""The measurements of `benchmarks.portfolio_rl.refusals`, which run in a separate Python environment."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from typing import Any
 from scenarios import Metric
 
 SOURCE_DOLLARS = 3000
-"""The AWS sample reports a mean final value above this, from $1,000, after 500,000 episodes."""
+"""The AWS sample reports a mean final value of more than this number of dollars, after 500,000 episodes that
+start with $1,000."""
 
 
 def _values() -> list[Metric]:

@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.portfolio_rl.values`, inside its environment.
+"""The measurements of `benchmarks.portfolio_rl.values`, which run in a separate Python environment.
 
 Every policy trades on the same held-out paths. Ratios and gains are paired, path by path, with 95 %
 intervals over the paths.
@@ -36,7 +36,8 @@ tenth."""
 EXPORTED_PATHS = 2000
 CONVEX_PATHS = 2000
 FORESIGHT_NODES, FORESIGHT_GAP = 200, 0.002
-"""Limits of nodes and of the relative gap for each path. HiGHS stops at the limit that it reaches first."""
+"""Limits of HiGHS for each path: number of search nodes, and relative gap to the optimum. HiGHS stops at the
+limit that it reaches first."""
 
 SOURCE = ppo.Hyperparameters(
     batch=1316,
@@ -133,7 +134,8 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def known_means(now: Comparison) -> float:
-    """Add the greedy policy and the dynamic program, which know the mean prices. The better one is the bound.
+    """Add the greedy policy and the dynamic program, both with the true mean prices. The better one is the
+    bound.
 
     Returns the program's value divided by greedy's.
     """
@@ -234,8 +236,8 @@ def by_ppo(now: Comparison, seed: int, how: ppo.Hyperparameters, name: str = "PP
 
 
 def exported(now: Comparison, policy: Any) -> dict[str, float] | None:
-    """Return the value of the exported file divided by the policy's; None for `published`, which has no
-    file."""
+    """Return the value that the exported policy file reaches, divided by that of `policy`; None for the
+    variant `published`, whose policies are not exported."""
     if now.problem.faithful:
         return None
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.portfolio_rl.own_prices`, inside its environment.
+"""The measurements of `benchmarks.portfolio_rl.own_prices`, which run in a separate Python environment.
 
 The last fifth of a history is held out. As in a training job, a policy is fitted to the rest, on which
 hyperparameters are also chosen, and is refitted for each part of the held-out fifth.
@@ -54,9 +54,9 @@ def walk(rows: int, seed: int) -> Any:
 
 
 def knows(scales: Scales, horizon: float, steps: int) -> Values:
-    """Return the value of a holding, to the second order, for a policy that knows the signal.
+    """Return the value function, expanded to the second order, of a policy that knows the signal.
 
-    A dollar of an asset is worth exp(horizon * return).
+    A dollar of an asset has the value exp(horizon * r), where r is the asset's last logarithmic return.
 
     :param horizon: share of the last return that future returns are expected to add
     """

@@ -2,7 +2,7 @@
 
     python -m benchmarks.portfolio_rl.own_prices --json out/own_prices.json
 
-Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
+Measures in a separate Python environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

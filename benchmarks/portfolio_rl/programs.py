@@ -24,7 +24,8 @@ from portfolio_trader.published import BUY_FEE, SELL_FEE
 from portfolio_trader.rules import Compiled
 
 LARGE = 20_000.0
-"""Dollars by which no holding can exceed a cap. Adding them disables a constraint if nothing is bought."""
+"""More dollars than any holding can exceed its cap by. If nothing is bought, a cap is raised by this amount,
+so that it has no effect."""
 
 
 @contextmanager
@@ -58,7 +59,8 @@ class Program:
 
     def __init__(self, rules: Compiled, whole_steps: int | None = None, nodes: int = 1000, gap: float = 1e-4):
         """
-        :param whole_steps: number of first decisions with whole lots, None: all. Later ones may use fractions
+        :param whole_steps: number of first decisions in whole lots, None: all. Later decisions may be in
+            fractions
         :param nodes: maximum nodes of the search, which then returns the best plan so far
         :param gap: maximum relative difference of the plan's value from the optimum
         """
@@ -68,7 +70,7 @@ class Program:
         self.options = {"node_limit": nodes, "mip_rel_gap": gap}
 
     def plan(self, lots: Any, cash: float, prices: Any) -> Plan:
-        """Return the plan of the highest value at the last of `prices`, [H + 1, N] dollars."""
+        """Return the plan with the highest value at the last prices. `prices`: [H + 1, N] dollars."""
         rules, n, horizon = self.rules, len(self.rules.lot), len(prices) - 1
         # columns of a decision, per asset: lots sold, lots bought, whether bought, lots held afterwards; then
         # the cash
@@ -187,8 +189,8 @@ def reduced(wanted: Any, lots: Any, cash: Any, prices: Any, rules: Compiled) -> 
 class Convex:
     """A convex optimizer of one period: the highest mean value after the next step, net of fees.
 
-    It chooses fractions of lots within the limits of orders, cash and caps. These are rounded to whole lots
-    and reduced to an admissible order. All accounts are solved in one problem.
+    It chooses an order in fractions of lots within the limits of orders, cash and caps. The order is rounded
+    to whole lots and reduced to an admissible order. One problem contains all accounts.
     """
 
     def __init__(self, means: Any, rules: Compiled):

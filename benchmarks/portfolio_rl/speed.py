@@ -4,8 +4,9 @@
     python -m benchmarks.portfolio_rl.speed --published trading.py
 
 The AWS sample's environment is downloaded from GitHub at a fixed commit, or read from `--published`. It is
-not part of this project: aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py, MIT No Attribution.
-Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
+not part of this project, but src/trading.py of the repository aws-samples/amazon-sagemaker-rl-action-masking,
+under the license MIT No Attribution. Measures in a separate Python environment, on one thread.
+benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def published(given: Path | None) -> Path:
-    """Return the AWS sample's code, which is downloaded once. Raises `SystemExit` if the file is not the
-    expected one."""
+    """Return the AWS sample's code, which is downloaded once. Raises `SystemExit` if it cannot be downloaded
+    or differs from the fixed commit."""
     path = given or envs.home() / "downloads" / f"trading-{COMMIT[:12]}.py"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

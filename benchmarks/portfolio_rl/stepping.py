@@ -1,4 +1,5 @@
-"""The measurements of `benchmarks.portfolio_rl.speed`, inside its environment, in CPU time of a thread."""
+"""The measurements of `benchmarks.portfolio_rl.speed`, in CPU time of a thread. They run in a separate Python
+environment."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from portfolio_trader.variants import variant
 
 DECISIONS = 19
 COUNT, COUNT_JOINT = 4096, 256
-"""Numbers of environments in lockstep, with a mask for each asset and with a mask of whole orders."""
+"""Numbers of environments that are stepped together: with a mask for each asset, and with a mask of whole
+orders."""
 
 
 def say(line: str) -> None:
@@ -119,7 +121,8 @@ def masked_joint(mask: Any, generator: np.random.Generator) -> Any:
 
 
 class ObservationOnly(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """The environment with the observation only. MaskablePPO gets the mask from `action_masks`."""
+    """The environment with observations that do not contain the mask. MaskablePPO gets it from
+    `action_masks`."""
 
     def __init__(self, env: PortfolioEnv):
         super().__init__(env)
@@ -134,7 +137,7 @@ class ObservationOnly(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class Until(BaseCallback):
-    """Ends the training after a CPU time."""
+    """Ends the training after a number of CPU seconds, before the next rollout."""
 
     def __init__(self, seconds: float):
         super().__init__()

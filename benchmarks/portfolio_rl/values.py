@@ -3,8 +3,8 @@
     python -m benchmarks.portfolio_rl.values --seeds 3 --json out/values.json
     python -m benchmarks.portfolio_rl.values --variants corrected --only fitted ppo
 
-Measures in a separate environment, on one thread. PPO takes `--ppo-seconds` of CPU time for each variant and
-seed, an hour in total. benchmarks/README.md explains each figure.
+Measures in a separate Python environment, on one thread. PPO takes `--ppo-seconds` of CPU time for each
+variant and seed, by default 50 minutes in total. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

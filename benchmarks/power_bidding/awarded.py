@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.power_bidding.modes`, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.modes`, which run in a separate Python environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from power_forecaster.water_value import Limits
 from tooling.table import print_table
 
 SEEN_DAYS = 7
-"""A day's price forecast for each hour is the mean price in that hour of this number of earlier days."""
+"""Number of earlier days whose mean prices, for each hour of the day, are the forecast of a day's prices."""
 
 SCHEDULE = "day-ahead schedule, kept in real time"
 CURVES = "day-ahead schedule, real-time curves that keep it"
@@ -149,7 +149,8 @@ def kept(awards: Doubles) -> Policy:
 
 
 def within(market: Market, awards: Doubles) -> Policy:
-    """Return the policy of `real_time.curve`, limited to offers that can deliver the published awards."""
+    """Return the policy of real-time curves by water value, limited to offers that can deliver the published
+    awards."""
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
         ahead = awards[hour : hour + len(expected)].copy()

@@ -117,7 +117,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def decision_loss_gains(reports: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the gain in capture from the decision loss, for the combination and for the network alone.
+    """Return the gain in capture from training with the decision loss, for the combination and the network
+    alone.
 
     The keys are names of figures. Empty without `--decision-loss`.
 

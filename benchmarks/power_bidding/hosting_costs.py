@@ -1,7 +1,7 @@
 """Monthly cost of an endpoint, serverless and provisioned.
 
-A serverless endpoint is billed per started millisecond, by memory size; an instance per hour. Left out: data
-processing, which both pay alike, and the instance's volume.
+A serverless endpoint is billed per started millisecond, by memory size; an instance per hour. The costs of
+data processing, which are the same for both, and of the instance's volume are left out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Costs:
         return math.ceil(self.provisioned() / self.serverless(1, seconds))
 
     def busy_share(self) -> float:
-        """Return the utilization, as a share of the month, at which both cost the same."""
+        """Return the share of the month for which an endpoint must compute so that both kinds cost the
+        same."""
         return float(self.hour.dollars / (3600 * self.second.dollars))
 
 

@@ -1,4 +1,5 @@
-"""Starts a measurement in the environment of these benchmarks, with the image's code on its path."""
+"""Starts a measurement in the Python environment of these benchmarks, with the training image's code on its
+path."""
 
 from __future__ import annotations
 

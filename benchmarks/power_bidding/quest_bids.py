@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.power_bidding.quest`, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.quest`, which run in a separate Python environment."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from power_forecaster.storage import Asset
 from tooling.table import print_table
 
 ASSET = Asset(initial=16, final=16)
-"""QuEST requires the final level to equal the initial level."""
+"""QuEST requires the final stored energy to equal the initial one."""
 CALLED = 0.25
-"""Share of capacity that is called, in each direction: QuEST's default."""
+"""Share of the regulation capacity that is called, in each direction: QuEST's default."""
 ZONE = "America/Chicago"
 SEED = 0
 UP, DOWN = (2, 6.0), (2, 3.0)
@@ -38,14 +38,14 @@ EQUAL = 0.999
 """Minimum share of hours with equal bids. It is below 1 because a day can have several optima."""
 ERCOT, CAISO, RESERVE = "ercot", "caiso", "ercot, reserve"
 PEERS = {ERCOT: ("ercot_arbreg", 0), CAISO: ("caiso_pfp", 0), RESERVE: ("ercot_arbreg", 1)}
-"""QuEST's market name, and its reserve in hours of a full call."""
+"""QuEST's name of the market, and the energy kept in reserve, in hours of a full call."""
 SAME_ROWS = "the same rows"
 WAYS = {
     SAME_ROWS: (Regulation(CALLED, CALLED, sustained=0, shared_power=True), ERCOT),
     "own rows, expected level": (Regulation(CALLED, CALLED, sustained=0), ERCOT),
     "own rows, calls sustained": (Regulation(CALLED, CALLED), RESERVE),
 }
-"""Our regulation terms and QuEST's market."""
+"""Our regulation terms, and the entry of `PEERS` whose bids are compared with ours."""
 
 
 @dataclass(frozen=True)

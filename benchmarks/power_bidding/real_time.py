@@ -2,8 +2,8 @@
 
     python -m benchmarks.power_bidding.real_time --zone nyc north hb_south --json out/real_time.json
 
-You must provide the prices: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA.
-Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
+You must provide the prices: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA. Measures
+in a separate Python environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def with_prices(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the arguments with the options `--zone`, `--data` and `--json` added; all paths absolute."""
+    """Add the options `--zone`, `--data` and `--json`, and parse the arguments. The returned paths are
+    absolute."""
     add = parser.add_argument
     add(
         "--zone", nargs="+", choices=FILES, default=list(FILES), metavar="ZONE", help=f"of {', '.join(FILES)}"

@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.power_bidding.lp_speed`, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.lp_speed`, which run in a separate Python environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.power_bidding.real_time`, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.real_time`, which run in a separate Python environment."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ def traded(
 
 
 def months(first: np.datetime64, begin: int, end: int) -> list[slice]:
-    """Return the hours of each calendar month of the days `begin` to `end`, counted from `begin`."""
+    """Return a slice for each calendar month of the days `begin` to `end`: its hours, counted from
+    `begin`."""
     month = (first + np.arange(begin, end)).astype("datetime64[M]")
     starts = [0, *(np.flatnonzero(month[1:] != month[:-1]) + 1).tolist(), end - begin]
     return [slice(a * DAY, b * DAY) for a, b in pairwise(starts)]
@@ -155,7 +156,7 @@ def dual(factors: tuple[float, float], band: bool) -> Policy:
     """Return the policy that derives a curve from the dual of the linear program.
 
     It charges with the full power below one price and discharges with the full power above another price.
-    Between these prices it offers the MW of the linear program with `band`, otherwise 0 MW."""
+    Between these prices it offers the linear program's MW if `band`, otherwise 0 MW."""
     program = Scheduler(ASSET, HORIZON)
 
     def found(hour: int, expected: Doubles, level: float) -> Curve:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.snowflake_training.schemes --hosts 2 4 8 --seeds 5 --json out/benchmark.json
 
-Measures in a separate environment, with the Snowflake account of `--connection`, or with a local Snowflake
-that is started for the run and removed afterwards. benchmarks/README.md explains each figure.
+Measures in a separate Python environment, with the Snowflake account of `--connection`, or with a local
+Snowflake that is started for the run and removed afterwards. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

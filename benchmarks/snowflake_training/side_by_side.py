@@ -1,4 +1,4 @@
-"""The measurements of `benchmarks.snowflake_training.schemes`, inside its environment."""
+"""The measurements of `benchmarks.snowflake_training.schemes`, which run in a separate Python environment."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ PLAIN |= {"colsample_bytree": 1, "min_child_weight": 1}
 """The hyperparameters that the AWS sample tunes, with values that allow long training; otherwise defaults."""
 
 KINDEST: dict[str, Any] = PLAIN | {"colsample_bytree": 0.8, "min_child_weight": 5}
-"""The hyperparameters with the lowest error of the AWS sample's scheme, of five sets that were tried with 8
-seeds."""
+"""The hyperparameters with which the AWS sample's scheme has its lowest error, of five sets that were tried
+with 8 seeds."""
 
 PUBLISHED: dict[str, Any] = {
     "max_depth": 5,

@@ -170,8 +170,8 @@ class SageMakerDomain(Construct):
 
 
 def _allow_volume(role: iam.Role, key: kms.IKey) -> None:
-    """Let `role` attach a volume that is encrypted with `key`: Amazon EBS User Guide, "Requirements for
-    Amazon EBS encryption"."""
+    """Let `role` attach a volume that is encrypted with `key`. The permissions are from the Amazon EBS User
+    Guide, "Requirements for Amazon EBS encryption"."""
     key.grant(role, "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext")
     iam.Grant.add_to_principal(
         grantee=role,

@@ -17,7 +17,7 @@ def table() -> dict[str, Any]:
 def family(instance_type: str) -> dict[str, Any]:
     """Return the facts about the family of an instance type such as `ml.g5.xlarge`.
 
-    Raises `ValueError` for a family that SageMaker does not have.
+    Raises `ValueError` for a family that is not in `instance_types.toml`.
     """
     name = instance_type.removeprefix("ml.").partition(".")[0]
     found = table()["families"].get(name)

@@ -136,7 +136,7 @@ def run(
 
 
 class Run:
-    """A run on a deployed stack: its users, their requests, and the threads that observe and sweep."""
+    """A run on a deployed stack: its users, their requests, and the background threads."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class Run:
 
     @contextlib.contextmanager
     def _beside(self, work: Callable[[], None]) -> Iterator[None]:
-        """Repeat `work` in a thread until the end of the block."""
+        """Repeat `work` in a thread until the end of the `with` block."""
 
         def repeat() -> None:
             while not self._ended.is_set():
@@ -265,7 +265,8 @@ class Run:
         return [row for page in pages for row in page["Items"]]
 
     def _progress(self) -> float:
-        """Return the progress from 0 to 1. Started requests count one half, ended requests the other half."""
+        """Return the progress from 0 to 1. A request counts one half when it is started, and the other half
+        when it has ended."""
         started = sum(wish.started for wish in self._wishes)
         return (started + sum(self._states[state] for state in ENDS)) / (2 * len(self._wishes))
 

@@ -1,4 +1,5 @@
-"""The project's app with stub containers that train nothing but write the same files as the real ones."""
+"""The project's CDK app with stubs of the containers: one trains nothing and writes the same files as the
+fine-tuning container, the other only answers /ping."""
 
 import sys
 from pathlib import Path

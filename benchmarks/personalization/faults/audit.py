@@ -43,7 +43,7 @@ class Audit:
     jobs: Counter[str] = field(default_factory=Counter)
     """Number of jobs by status."""
     retries: int = 0
-    """Number of times that a request was in another job after its first one."""
+    """Number of jobs of a request after its first job, summed over all requests."""
     unexplained: list[str] = field(default_factory=list)
     """Retries after a job that had completed."""
 

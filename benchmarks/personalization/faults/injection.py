@@ -14,7 +14,8 @@ from local.cloud import LocalCloud
 
 LOOK_SECONDS = 0.5
 KILL_SECONDS = 6.0
-"""If a kill has had no effect for this number of seconds, another kill is tried first."""
+"""If a requested kill has killed no function after this number of seconds, it is put off and another is
+requested."""
 LAST_WRITE = 8
 """Functions are killed before the n-th write of an invocation, for n up to this number. Later writes are
 repetitions in long loops."""
@@ -49,7 +50,7 @@ UNTIL = 0.97
 
 
 class Injection:
-    """Injects faults by the progress of the run, kills functions one after the other, and crashes the
+    """Injects the planned faults as the run progresses, kills functions one after the other, and crashes the
     cloud."""
 
     def __init__(
@@ -110,7 +111,7 @@ class Injection:
         return found
 
     def most_writes(self) -> dict[str, int]:
-        """Return the maximum number of writes in one invocation by handler."""
+        """Return, by handler, the maximum number of writes in one invocation."""
         return dict(sorted(self._writes.items()))
 
     def _struck(self, status: dict[str, Any]) -> Counter[tuple[str, int]]:
@@ -148,7 +149,8 @@ class Injection:
             self.crashes += 1
 
     def _next_kill(self, status: dict[str, Any]) -> dict[str, Any]:
-        """Return settings for the next kill, at a handler's write at which no process was killed yet."""
+        """Return the cloud's settings for the next kill, before a write of a handler at which no process was
+        killed yet. They are empty while a requested kill is pending."""
         left = status["faults"][KILL]["left"]
         waited = time.monotonic() - self._armed_at
         if self._armed and left and waited < KILL_SECONDS:

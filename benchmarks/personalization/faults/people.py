@@ -45,7 +45,7 @@ class Wish:
     twice: bool
     """Whether the request to start its fine-tune is sent twice at the same time."""
     delete_at: str
-    """Status in which it is deleted; empty: it is not deleted."""
+    """Status in which the model is deleted; empty: it is not deleted."""
     pictures: list[bytes] = field(default_factory=list)
     model: str = ""
     started: bool = False
@@ -65,14 +65,16 @@ class Api:
     """A client of the deployed HTTP API. It retries requests that failed, were throttled or got no answer."""
 
     def __init__(self, url: str, endpoint: str):
-        """`endpoint`: address of the cloud. Browsers resolve `*.localhost` to it, but Python does not."""
+        """`endpoint`: address of the cloud, to which requests go with the host of `url` as a header. Python,
+        unlike browsers, does not resolve this host, whose name ends in `.localhost`."""
         self._host, self._endpoint = urlsplit(url).netloc, endpoint
         self.answers = Counter[str]()
         self._pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=urllib3.Timeout(60))
         self._lock = threading.Lock()
 
     def ask(self, person: Person, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """Return the answer's JSON. Raises `GoneError`, and `RuntimeError` for any other error status."""
+        """Return the answer's JSON. Raises `GoneError` for status 404 and `RuntimeError` for any other error
+        status."""
         headers = {"host": self._host, "authorization": f"Bearer {person.token}"}
         status, found = self._send(method, self._endpoint + path, headers=headers, json=body)
         if status == 404:
@@ -106,7 +108,7 @@ class Api:
 
 
 def sign_in(cognito: Any, pool: str, client: str, count: int) -> list[Person]:
-    """Create accounts; return their users, signed in."""
+    """Create accounts and sign in with them; return their users."""
     people = []
     for number in range(count):
         name = f"person-{number:03}@example.org"
@@ -154,7 +156,8 @@ def picture(chance: random.Random) -> bytes:
 
 
 def fulfil(api: Api, wish: Wish) -> None:
-    """Create the model, upload its pictures and start it; delete it again if `delete_at` is QUEUED."""
+    """Create the model, upload its pictures and start its fine-tune; then delete the model if `delete_at` is
+    QUEUED."""
     images = [{"type": "image/jpeg", "bytes": len(each)} for each in wish.pictures]
     body = {"name": f"Wish {wish.number}", "subject": "cat", "images": images}
     while True:

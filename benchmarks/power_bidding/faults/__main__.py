@@ -191,7 +191,7 @@ def measured(
 def rehearsed(desk: Desk, replay: Replay) -> float:
     """Rehearse the replay with a stopped clock. Return the seconds that the slowest offer took.
 
-    The first run includes cold starts.
+    The first run does not count, because it includes cold starts.
     """
     runs = [later(replay.first, number) for number in range(-REHEARSED, 0)]
     return max([steps.follow(desk, desk.start(run), run) for run in runs][1:])

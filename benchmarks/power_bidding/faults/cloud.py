@@ -24,7 +24,8 @@ KILLS = (
 )
 """(function, number of the write before which it is killed), used in turn."""
 LATEST = 1.2
-"""Latest time of a crash after the start of a run, in durations of a run. The time is random."""
+"""Maximum time from the start of a run to the crash, as a multiple of a run's duration. The time is
+random."""
 SETTINGS = {"throttled": "fault_throttle_endpoints", "killed": "fault_kill_functions"}
 
 

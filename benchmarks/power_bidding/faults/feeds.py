@@ -20,7 +20,8 @@ CORRUPT = {
     "weather": ("corrupt_flat",),
     "price_forecast": ("corrupt_units", "corrupt_flat"),
 }
-"""Kinds of corruption, used in turn. Equal prices at all hubs are left out, since the replay has one hub."""
+"""Kinds of corruption, used in turn. The corruption to equal prices at all hubs is left out, since the replay
+has one hub."""
 CORRECTED: dict[str, tuple[str, int, float, float]] = {
     "market_prices": ("price:{location}", -6, 15, 60),
     "load": ("load", 3, 40_000, 60_000),

@@ -1,4 +1,4 @@
-"""Explicit no-offers, and whether the alarm's metric counts each."""
+"""Counts explicit no-offers, and the no-offers in the metric of the alarm."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Hour:
     row: str = ""
     """The offer's status in the table of offers, the time at which it was made, and its deadline, as text"""
     doubles: int = 0
-    """Number of second offers that reached the market"""
+    """Number of offers for the hour that reached the market after the first one"""
     flagged: bool = False
     """Whether the run's dataset has a flagged value"""
 

@@ -165,6 +165,6 @@ class PipelineFaults:
 
 
 def _why(fault: TrialFault) -> str:
-    """Return the variant of a fault, or "" if it has only one."""
+    """Return the variant of a fault, or "" if its kind has no variants."""
     several = {"failing": FAILING, "silent": SILENT}.get(fault.kind)
     return several[fault.variant % len(several)] if several else ""

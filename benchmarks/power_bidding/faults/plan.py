@@ -13,11 +13,12 @@ WAITED_FOR = ("down", "late")
 """Faults after which a run retries the feed with a pause. They share hours, so that few runs are slow."""
 PIPELINE_KINDS = ("failing", "stopped", "silent")
 ALONE_KINDS = ("killed", "restarted")
-"""Faults that need to run without other hours in flight, since they would affect these too."""
+"""Faults that are injected only while no other hour's offer is pending, since they would affect that hour
+too."""
 KINDS = (*FEED_KINDS, *PIPELINE_KINDS, "throttled", *ALONE_KINDS)
 HOURS, PIPELINE, ENDPOINT, ALONE = LANES = ("hours", "pipeline", "endpoint", "alone")
-"""Trials of the same lane run in sequence: the cloud has one setting for the pipeline and one for the
-endpoint. Trials of `alone` run last, between hours with feed faults."""
+"""Trials of the same lane, except `hours`, run in sequence: the cloud has one setting for the pipeline and
+one for the endpoint. Trials of `alone` run last, between hours with feed faults."""
 LANE_OF = {
     **dict.fromkeys(PIPELINE_KINDS, PIPELINE),
     "throttled": ENDPOINT,
@@ -94,12 +95,12 @@ class Queue:
         return self.left(LANES)
 
     def left(self, lanes: Collection[str]) -> int:
-        """Return the remaining trials of the given lanes."""
+        """Return the number of remaining trials of the given lanes."""
         return sum(len(self._lanes[lane]) for lane in lanes)
 
     def next(self, free: Collection[str]) -> Trial:
-        """Return the next trial of a free lane, drawn by the number of remaining trials. Return a trial
-        without faults if none remain."""
+        """Return the next trial of a random free lane, or a trial without faults if none remain. A lane's
+        probability is proportional to its number of remaining trials."""
         lanes = [lane for lane in LANES if lane in free and self._lanes[lane]]
         if not lanes:
             return Trial()
@@ -107,6 +108,6 @@ class Queue:
         return self._lanes[lane].pop(0)
 
     def again(self, trial: Trial, missed: Sequence[TrialFault]) -> None:
-        """Requeue the faults of a trial that had no effect, up to the maximum number of attempts."""
+        """Requeue those faults of a trial that had no effect, up to the maximum number of attempts."""
         if missed and trial.attempt < ATTEMPTS:
             self._lanes[trial.lane].append(Trial(tuple(missed), trial.attempt + 1))

@@ -1,4 +1,4 @@
-"""A replay of hours on the market's clock, with a trial in each."""
+"""A replay of hours on the market's clock, with a trial in each hour."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ STARTS_AFTER = 2 / 60
 OVERDUE_SECONDS = 10
 """Maximum wait for an hour's offer after its deadline."""
 MOST_BEHIND = 0.4
-"""When a run is overdue by more than this share of the time to its deadline, the clock is held until no run
-is overdue. Otherwise hours would be lost because the machine is slow, not because of a fault."""
+"""When a run is overdue by more than this share of the time to its deadline, the clock is held at real time
+until no run is overdue. Otherwise hours would be lost because the machine is slow, not because of a fault."""
 PREPARE_SECONDS = 300
 AT_ONCE = 24
 
@@ -125,7 +125,7 @@ class HourlyRun:
         return self._behind() > MOST_BEHIND * self._desk.notice_hours * 3600 / self.rate
 
     def _await_turn(self) -> None:
-        """Wait for the next hour of the market. Hold the clock while runs are overdue."""
+        """Wait for the next hour of the market. Hold the clock at real time while runs are overdue."""
         behind = self._behind()
         self.most_behind = max(self.most_behind, behind)
         if self._is_late():

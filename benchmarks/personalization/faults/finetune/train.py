@@ -16,7 +16,7 @@ BASE = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
 CHECKPOINTS = BASE / "checkpoints"
 CHANNELS = BASE / "input" / "data"
 SECONDS = 0.05
-"""Duration of a fine-tune. One that continues from a checkpoint takes half of it."""
+"""Duration of a fine-tune in seconds. A fine-tune that continues from a checkpoint takes half as long."""
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """Deletes what a training workflow created in SageMaker when CloudFormation deletes its stack.
 
-A custom resource: Create and Update do nothing. Delete deletes everything with the endpoint's name, or with a
-name that consists of it, a hyphen and one of the suffixes. Every step is idempotent, so that a deletion that
-failed can be started again.
+A custom resource: Create and Update do nothing. Delete stops the workflow's jobs and deletes their log
+streams. It deletes the resources with the endpoint's name, or with a name that consists of it, a hyphen and
+one of the suffixes; all model packages of the group; and all objects of the bucket. Every step is idempotent,
+so that a deletion that failed can be started again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ JOB_LOGS = {
     "TrainingJob": "/aws/sagemaker/TrainingJobs",
     "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
 }
-"""Log group by kind of job. Tuning jobs are stopped first, as they start training jobs."""
+"""Log group by kind of job, in the order in which jobs are stopped: tuning jobs first, as they start training
+jobs."""
 EXECUTION = r"[0-9a-f]{12}(-.+)?"
 """Names of other jobs after the prefix and a hyphen: an execution's hash, and optionally a suffix."""
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
@@ -237,7 +239,8 @@ def _streams(group: str, prefix: str) -> list[str]:
 
 
 def _delete_endpoint_logs(found: Leftovers) -> None:
-    """Delete the log groups of endpoints with a suffix. The template has the group of the other endpoint."""
+    """Delete the log groups of endpoints whose names have a suffix. The log group of the endpoint without a
+    suffix is a resource of the stack."""
     pages = client("logs").get_paginator("describe_log_groups")
     prefix = f"{ENDPOINT_LOGS}{found.endpoint}-"
     groups = [each for page in pages.paginate(logGroupNamePrefix=prefix) for each in page["logGroups"]]
