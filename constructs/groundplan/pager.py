@@ -16,7 +16,8 @@ class Pager(Construct):
     """An SNS topic, and the alarms that publish to it.
 
     :param email: e-mail address to subscribe to the topic; SNS sends it a confirmation link. Default: none.
-    :param key: encrypts the messages. Default: SNS's disk encryption only; alarms contain no data.
+    :param key: encrypts the messages. Default: only SNS's disk encryption; messages of alarms contain no user
+        data.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class Pager(Construct):
     def page_when(
         self, id: str, metric: cloudwatch.IMetric, *, description: str, above: float = 0
     ) -> cloudwatch.Alarm:
-        """Create an alarm that is raised if `metric` exceeds `above` in a period, not if data is missing."""
+        """Create an alarm that is raised if `metric` exceeds `above` in a period. Missing data does not raise
+        the alarm."""
         alarm = cloudwatch.Alarm(
             self,
             id,

@@ -19,7 +19,8 @@ def allow(
 ) -> iam.Grant:
     """Let `grantee` perform `actions` on the resources with the ARNs `on`.
 
-    An ARN with `*` needs a reason, which is written to the template. Raises `ValueError` without one.
+    If an ARN contains `*`, `because` must give a reason, which is written to the template. Raises
+    `ValueError` if the reason is missing.
     """
     principal = grantee.grant_principal
     if hasattr(principal, "node"):  # a role, a user or a group, including imported ones

@@ -21,7 +21,7 @@ from groundplan.log_group import log_group
 from groundplan.permissions import allow
 
 RETRIES = 10
-"""Number of times that Lambda retries a batch of a stream, halved each time, before it gives up."""
+"""Number of times that Lambda retries a failed batch of stream records; halving a batch does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,15 @@ class Package:
     layers: Sequence[lambda_.ILayerVersion] = ()
     """The functions' layers. Default: none."""
     dead_letters: sqs.IQueue | None = None
-    """Queue for events and stream records that failed after all retries. Default: none, they are lost."""
+    """Queue for events and stream records that failed after all retries. Default: none, these
+    events and records are lost."""
     environment: Mapping[str, str] | None = None
     """Environment variables of all functions. Default: none."""
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH
     """Retention of the functions' logs. Default: one month."""
     key: kms.IKey | None = None
-    """Encrypts the functions' environment variables and logs. Default: the services' own keys."""
+    """Encrypts the functions' environment variables and logs. Default: the keys of Lambda and
+    CloudWatch Logs."""
 
 
 class PythonFunction(Construct):
@@ -47,13 +49,14 @@ class PythonFunction(Construct):
 
     Events and stream records that failed after all retries go to the package's dead-letter queue.
 
-    :param package: the code and settings that it shares with other functions.
+    :param package: the code and settings that the function shares with other functions.
     :param handler: `module.function`, such as `shop.orders.handler`.
     :param description: description of the function and its role.
     :param environment: environment variables in addition to the package's. Default: none.
     :param timeout: timeout of an invocation. Default: 30 seconds.
-    :param memory_mb: memory in MB, which also determines its share of a CPU. Default: 256.
-    :param reserved_concurrency: concurrency reserved for the function, and its maximum. Default: none.
+    :param memory_mb: memory in MB, which also determines the function's share of a CPU. Default: 256.
+    :param reserved_concurrency: concurrency that is reserved for the function, and that it cannot exceed.
+        Default: none.
     """
 
     def __init__(
@@ -102,10 +105,11 @@ class PythonFunction(Construct):
     ) -> None:
         """Invoke the function with the changes of `table` that match one of `patterns`, oldest first.
 
-        A pattern matches one record of the event's `Records`. The function may return a partial batch
-        response (`batchItemFailures`): the batch is then delivered again from the first failed record. If the
-        function raises, the batch is halved and delivered again. Records that fail another `RETRIES` times,
-        or are older than a day, become a dead letter. Raises `ValueError` if the table has no stream.
+        Each pattern is compared with single records, in the form that they have in the event's `Records`. The
+        function may return a partial batch response (`batchItemFailures`): the batch is then delivered again
+        from the first failed record. If the function raises, the batch is halved and delivered again. Records
+        that fail `RETRIES` more times, or are older than a day, become a dead letter. Raises `ValueError` if
+        the table has no stream.
         """
         stream = table.table_stream_arn
         if stream is None:

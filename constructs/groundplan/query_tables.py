@@ -14,7 +14,7 @@ from groundplan.artifact_bucket import ArtifactBucket
 
 PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 PRESTO = {"string": "varchar", "int": "integer"}
-"""Type of a column in views by its Hive type in tables, where the two differ."""
+"""Presto types, used in views, by the corresponding Hive types, where their names differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class HourlyTable:
     columns: Mapping[str, str]
     """Hive types by column name, without the partition columns `date` and `hour`."""
     since: str = "2015-01-01"
-    """First day of the table; queries read no earlier folder. Default: 2015-01-01."""
+    """First day of the table; queries read no folders of earlier days. Default: 2015-01-01."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class View:
 class QueryTables(Construct):
     """Amazon Athena tables over a bucket, with views and saved queries.
 
-    Tables use partition projection: Athena computes the folders to read from a query, and no partitions are
+    Tables use partition projection: Athena computes from a query which folders to read, and no partitions are
     registered.
 
     :param name: name of the workgroup and, with underscores instead of hyphens, of the database.
@@ -141,7 +141,7 @@ class QueryTables(Construct):
         )
 
     def _view(self, name: str, view: View) -> None:
-        """Add a view as Athena stores it: a table whose view text is the query in Base64."""
+        """Add a view as Athena stores it: a table whose view text contains the query in Base64."""
         described = {
             "originalSql": view.sql,
             "catalog": "awsdatacatalog",

@@ -9,7 +9,7 @@ from groundplan.removal import removal
 
 
 class EmptySecret(Construct):
-    """A secret that is created without a value, so that no template contains it.
+    """A secret that is created without a value, so that no template contains the value.
 
     Store the value once: `aws secretsmanager put-secret-value --secret-id NAME --secret-string file://...`.
     Until then, reading the secret fails with ResourceNotFoundException.

@@ -17,7 +17,7 @@ from groundplan.python_function import Package, PythonFunction
 from groundplan.user_api import UserApi
 
 CACHED_ERRORS = (400, 403, 404, 405, 414, 500, 501, 502, 503, 504)
-"""HTTP statuses of the errors that CloudFront may cache, each for a time that can be set."""
+"""HTTP statuses of the errors that CloudFront may cache for a configurable time."""
 
 
 TIMEOUT = Duration.minutes(5)
@@ -25,7 +25,7 @@ TIMEOUT = Duration.minutes(5)
 
 
 class StaticSite(Construct):
-    """A private bucket behind CloudFront, with an API under `/api/` of the same origin.
+    """A private bucket behind CloudFront, with an API under `/api/` of the same web origin.
 
     `SiteFiles` uploads the files. Page and API have the same origin, so the API needs no CORS.
 
@@ -125,8 +125,8 @@ class SiteFiles(Construct):
     :param site: the site whose bucket gets the files.
     :param source: the files, as an asset of a folder with an `index.html`.
     :param config: settings of the page, which are uploaded as `config.json`.
-    :param storage: the bucket that the page's presigned URLs refer to. Its web origins replace `{{storage}}`
-        in HTML files.
+    :param storage: the bucket that the page's presigned URLs refer to. The web origins of these URLs replace
+        `{{storage}}` in HTML files.
     :param publisher: the function that uploads the files, with the code `SiteFiles.code()` and the handler
         `handler.handler`. Default: a new one.
     """

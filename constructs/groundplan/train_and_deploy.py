@@ -95,7 +95,8 @@ class TrainAndDeploy(Construct):
     def every(self, schedule: str, *, dead_letters: sqs.IQueue) -> events.Rule:
         """Start the workflow on a schedule, such as `rate(7 days)` or `cron(0 6 ? * MON *)` in UTC.
 
-        Starts that failed for a day go to the queue `dead_letters`. Returns the rule, which can be disabled.
+        If EventBridge cannot start the workflow for a day, the event goes to the queue `dead_letters`.
+        Returns the rule, which can be disabled.
         """
         return events.Rule(
             self,

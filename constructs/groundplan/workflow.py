@@ -4,8 +4,8 @@
                                  \\________ nothing _______/             \\-> not better: Reject -> Report
                                                                          \\-> not comparable -> Report
 
-An execution with `{"version": 3}` deploys that version of the registry without training: a rollback.
-After a failure, the states from `Undo` on run, see `groundplan.states.Flow`.
+An execution with the input `{"version": 3}` deploys that version of the registry without training: a
+rollback. After a failure, `Undo` and the states that follow it run: see `groundplan.states.Flow`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from groundplan.sagemaker_role import SageMakerRole
 from groundplan.states import EXECUTION_HASH, UNIQUE, Flow, Rule, jsonata_object
 
 LOOK_SECONDS = 5
-"""Seconds between two polls of an endpoint's status."""
+"""Seconds between two polls of an endpoint's status, except for the first polls of a deployment."""
 START_SECONDS = 3600
-"""Maximum wait for a job's instances, in addition to its maximum runtime."""
+"""Seconds that a job may wait for its instances, in addition to the job's maximum runtime."""
 
 LONGEST_SUFFIX = len("-") + UNIQUE + len("-evaluate")
 """Length of the longest suffix that follows the endpoint's name in a training job's name."""
 EXECUTION_SUFFIX = rf"[0-9a-f]{{{UNIQUE}}}(-train|-evaluate)?"
-"""Regular expression for names that an execution creates: the part after the endpoint's name and a hyphen."""
+"""Regular expression for the part that follows the endpoint's name and a hyphen in the names of an
+execution's jobs, model and endpoint configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)

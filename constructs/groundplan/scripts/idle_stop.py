@@ -1,7 +1,8 @@
 """Stop this notebook instance when it has been idle for a given time.
 
 Runs on the instance as root, on the system's Python (3.9 on Amazon Linux 2023) without any package, from the
-instance's start to its stop. The idle time begins at the last activity, or at the start of this program:
+instance's start to its stop. The idle time begins at the last activity or at the start of this program,
+whichever is later:
 
 - A kernel that executes counts as active, however long it takes and whether or not it prints.
 - For other kernels and for terminals, Jupyter reports the time of the last activity (`last_activity`). For a
@@ -11,8 +12,8 @@ instance's start to its stop. The idle time begins at the last activity, or at t
 - If Jupyter has never answered, it may listen at another address: the instance is left running, and the log
   says so.
 
-A failed stop is retried at the next poll. If a stop was accepted but the instance still runs, it is repeated
-after the idle time has passed again. Each poll logs its decision.
+A failed stop is retried at the next poll. If a stop was accepted but the instance still runs, the stop is
+repeated after the idle time has passed again. Each poll logs its decision.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Building blocks for AWS Step Functions state machines, and checks at synthesis.
+"""Building blocks for AWS Step Functions state machines, and checks of the machines at synthesis.
 
 The definitions are Amazon States Language with JSONata: https://states-language.net/spec.html
 """

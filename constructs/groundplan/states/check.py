@@ -11,7 +11,7 @@ from jsonata.jsonata import Jsonata
 TYPES = {"Task", "Pass", "Choice", "Wait", "Succeed", "Fail", "Parallel", "Map"}
 ENDS = {"Succeed", "Fail"}
 LONGEST_NAME = 80
-"""Maximum length of a state's name."""
+"""Maximum number of characters in a state's name."""
 _CALLS = {"Task", "Parallel", "Map"}
 _builtin: Any = Jsonata.static_frame
 _FUNCTIONS = {"partition", "range", "hash", "random", "uuid", "parse"}
@@ -19,11 +19,12 @@ _FUNCTIONS = {"partition", "range", "hash", "random", "uuid", "parse"}
 
 
 def problems(definition: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for each error in a JSONata state machine; empty if it is valid.
+    """Return one sentence for each error in a JSONata state machine; an empty list if it is valid.
 
-    Errors are: transitions to unknown states, duplicate names, unreachable states, states without a next
-    state or an end, tasks without a timeout or a catcher, callbacks without a heartbeat, invalid JSONata
-    expressions, and variables that no state assigns or that a branch assigns again.
+    Errors are, among others: transitions to unknown states, duplicate names, unreachable states, states
+    without a next state or an end, tasks without a timeout or an error handler, callbacks without a
+    heartbeat, invalid JSONata expressions, variables that no state assigns, and variables of the machine that
+    a branch assigns again.
     """
     found = [] if "TimeoutSeconds" in definition else ["the state machine has no TimeoutSeconds"]
     names = [name for flow in _flows(definition) for name in flow["States"]]
@@ -110,7 +111,8 @@ def _twice(names: list[str]) -> list[str]:
 
 
 def _holders(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return a state, its rules and its catchers: they may assign variables and have a next state."""
+    """Return the parts of a state that may assign variables and name a next state: the state itself, its
+    rules and its catchers."""
     return [state, *state.get("Choices", []), *state.get("Catch", [])]
 
 

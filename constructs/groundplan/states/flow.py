@@ -2,7 +2,8 @@
 
 A `Flow` is a whole machine; a `Branch` is a branch of a Parallel state, or the iteration of a Map state.
 States are added in reading order, each with the name of the next state. Values are stored in variables
-(`assign`). A state's output is empty unless `output` is given, as for the last state of a branch.
+(`assign`). A state's output is empty unless `output` is given. The last state of a branch needs `output` to
+return a result.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ State = dict[str, Any]
 CALL_SECONDS = 60
 """Timeout of an API call in seconds."""
 THROTTLES = 8
-"""Maximum number of throttled calls of an execution. Pauses double from 2 s: about 8 minutes in total."""
+"""Maximum number of retries of throttled calls in an execution. The pauses before the retries double from 2 s
+and add up to about 8 minutes."""
 MOST_INLINE = 40
 """Maximum concurrency of an inline Map state in Step Functions."""
 MOST_DISTRIBUTED = 10_000
 """Maximum concurrency of a distributed Map state in Step Functions."""
 LONGEST_LABEL = 40
-"""Maximum length of a distributed Map state's label."""
+"""Maximum number of characters in a distributed Map state's label."""
 
 _THROTTLING = "/throttl|rate exceeded|too many requests/i"
 _TRANSIENT = (
@@ -144,8 +146,8 @@ class _States(ABC):
     def settle(
         self, name: str, assign: Mapping[str, Any], then: str | None, *, pass_on: bool = False
     ) -> None:
-        """Add a Pass state that assigns variables. Its output is its input with `pass_on`, otherwise
-        empty."""
+        """Add a Pass state that assigns variables. With `pass_on`, the state's output is its input; otherwise
+        it is empty."""
         self._add(
             name,
             {"Type": "Pass", "Assign": dict(assign), **({} if pass_on else {"Output": {}}), **_end(then)},
@@ -238,13 +240,13 @@ class _States(ABC):
         assign: Mapping[str, Any] | None = None,
         output: Any = None,
     ) -> None:
-        """Add a distributed Map state: one execution for each item of a dataset, or for `batch` items.
+        """Add a distributed Map state: one child execution for every `batch` items of a dataset.
 
         `reader` is the ItemReader with the dataset in S3. `results` is the ResultWriter, for results that
-        are too large for `$states.result`. A branch gets its batch as `$states.input.Items`. It has no access
-        to the variables of the machine: pass them in `select`. The state fails if more than
-        `tolerated_percent` of the items fail. The other arguments are those of `each`, with at most
-        `MOST_DISTRIBUTED` executions at once.
+        are too large for `$states.result`. If `batch` is more than 1, the branch gets its items as
+        `$states.input.Items`. A branch has no access to the variables of the machine: pass them in `select`.
+        The state fails if more than `tolerated_percent` percent of the items fail. The other arguments are
+        those of `each`, with at most `MOST_DISTRIBUTED` executions at once.
         """
         if not 1 <= at_once <= MOST_DISTRIBUTED:
             raise ValueError(f"{name}: at_once must be from 1 to {MOST_DISTRIBUTED}, got {at_once}")
@@ -297,8 +299,8 @@ class Flow(_States):
     """A state machine that succeeds, or fails with the reason in one sentence.
 
     Every error leads to the state `Caught`. A throttled call is repeated after a pause; any other error leads
-    to `undo` and then to `Failed`. Step Functions' `Retry` is not sufficient: throttling by SageMaker has the
-    same error name as an invalid request.
+    to the state that `undo` names, and then to `Failed`. Step Functions' `Retry` is not sufficient:
+    throttling by SageMaker has the same error name as an invalid request.
 
     The first state must assign `UNFAILED`. After an error, `$at` is the state that failed, and `$reason` the
     reason. A Choice state that leads to `undo` or `Failed` must assign both.
@@ -316,7 +318,7 @@ class Flow(_States):
         self.states[name]["Catch"] = [{"ErrorEquals": ["States.ALL"], "Output": {}, "Next": then}]
 
     def definition(self, start: str, *, seconds: int) -> dict[str, Any]:
-        """Return the state machine with a timeout of `seconds`. Raises `ValueError` with all its errors."""
+        """Return the state machine with a timeout of `seconds`. Raises `ValueError` that lists all errors."""
         self._add_failures()
         machine = {
             "QueryLanguage": "JSONata",
@@ -369,7 +371,8 @@ def jsonata_object(values: Mapping[str, str]) -> str:
 
 
 def _reason(name: str, timeout: str) -> str:
-    """Return the JSONata for the reason of a failure: a job's FailureReason, or else error and cause."""
+    """Return the JSONata for the reason of a failure: a job's FailureReason or status, `timeout`, or the
+    error's name and cause."""
     return (
         "{% ($caught := $states.errorOutput; $cause := $string($caught.Cause);"
         " $job := $substring($cause, 0, 1) = '{' ? $parse($cause) : {};"

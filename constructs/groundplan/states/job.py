@@ -8,12 +8,12 @@ from typing import Any
 from groundplan.states.flow import Flow, Rule
 
 UNIQUE = 12
-"""Length of an execution's hash in the names of the resources that it creates."""
+"""Number of characters of an execution's hash in the names of the resources that the execution creates."""
 EXECUTION_HASH = (
     "$substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime, 'SHA-256'),"
     f" 0, {UNIQUE})"
 )
-"""JSONata for a name suffix that is unique per execution and the same in each of its retries."""
+"""JSONata for a name suffix that is unique per execution, and the same when the execution retries a call."""
 
 
 def start_job(

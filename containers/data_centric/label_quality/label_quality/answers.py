@@ -41,7 +41,7 @@ def read(folder: Path) -> Answers:
 
 
 def _in_file(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each answer's place in the file, item's source, labeler and class."""
+    """Yield, for each answer, its place in the file, the item's source, the labeler and the class."""
     try:
         items = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

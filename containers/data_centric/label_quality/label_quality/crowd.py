@@ -1,4 +1,4 @@
-"""Consensus of labelers and model by CROWDLAB, and the labelers' quality.
+"""The CROWDLAB method: a consensus of the labelers and the model, and the quality of each labeler.
 
 H. W. Goh, U. Tkachenko and J. Mueller: CROWDLAB: Supervised learning to infer consensus labels and quality
 scores for data with multiple annotators. 2022. https://arxiv.org/abs/2210.06812
@@ -20,8 +20,8 @@ CHANCE = 3.0
 """Minimum agreement of a labeler with the model, in standard deviations above chance. A labeler below it is a
 likely spammer."""
 POWER = 10.0
-"""Minimum agreement with the model that the model's own predictions for a labeler's items must reach, in
-standard deviations above chance. Below it, the labeler's verdict is `unknown`."""
+"""A labeler's verdict is `unknown` if the model's predictions for the labeler's items agree with the model's
+probabilities by less than this, in standard deviations above chance."""
 NONE = -1
 """Value in a table of answers for an item without an answer."""
 

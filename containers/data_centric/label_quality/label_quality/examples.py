@@ -88,7 +88,7 @@ def _pictures(folder: Path, prefix: str, lines: Sequence[Line], settings: Settin
 
 
 def _place(source: str, prefix: str) -> PurePosixPath:
-    """Return an object's path relative to `prefix`. Raises ValueError if the object is not below it."""
+    """Return an object's path relative to `prefix`. Raises ValueError if the object is elsewhere."""
     path = PurePosixPath(source.removeprefix(prefix.rstrip("/") + "/"))
     if str(path) == source or path.is_absolute() or ".." in path.parts:
         raise ValueError(source)

@@ -48,7 +48,8 @@ class Found:
     """[n] of bool"""
     crowd: Crowd | None
     ignored: int
-    """Number of unused answers: their item is not analyzed, or no analyzed item's label is their class"""
+    """Number of unused answers: those for items that are not analyzed, and those with a class that no
+    analyzed item has as its label in the manifest"""
 
 
 def run(inputs: Inputs, settings: Settings) -> None:

@@ -85,7 +85,7 @@ def read(folder: Path, attribute: str) -> Manifest:
 
 def version(lines: Iterable[Line]) -> str:
     """Return the version of the labels: a hash of the items and their classes, computed as in the labeling
-    service."""
+    service (`runtime/data_centric/core/manifests.py`)."""
     rows = sorted((_item(line), line.choice, line.class_name) for line in lines)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 

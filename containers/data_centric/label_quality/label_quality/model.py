@@ -66,7 +66,7 @@ def classifier(points: Any, seed: int) -> Pipeline:
 
 
 def out_of_fold(points: Any, labels: Any, groups: Any, classes: int, folds: int, seed: int) -> Any:
-    """Return class probabilities [n, K]. Each example's are predicted by a model trained on the other folds.
+    """Return class probabilities [n, K], predicted for each fold by a model trained on the other folds.
 
     :param points: [n, d]
     :param labels: [n], from 0 to `classes` - 1; each class occurs at least twice

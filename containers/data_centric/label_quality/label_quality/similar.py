@@ -64,7 +64,8 @@ def _others(points: Any, count: int) -> tuple[Any, Any]:
 
 
 def _connected(neighbours: Any, near: Any, exact: Any) -> Any:
-    """Return each example's group number [n]. A group has near and exact duplicates, also indirect ones."""
+    """Return each example's group number [n]. Near and exact duplicates, and their duplicates in turn, are in
+    one group."""
     size, count = neighbours.shape
     first = np.unique(exact, return_index=True)[1][exact]
     rows = np.concatenate([np.repeat(np.arange(size), count)[near.ravel()], np.arange(size)])

@@ -1,8 +1,9 @@
 """Last-layer gradients in closed form, from the outputs of a forward pass.
 
-For the softmax cross-entropy of logits z = W h + b, the gradient to [W b] is the outer product of the error
-p - y, where p is softmax(z) and y the one-hot label, and the input [h 1]. Gradients are never stored: the
-inner product of two gradients is the inner product of their errors times the inner product of their inputs.
+For the softmax cross-entropy of logits z = W h + b, the gradient with respect to [W b] is the outer product
+of the error p - y and the input [h 1], where p is softmax(z) and y is the one-hot label. Gradients are never
+stored: the inner product of two gradients is the inner product of their errors times the inner product of
+their inputs.
 """
 
 from __future__ import annotations

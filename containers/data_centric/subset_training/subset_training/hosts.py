@@ -157,7 +157,7 @@ def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[
     :param timeout: maximum time, in seconds, that hosts wait for each other at the start and in each
         collective operation
     :raises FatalError: names the hosts that did not join or do not answer. If another host fails or is lost,
-        the process exits instead, with that as its failure reason
+        nothing is raised: the process exits, and its failure reason is the other host's failure or loss
     """
     if cluster.size == 1:
         yield Hosts(stop)

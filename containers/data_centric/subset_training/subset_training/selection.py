@@ -1,4 +1,4 @@
-"""Selections of examples, the state from which they are computed, and the division of budgets over groups."""
+"""Selections of examples, the state from which they are computed, and the split of a budget over groups."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def others(count: int, indices: Tensor) -> Tensor:
 
 
 def allot(sizes: Tensor, k: int) -> Tensor:
-    """Split a budget over groups in proportion to their sizes, by the largest-remainder method.
+    """Split a budget of k examples over groups in proportion to their sizes, by the largest-remainder method.
 
     The quotas add up to k, and none exceeds its group's size. Of groups with equal remainders, the first ones
     get more.

@@ -137,7 +137,7 @@ def trained(
 
 
 def summary(learner: Learner) -> dict[str, Any]:
-    """Return the results of a run. `seconds` is the time of all epochs, including selections."""
+    """Return the results of a run. `seconds` is the time of training and selection in all epochs."""
     rows, last = learner.rows, learner.rows[-1]
 
     def total(name: str) -> float:

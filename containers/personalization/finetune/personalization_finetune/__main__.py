@@ -1,7 +1,7 @@
 """`python -m personalization_finetune train`, which SageMaker runs.
 
-`train` supervises a worker process. If the worker is killed by a signal, as Linux does when memory runs out,
-its current task fails, and the next task starts in a new worker.
+`train` supervises a worker process. If the worker is killed by a signal, for example because the machine ran
+out of memory, the worker's current task fails, and the next task starts in a new worker.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def result(task: tasks.Task) -> Path:
 
 
 def train() -> int:
-    """Run this host's tasks; return the exit code. It is 0 if each task has a result, even if the result
-    reports a failure."""
+    """Run this host's tasks; return the exit code. It is 0 after SIGTERM, and if each task has a result, even
+    one that reports a failure."""
     try:
         Settings.read(sagemaker.hyperparameters())  # reports invalid settings before slow imports
         left = mine()

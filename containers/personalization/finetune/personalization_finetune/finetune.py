@@ -43,7 +43,7 @@ def run(
 ) -> None:
     """Run a task and write its files to `folder`, with `result.json` last, even if the task fails.
 
-    Raises `Stopped` after SIGTERM, with a checkpoint in `folder` from which another call continues.
+    Raises `Stopped` after SIGTERM. Another call continues from the checkpoint in `folder`, if there is one.
     """
     started = time.monotonic()
     steps = task.steps or settings.steps

@@ -202,7 +202,7 @@ class Learner:
     ) -> Any:
         """Return `count` pictures made with the current weights.
 
-        :param latent: whether to return their latents, on the CPU, instead
+        :param latent: whether to return latents, on the CPU, instead of pictures
         :param check: called after each denoising step
         """
         pipeline = StableDiffusionPipeline(
@@ -300,10 +300,10 @@ def block_ranks(widths: Sequence[int], settings: Settings) -> dict[str, int]:
 
 
 def _one_alpha(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:
-    """Rescale the weights so that a layer's scale is `lora_alpha` / its rank.
+    """Rescale the weights so that each layer's scale is `lora_alpha` divided by the layer's rank.
 
-    In training, all layers have the same scale, alpha / r. After rescaling, they can be merged without peft's
-    `alpha_pattern`.
+    In training, all layers have the same scale, `lora_alpha` / `r`. After rescaling, the layers can be merged
+    without peft's `alpha_pattern`.
     """
     return {
         key: value * (value.shape[1] / config.r) if ".lora_B." in key else value

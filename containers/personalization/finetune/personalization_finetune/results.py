@@ -26,7 +26,7 @@ OUT_OF_MEMORY = (
 
 @dataclass
 class Progress:
-    """Writer of `progress.json`, at most once a second because each write is uploaded to S3."""
+    """Writes `progress.json`, at most once a second in each stage, because each write is uploaded to S3."""
 
     folder: Path
     steps: int

@@ -40,7 +40,8 @@ class Task:
 
 
 def read(path: Path, hosts: int) -> list[Task]:
-    """Return all tasks of the job. Raises `FatalError` for an invalid file, which no user has written."""
+    """Return all tasks of the job. Raises `FatalError` if the file, which is not written by users, is
+    invalid."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -50,7 +50,8 @@ class Low:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter. `weights` has a change for each weight's name, such as `unet.mid_block....to_q`."""
+    """An adapter. `weights` has its changes by the name of the changed weight, such as
+    `unet.mid_block....to_q`."""
 
     file: Path
     weights: dict[str, Low]
@@ -226,7 +227,8 @@ def _header(
 def _settings(metadata: dict[str, str]) -> dict[str, float]:
     """Return each component's alpha from the file's metadata, in diffusers' format. Raises `RequestError`.
 
-    A component without an alpha is absent from the result. Its alpha is the rank, as in diffusers.
+    A component without an alpha is absent from the result. The rank is then used as its alpha, as in
+    diffusers.
     """
     try:
         found = json.loads(metadata.get("lora_adapter_metadata") or "{}")

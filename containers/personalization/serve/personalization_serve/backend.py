@@ -1,7 +1,7 @@
 """Models that run inside Triton's Python backend.
 
 `ResidentPipeline` serves all adapters. `Full` is a full pipeline of one user. Both take a text tensor
-`request` and return a text tensor `answer`, both JSON.
+`request` and return a text tensor `answer`; the texts are JSON.
 """
 
 from __future__ import annotations

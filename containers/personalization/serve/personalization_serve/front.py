@@ -1,8 +1,8 @@
 """SageMaker's multi-model API in front of Triton.
 
 Triton implements this API too, but starts a process for each model. In this container, a model is usually
-an adapter: two small files. This server validates the files and counts their memory. With each request, it
-passes the adapter's path to the resident base.
+an adapter: two small files. This server validates the files and limits the memory of all loaded models. With
+each request, it passes the adapter's path to the resident base.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ class Front:
 def _refuse_pages() -> None:
     """Reject requests from web pages in a browser that can connect to this port. Raises `RequestError`.
 
-    The `Host` header that SageMaker sends is not documented. So this checks for headers that browsers add,
-    that pages cannot remove and that SageMaker does not forward: `Origin` on all methods but GET,
-    `Sec-Fetch-Site` from secure origins, and `Accept-Language` on a GET after DNS rebinding.
+    The `Host` header that SageMaker sends is not documented. So this function checks for headers that
+    browsers add, that pages cannot remove and that SageMaker does not forward: `Origin` on all methods but
+    GET, `Sec-Fetch-Site` from secure origins, and `Accept-Language` on a GET after DNS rebinding.
     """
     if request.path == "/ping":  # returns no data, and SageMaker stops a container that rejects it
         return

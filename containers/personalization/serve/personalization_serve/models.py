@@ -42,7 +42,10 @@ class Model:
 
 
 class Models:
-    """The loaded models. Thread-safe. Raises `RequestError` with the status of SageMaker's contract."""
+    """The loaded models. Thread-safe.
+
+    Raises `RequestError` with the HTTP status that SageMaker's contract for multi-model containers requires.
+    """
 
     def __init__(self, settings: Settings, triton: Triton, base: Base, scratch: Path):
         self.settings, self.triton, self.base = settings, triton, base

@@ -151,7 +151,7 @@ class Resident:
         return [self._png(image) for image in found.images]
 
     def _png(self, image: np.ndarray) -> bytes | UnusableModelError:
-        """Return the PNG of an image (height, width, 3) from 0 to 1, or an error if it has NaN."""
+        """Return the PNG of an image (height, width, 3) from 0 to 1, or an error if a value is not finite."""
         if not np.isfinite(image).all():
             return UnusableModelError("the model's weights overflow: it cannot make a picture of this prompt")
         stream = io.BytesIO()

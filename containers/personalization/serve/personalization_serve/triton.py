@@ -139,7 +139,7 @@ class Triton:
     def stop(self, gently: bool = True) -> None:
         """Stop Triton.
 
-        :param gently: let Triton stop its models first; this never ends if a model's process was killed
+        :param gently: let Triton stop its models first; this does not succeed if a model's process was killed
         """
         if self.process is None:
             return
@@ -174,9 +174,9 @@ class Triton:
         return found
 
     def load(self, model: str, pipeline: Path) -> None:
-        """Load a user's full pipeline as a separate model. If that fails, remove it completely.
+        """Load a user's full pipeline as a separate model. If loading fails, remove the model completely.
 
-        Raises `FatalError`, and `OSError` if the permissions of its shared memory cannot be restricted.
+        Raises `FatalError`, and `OSError` if access to the model's shared memory cannot be restricted.
         """
         state = self._write(model, "Full", pipeline)
         try:
@@ -288,7 +288,10 @@ def _seal(pid: int) -> None:
 
 
 class _Connection(urllib3.connection.HTTPConnection):
-    """Connection to Triton's socket by its folder's descriptor: the path may be too long for a socket."""
+    """Connection to Triton's socket through the descriptor of the socket's folder.
+
+    The path of the socket itself may be too long for a socket address.
+    """
 
     def __init__(self, *args: Any, folder: int, **options: Any):
         super().__init__(*args, **options)

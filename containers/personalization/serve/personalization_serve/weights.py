@@ -1,7 +1,7 @@
 """Check of an adapter's numbers, so that no weight makes pictures black.
 
-On a GPU, weights are added in half precision. A number that is not finite, or a product that overflows half
-precision, would make every picture of the model black without an error.
+On a GPU, an adapter is added to the base in half precision. A number that is not finite, or a product that
+overflows half precision, would make every picture of the model black without an error.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Request, `application/json`:
 
 `holdings` are in units, `cash` in dollars, `prices` in dollars per unit; `step` counts from 0. `mask` has the
 choices that the caller allows: `"all"`, or for each asset a list of 2K + 1 booleans, from selling K lots to
-buying K lots. A policy that was trained on a price history also needs `history`: for each asset its last
-prices, from the oldest to the current one.
+buying K lots, where K is the policy's maximum for an asset. A policy that was trained on a price history also
+needs `history`: for each asset its last prices, from the oldest to the current one.
 
 Response: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A rejected account
 has no trade, `valid` false and a `reason`. An order has a `warning` if the account is outside of the range of

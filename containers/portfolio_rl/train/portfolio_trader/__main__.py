@@ -1,4 +1,4 @@
-"""`python -m portfolio_trader train`, which SageMaker runs; `compile`, which the build of the image runs."""
+"""`python -m portfolio_trader COMMAND`: SageMaker runs `train`, and the build of the image runs `compile`."""
 
 from __future__ import annotations
 

@@ -14,9 +14,10 @@ from .values import random_orders
 
 @njit(cache=True, nogil=True)
 def reduce(wanted, lots, cash, prices, rules: Compiled, actions) -> None:
-    """Reduce the orders `wanted` [E, N] to admissible ones, and write them into `actions` [E, N].
+    """Reduce the orders `wanted`, [E, N], to admissible ones, which are written to `actions`, [E, N].
 
-    Legs are filled in order, sales first, each with as many of its lots as the earlier legs allow.
+    There is an order for each of E accounts, with a leg for each of N assets. Legs are filled in order, sales
+    first, each with as many of its lots as the earlier legs allow.
     """
     assets, options = lots.shape[1], rules.largest + 1
     allowed, held, mask = np.empty(assets, np.bool_), np.empty(assets, np.int32), np.empty(options, np.bool_)

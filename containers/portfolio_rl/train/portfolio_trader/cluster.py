@@ -5,8 +5,8 @@ lost, and ends when the head has ended.
 
 Ray's processes listen on every address of the container; this cannot be configured. Run the job with network
 isolation, where its hosts can only connect to each other. The processes also require the job's token, which
-is derived from the job's ARN. It keeps out processes of other jobs, but users who may describe the job can
-compute it.
+is derived from the job's ARN. The token keeps out processes of other jobs, but users who may describe the
+job can compute it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ class Glister(Stateless):
     The validation loss after one gradient step on the subset is expanded to first order: the gain of an
     example is the inner product of its gradient and the gradient of the validation loss. Each round of the
     greedy selection takes the examples with the highest gains, then updates the validation logits by a
-    gradient step on them. Only the last layer's gradients are used; for these the update is exact.
+    gradient step on these examples. Only the last layer's gradients are used; for a step of the last layer,
+    the updated logits are exact.
 
     :param rounds: rounds of the greedy selection; 0: one for each example to select
     :param balanced: if true, each round selects from the classes in proportion to their sizes

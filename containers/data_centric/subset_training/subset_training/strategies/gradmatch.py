@@ -25,7 +25,7 @@ class GradMatch(Stateless):
 
     Matches the sum of last-layer gradients of each class by orthogonal matching pursuit with non-negative
     weights and an L2 penalty. If fewer examples than the budget are selected, random examples with weight 1
-    fill the rest, as in the authors' code, before weights are scaled to average 1.
+    fill the rest, as in the authors' code. Then all weights are scaled to average 1.
 
     :param penalty: L2 penalty on the weights, relative to the mean squared gradient
     """
@@ -75,7 +75,8 @@ class GradMatchBatches(Stateless):
 def filled(state: State, indices: Tensor, weights: Tensor, k: int) -> Selection:
     """Return the selection, filled up to the budget with random examples of weight 1.
 
-    :param weights: weights with which the gradients of `indices` add up to about the training set's sum
+    :param weights: weights with which the gradients of the examples `indices` add up to about the sum of all
+        gradients in the training set
     """
     more = permuted(others(len(state), indices), state.generator("filled"))[: k - len(indices)]
     weights = torch.cat([weights, torch.ones(len(more), dtype=weights.dtype)])

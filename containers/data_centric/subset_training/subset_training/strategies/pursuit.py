@@ -18,8 +18,8 @@ def matching_pursuit(
     """Approximate a target by a non-negative combination of a few of n vectors.
 
     Greedily minimises |sum of w_i v_i - t|^2 + penalty * |w|^2. Each step adds the vector with the largest
-    inner product with the residual, then refits all weights. It ends when the total size of the chosen
-    vectors reaches the budget, or when no other vector has a positive inner product with the residual.
+    inner product with the residual, then refits all weights. The search ends when the total size of the
+    chosen vectors reaches the budget, or when no other vector has a positive inner product with the residual.
     Vectors with weight 0 are dropped from the result.
 
     :param gram: [n, n] inner products of the vectors
