@@ -47,7 +47,7 @@ class RequestError(Exception):
 
 class HourTable(Protocol):
     def rows(self, of: Sequence[int]) -> Mapping[int, HourRow]:
-        """Return the rows of the hours that have one."""
+        """Return the rows of those hours that have a row."""
         ...
 
 

@@ -40,8 +40,8 @@ def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
     """Return state of charge and awards, computed from the stored offers, each cleared at its hour's price.
 
     Starts at the newest known state of charge, or with an empty battery. The state of charge at the end of
-    the run's hour is stored for the next run. Hours without a bid have 0 MW. Later hours are cleared at their
-    known prices.
+    the run's hour is stored for the next run. Hours without a bid have 0 MW. Hours after the run's hour are
+    cleared at the prices that are already known for them.
     """
     battery = desk.asset(name).battery
     target = run + desk.settings.lead_hours
