@@ -40,7 +40,7 @@ class Watched:
 
 
 def watch(desk: Desk, most_hours: int) -> Watched:
-    """Request more labels if all labels were given and labelers disagree; close a run that needs no labels.
+    """If all labels were given, request more where labelers disagree, or close the run if none are needed.
 
     A run is also closed after `most_hours`. Raises `NoRunError` and `BusyError`.
     """

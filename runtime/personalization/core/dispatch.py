@@ -241,7 +241,7 @@ def created(backend: Backend, job: Job, asked: Job) -> None:
 def narrow(
     backend: Backend, job: Job, members: list[Request], hosts: int
 ) -> tuple[Job, list[Request]] | None:
-    """Reduce the job to `hosts` instances, and put the requests that do not fit back into the queue.
+    """Reduce the job to `hosts` instances, and requeue the requests for which it has no room then.
 
     Returns None if SageMaker already has the job or another dispatcher took it over.
     """

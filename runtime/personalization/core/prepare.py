@@ -123,7 +123,7 @@ def _learn(backend: Backend, result: dict[str, Any]) -> None:
 
 
 def _overtaken(backend: Backend, before: Request, now: Request) -> Request:
-    """Continue with the request's new state if its job is the same. The recursion ends, as states advance."""
+    """Continue with the request's new state if its job is the same. This ends, as states only advance."""
     return prepare(backend, now) if now.job == before.job else now
 
 

@@ -86,7 +86,7 @@ class Pace:
     """Mean rate of job creations per second, below the one per second that CreateTrainingJob sustains."""
     burst: float
     max_attempts: int
-    """Maximum number of jobs for a request before it fails."""
+    """Maximum number of jobs in which a request is tried before it fails."""
     max_launches: int
     """Maximum number of attempts to create a job before its requests return to the queue or fail."""
     stale_seconds: int

@@ -46,7 +46,7 @@ class AssetSettings:
     location: str
     mode: Mode
     real_time_policy: RealTimePolicy
-    """In the mode `curves`: `curve` always offers the model's curve, `selected` uses the policy that earned
+    """In the mode `curves`: `curve` always offers a curve, `selected` uses the policy that would have earned
     most on the previous days"""
     keep_awards: bool
     """Whether real-time curves must deliver day-ahead awards; if not, the difference settles in real time"""

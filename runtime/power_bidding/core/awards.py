@@ -69,7 +69,10 @@ def _counts(desk: Desk, offer: Offer) -> bool:
 
 
 def _award(offers: Mapping[Slot, Offer], hour: int, values: Values) -> float | None:
-    """Return the MW of the hour's real-time or else day-ahead offer; None without an offer or a price."""
+    """Return the cleared MW of the hour's real-time offer, else of its day-ahead offer.
+
+    None without an offer, or without a price for a curve of several segments.
+    """
     price = values["price"].get(hour)
     for slot, at in ((Slot(hour, "RT"), values["real_time"].get(hour, price)), (Slot(hour, "DA"), price)):
         offer = offers.get(slot)

@@ -79,7 +79,8 @@ def _is_final(row: Offer | None) -> bool:
 
 
 def _stays(row: Offer, run: int, version: int) -> bool:
-    """Return whether to keep the row: it may have been sent, or is not from an older dataset."""
+    """Return whether to keep the row: it may have been sent, was rejected, or is from the same or a newer
+    dataset."""
     return not row.free or row.refused == row.digest or (row.run, row.version) >= (run, version)
 
 

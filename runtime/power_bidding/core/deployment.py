@@ -108,7 +108,8 @@ def deploy(stage: Stage, version: Version, seconds: float) -> Serving:
     """Deploy a version and return it. A repeated call continues where the last one ended.
 
     :param seconds: time in which the endpoint must be in service and tried
-    Raises `DeploymentFailedError`. After any error all resources of the version are deleted.
+    Raises `DeploymentFailedError`. If the endpoint cannot be created or its trial fails, all resources of the
+    version are deleted, except those of the previous version that is kept for a rollback.
     """
     name = f"{stage.prefix}-{version.request[:12]}"
     serving = Serving(name, version.version, version.trained_to)

@@ -182,7 +182,7 @@ def _beat(room: WaitingRoom, row: Wait) -> None:
 
 
 def training_csv(values: Mapping[str, Mapping[int, float]], run: int) -> bytes:
-    """Return a history as CSV for the training: a row for each hour from the first known one to the run's."""
+    """Return a history as CSV for the training: a row for each hour from the first known hour to `run`."""
     known = {hour for column in values.values() for hour in column}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
