@@ -145,7 +145,7 @@ class Models(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """The dependencies of making bids."""
+    """Settings and adapters for making bids."""
 
     assets: Mapping[str, AssetSettings]
     settings: MarketSettings

@@ -42,7 +42,7 @@ def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
 
 
 def _level(desk: Desk, run: int, name: str) -> float:
-    """Return the MWh at the beginning of the run's real-time hour."""
+    """Return the state of charge in MWh at the beginning of the run's real-time hour."""
     # Do not read the dataset, which may be the cause of the failure
     values = readings.stored(desk.history, desk.asset(name).location, run)
     return awards.telemetry_or_own(desk, name, run, values).level
