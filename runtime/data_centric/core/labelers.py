@@ -13,10 +13,12 @@ from data_centric.core.answers import Answer
 from data_centric.core.consensus import Estimate
 
 CHANCE = 3.0
-"""A labeler whose agreement is less than this many standard deviations above chance is a spammer."""
+"""A labeler whose agreement with the other labelers is less than this many standard deviations above
+chance is a spammer."""
 POWER = 10.0
-"""A labeler is judged only if right answers to all their items would be this many standard deviations above
-chance. That is impossible with too few items, or if nearly all items are of one class."""
+"""The verdict is `unknown` unless right answers to all of the labeler's items would be at least this many
+standard deviations above chance. That is impossible with too few items, or if nearly all items are of one
+class."""
 
 Verdict = Literal["reliable", "spammer", "unknown"]
 """Result for a labeler. `unknown`: the labeler gave too few answers to be judged."""
@@ -47,7 +49,7 @@ def pseudonym(identity: str, key: bytes) -> str:
 def reliability(answers: Iterable[Answer], estimate: Estimate) -> list[Reliability]:
     """Return the reliability of each labeler who gave an answer, sorted by name.
 
-    Each answer is compared with the class probabilities that the other labelers' answers give its item.
+    Each answer is compared with the item's class probabilities, estimated from the other labelers' answers.
     """
     of: dict[str, list[Answer]] = {}
     for answer in answers:

@@ -19,9 +19,9 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 REFERENCE, TEXT = "source-ref", "source"
 TYPES = {REFERENCE: "groundtruth/image-classification", TEXT: "groundtruth/text-classification"}
-"""Value of the metadata's `type`, by the field of the source."""
+"""Value of `type` in the metadata, by the name of the field that has the source."""
 KNOWN_TYPES = (*TYPES.values(), "groundtruth/custom")
-"""Accepted values of `type`. Ground Truth jobs with custom annotation functions write the last one."""
+"""Accepted values of `type`. Jobs with custom annotation functions have `groundtruth/custom`."""
 METADATA = "-metadata"
 ATTRIBUTE = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,126}")
 """Pattern of `LabelAttributeName` in the SageMaker API."""
@@ -36,7 +36,7 @@ Read = TypeVar("Read")
 
 
 class ManifestError(ValueError):
-    """A manifest has invalid lines. The message names them by numbers from 1."""
+    """A manifest has invalid lines. The message has their line numbers, counted from 1."""
 
     def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
         named = "; ".join(f"line {line}: {problem}" for line, problem in problems[:MOST_NAMED])
@@ -79,7 +79,10 @@ def item_of(source_field: str, source: str) -> str:
 
 
 def check_attribute(name: str, what: str = "the label's attribute") -> None:
-    """Raise `ValueError` unless the name is a valid label attribute. The error calls it `what`."""
+    """Raise `ValueError` unless the name is a valid label attribute.
+
+    :param what: words for the attribute in the error's message
+    """
     if not ATTRIBUTE.fullmatch(name) or name.endswith((METADATA, "-ref")) or name == TEXT:
         raise ValueError(
             f"{what} must have 1 to 127 letters, digits and hyphens, not begin or end with"
@@ -98,8 +101,8 @@ def parse(body: bytes, only: Container[int] | None = None) -> list[Entry]:
 def each(body: bytes, read: Callable[[Entry], Read], only: Container[int] | None = None) -> list[Read]:
     """Apply `read` to each entry of a manifest. The entries are not kept, so large manifests fit into memory.
 
-    Raises `ManifestError` with every line that is not JSON, does not have exactly one source, repeats the
-    source of an earlier line, or for which `read` raises `ValueError`.
+    Raises `ManifestError` with the numbers of all lines that are invalid JSON, do not have exactly one valid
+    source, are too long, repeat the source of an earlier line, or for which `read` raises `ValueError`.
 
     :param only: numbers of the lines to read; None: all lines
     """
@@ -131,7 +134,7 @@ def lines_of(body: bytes) -> list[bytes]:
 def labels_of(entries: Iterable[Entry], attribute: str, classes: Sequence[str]) -> dict[str, Label]:
     """Return the label of each entry, by item.
 
-    Raises `ManifestError` with every line whose label or metadata is missing or invalid.
+    Raises `ManifestError` with the numbers of all lines whose label or metadata is missing or invalid.
     """
     whole = list(entries)
     read = _each(lambda entry: _label(entry, attribute, classes), ((each.line, each) for each in whole))
@@ -160,19 +163,22 @@ def unlabeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Lab
 def version(labels: Mapping[str, Label]) -> str:
     """Return the version of a set of labels: a hash of the items and their classes.
 
-    It does not depend on the order of lines, confidence, job or date.
+    Confidence, job, date and the order of the lines do not change the version.
     """
     return version_of((item, label.choice, label.class_name) for item, label in labels.items())
 
 
 def version_of(labels: Iterable[tuple[str, int, str]]) -> str:
-    """Return the version of labels that are given as item, index of the class and name of the class."""
+    """Return the version of labels, each given as item, index of the class and name of the class."""
     rows = sorted(labels)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _each(read: Callable[[Any], Read], numbered: Iterable[tuple[int, Any]]) -> list[Read]:
-    """Apply `read` to each value. Raises `ManifestError` that lists all values `read` rejects."""
+    """Apply `read` to each value.
+
+    Raises `ManifestError` with the numbers of all values for which `read` raises `ValueError`.
+    """
     found, problems = list[Read](), list[tuple[int, str]]()
     for number, value in numbered:
         try:
@@ -212,7 +218,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def choice_of(entry: Entry, attribute: str, classes: Sequence[str]) -> int:
-    """Return the index of the entry's class. Raises `ValueError` unless its metadata has the same class."""
+    """Return the index of the entry's class. Raises `ValueError` unless the metadata has the same class."""
     choice, found = _parts(entry, attribute, "class-name")
     if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example has "1"
         choice = int(choice)
@@ -226,7 +232,7 @@ def choice_of(entry: Entry, attribute: str, classes: Sequence[str]) -> int:
 
 
 def confidence_of(entry: Entry, attribute: str) -> float:
-    """Return the confidence in the metadata of the entry's class. Raises `ValueError`."""
+    """Return the confidence in the label's metadata. Raises `ValueError` if it is missing or invalid."""
     confidence = _parts(entry, attribute, "confidence")[1]["confidence"]
     if type(confidence) not in (int, float) or not 0 <= confidence <= 1:
         raise ValueError(f"confidence must be a number from 0 to 1, got {confidence!r}")
@@ -234,7 +240,10 @@ def confidence_of(entry: Entry, attribute: str) -> float:
 
 
 def _parts(entry: Entry, attribute: str, *names: str) -> tuple[Any, dict[str, Any]]:
-    """Return an attribute and its metadata. Raises `ValueError` if the metadata lack one of `names`."""
+    """Return the value of an attribute, and its metadata.
+
+    Raises `ValueError` if one of them is missing, or if the metadata lacks one of `names`.
+    """
     for name in (attribute, attribute + METADATA):
         if name not in entry.fields:
             raise ValueError(f"has no {name}")

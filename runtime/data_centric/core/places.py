@@ -1,11 +1,11 @@
-"""Keys of a run's objects in the stack's bucket."""
+"""Keys of a labeling run's objects in the stack's bucket."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 INPUTS, LABELS = "inputs", "labels"
-"""Folders of manifests and pictures that labelers see, and of results of runs."""
+"""Folder of the manifests and of the pictures that labelers see; folder of the results of runs."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Places:
         return f"s3://{self.bucket}/{key}"
 
     def key(self, address: str, *folders: str) -> str:
-        """Return the key of an S3 address. Raises `ValueError` unless it is in one of the folders."""
+        """Return the key of an S3 address. Raises `ValueError` unless the key is in one of `folders`."""
         key = address.removeprefix(f"s3://{self.bucket}/")
         if key == address or key.partition("/")[0] not in folders or "/../" in key:
             allowed = " or ".join(self.url(f"{folder}/") for folder in folders)

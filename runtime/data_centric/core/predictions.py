@@ -1,5 +1,5 @@
-"""A model's predictions. A run labels the predictions with a low confidence, and a random sample of the other
-predictions.
+"""A model's predictions. In a run, labelers label the items whose prediction has a low confidence, and a
+random sample of the other items.
 
 Labelers do not see the predictions, which would bias them and hide some of the model's errors.
 """
@@ -21,7 +21,7 @@ Z_95 = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True)
 class Predictions:
-    """Which predictions of the manifest are labeled. Raises `ValueError` that names an invalid field."""
+    """Which of the manifest's predictions are selected. Raises `ValueError` that names an invalid field."""
 
     attribute: str
     """Attribute of the predicted class in the manifest"""
@@ -56,7 +56,7 @@ class Selection:
     sampled: frozenset[str]
     """Selected items that were chosen at random. The other selected items have a low confidence"""
     unsure: int
-    """Number of predictions with a low confidence in the manifest"""
+    """Number of the manifest's predictions that have a low confidence"""
     confident: int
     """Number of the manifest's other predictions"""
 
@@ -92,8 +92,8 @@ class PredictionsReport:
     random_interval: tuple[float, float] | None
     """Wilson's 95 % interval of the share of wrong predictions among all confident predictions"""
     error_rate: Share | None
-    """Share of wrong predictions among all; None: some predictions with a low confidence were not selected,
-    or a group has no labels"""
+    """Share of wrong predictions among all predictions; None: some predictions with a low confidence were not
+    selected, or a group of predictions has no labels"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def select(
 ) -> Selection:
     """Return the selected predictions. The selection does not depend on the order of the manifest's lines.
 
-    Raises `ManifestError` with every line that has no valid prediction.
+    Raises `ManifestError` with the numbers of all lines that have no valid prediction.
 
     :param body: the manifest
     :param check: raises `ValueError` for an entry that labelers must not see
@@ -153,7 +153,7 @@ def report(selection: Selection, labels: Mapping[str, Label]) -> PredictionsRepo
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, given that `count` of `total` were observed.
+    """Return the 95 % interval of a share that was observed as `count` of `total`.
 
     https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval#Wilson_score_interval
     """
@@ -172,9 +172,12 @@ def _group(
 
 
 def _error_rate(low: Group, random: Group, interval: tuple[float, float] | None) -> Share | None:
-    """Return the mean of the groups' shares, weighted by size; None if it cannot be estimated.
+    """Return the mean of the groups' shares of wrong predictions, weighted by the number of predictions.
 
-    :param low: predictions with a low confidence. They must all have been selected for the run
+    None if not all predictions with a low confidence were selected, or if a group has no labels.
+
+    :param low: predictions with a low confidence
+    :param interval: 95 % interval of the share of wrong predictions in `random`
     """
     if low.selected < low.predictions or any(
         group.predictions and not group.labeled for group in (low, random)

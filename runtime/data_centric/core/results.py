@@ -22,7 +22,7 @@ class Results:
     labeled: bytes
     """Manifest of the labeled items"""
     unlabeled: bytes
-    """Manifest of the unlabeled items: no task, no answers, or only unsure ones"""
+    """Manifest of the unlabeled items, which have no task, no answers or only unsure answers"""
     report: Divergence
     """Divergence report, gold questions included; labelers appear by pseudonym"""
 
@@ -34,7 +34,7 @@ def results(
     labels: Mapping[str, Label],
     most: int,
 ) -> Results:
-    """Return the results so far.
+    """Return the results of a run.
 
     :param entries: entries of the run's manifest
     :param tasks: all tasks of the run, gold questions included

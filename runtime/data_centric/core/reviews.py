@@ -21,7 +21,7 @@ MOST_NEIGHBOURS = 12
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A picture that is similar to the reviewed one."""
+    """A picture that is similar to the reviewed picture."""
 
     reference: str
     """S3 address"""
@@ -48,7 +48,7 @@ class Review:
 
 
 def read(found: Any) -> Review:
-    """Return the review in a manifest's field. Raises `ValueError` that names the invalid part."""
+    """Return the review in the field `review`. Raises `ValueError` that names the invalid part."""
     if not isinstance(found, Mapping):
         raise ValueError(f"{FIELD} must be a JSON object with given, suggested and reason, got {found!r}")
     for name in ("given", "suggested", "reason"):

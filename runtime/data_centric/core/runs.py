@@ -33,11 +33,11 @@ class RunSettings:
     """Label attribute in the manifest"""
     classes: tuple[str, ...]
     labels: int
-    """Labels for each item, each by a different labeler"""
+    """Number of labels for each item, each by a different labeler"""
     most_labels: int
     """Maximum number of labels for an item on which labelers disagree"""
     extra_labels: int
-    """Budget of the whole run: number of labels in addition to the `labels` of each item"""
+    """Maximum number of labels in the whole run in addition to the `labels` of each item"""
     least_confidence: float
     """Items with a lower confidence get extra labels"""
     lease_seconds: int
@@ -86,7 +86,10 @@ class RunSettings:
         check_share("gold_share", self.gold_share)
 
     def digest(self, items: Iterable[str], gold: Iterable[tuple[str, int]]) -> str:
-        """Return an id of the settings, items and gold questions. Their order does not matter."""
+        """Return an id of the settings, items and gold questions.
+
+        The order of the items and of the gold questions does not change the id.
+        """
         text = json.dumps([asdict(self), sorted(items), sorted(gold)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""A sweep: strategies x fractions x seeds. Checks the input, lists the jobs, estimates their cost."""
+"""A sweep: strategies x fractions of the examples x seeds. Its input, its jobs and their estimated cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 FULL, FEWER_EPOCHS, ADAPTIVE_RANDOM = "full", "fewer_epochs", "adaptive_random"
 CONTROLS = (FULL, FEWER_EPOCHS, ADAPTIVE_RANDOM)
-"""Baselines in every sweep. A strategy must be better than the last two to be worth its cost."""
+"""Baselines in every sweep. A strategy that is worth its cost is better than `fewer_epochs` and
+`adaptive_random`."""
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,39}")
 LARGEST_SEED = 2**31 - 1
 FIELDS = (
@@ -56,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Search:
-    """A tuning job that chooses the fractions of a strategy, instead of a list of fractions."""
+    """A hyperparameter tuning job that chooses the fractions of one strategy, in place of a given list."""
 
     method: str
     jobs: int
@@ -69,7 +70,7 @@ class Sweep:
     experiment: str
     """Name that groups the results of several sweeps"""
     dataset: str
-    """Folder of the datasets"""
+    """Name of the dataset's folder in `datasets/`"""
     strategies: tuple[str, ...]
     """Strategies to compare: the controls, then the others"""
     fractions: tuple[float, ...]
@@ -79,7 +80,7 @@ class Sweep:
     attribute: str | None
     """Label attribute of the dataset's manifest; None: the dataset has no manifest"""
     tolerance: float
-    """Loss of accuracy that the recommended cell may have compared to `full`"""
+    """Maximum loss of accuracy of the recommended job, compared to `full`"""
     most_dollars: float | None
     """The sweep is rejected if it can cost more"""
     search: Search | None
@@ -87,7 +88,7 @@ class Sweep:
 
     @property
     def listed(self) -> tuple[str, ...]:
-        """Strategies that have a job for each fraction."""
+        """Strategies whose jobs are known before the sweep: with a search, only the controls."""
         return CONTROLS if self.search else self.strategies
 
 
@@ -187,7 +188,7 @@ class Rates:
 
 
 def estimate(sweep: Sweep, jobs: Sequence[Cell], rates: Rates) -> dict[str, Any]:
-    """Return the jobs, runs, seconds and dollars of a sweep, as a maximum and as an expectation.
+    """Return the numbers of jobs and runs of a sweep, and its maximum and expected seconds and dollars.
 
     The maximum does not include jobs that are restarted for lack of capacity. The expectation assumes that
     the time of a run is proportional to its fraction. It is None if no earlier sweep measured a run on all
@@ -215,7 +216,7 @@ def estimate(sweep: Sweep, jobs: Sequence[Cell], rates: Rates) -> dict[str, Any]
 
 
 def check_cost(sweep: Sweep, found: Mapping[str, Any]) -> None:
-    """Raise `SweepError` if the sweep can cost more than its limit, or if its cost is unknown."""
+    """Raise `SweepError` if the sweep has a cost limit, and its maximum cost is higher or unknown."""
     limit, most = sweep.most_dollars, found["most_dollars"]
     if limit is None:
         return

@@ -1,7 +1,7 @@
 """Checks of a dataset before a sweep: its channels, their classes, its manifest of labels.
 
     DATASET/train/...         channel
-    DATASET/validation/...    channel; without it, each job splits it off `train`
+    DATASET/validation/...    channel; without it, each job splits validation examples off `train`
     DATASET/test/...          channel
     DATASET/labels.manifest   the labels from which the channels were made, in Ground Truth's format
 
@@ -32,7 +32,7 @@ Opener = Callable[[str], IO[bytes]]
 
 
 def classes_of(names: Iterable[str], opened: Opener) -> set[str] | None:
-    """Return the classes of a channel; None if they are not known from its files.
+    """Return the classes of a channel; None if a file does not show its classes, such as a Parquet file.
 
     :param names: names of the files below the channel's folder
     :param opened: opens a file by its name, for reads at any position
@@ -142,7 +142,7 @@ def labels_version(body: bytes, attribute: str, train: set[str] | None) -> str:
 
 
 def _names(entries: Sequence[manifests.Entry], attribute: str) -> list[str]:
-    """Return the names of the classes by their numbers, from the first line of each class."""
+    """Return the class names in the order of the class indices, each from the first line of its class."""
     found = dict[int, str]()
     for entry in entries:
         label, metadata = entry.fields.get(attribute), entry.fields.get(attribute + manifests.METADATA)

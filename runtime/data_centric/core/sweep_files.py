@@ -77,7 +77,7 @@ def report(
 
 
 def measurement(sweep: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Return the measurements for the next estimate of an experiment; None if `full` did not complete."""
+    """Return the measurements for the next estimate of an experiment; None if no run of `full` completed."""
     full = [run.seconds for run in runs if run.strategy == FULL]
     if not full:
         return None
@@ -94,7 +94,7 @@ def measurement(sweep: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]
 def measured(latest: bytes | None, sweep: Sweep) -> dict[str, float]:
     """Return the fields of `Rates` that the last sweep of the experiment measured.
 
-    Empty if that sweep had another dataset or other hyperparameters.
+    The result is empty if that sweep had another dataset or other hyperparameters.
     """
     found = json.loads(latest) if latest else {}
     if (found.get("dataset"), found.get("hyperparameters")) != (sweep.dataset, dict(sweep.hyperparameters)):

@@ -1,7 +1,7 @@
 """Rows of a labeling run and their state changes. No labeler gets an item twice.
 
-Every row has a version. It is written only if the stored row has the previous version. Times are in seconds
-since 1970-01-01 UTC.
+Every row has a version. A row is written only if the stored row has the previous version. Times are in
+seconds since 1970-01-01 UTC.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RunRow:
     """The run's settings, see `RunSettings.to_json`"""
     opened: int = 0
     closed: int = 0
-    """Times of the changes to the statuses `open` and `closed`; 0: not yet"""
+    """Times at which the status became `open` and `closed`; 0: not yet"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class TaskRow:
     def due(self) -> int | None:
         """Time from which another labeler may get the task; None if no more labels are needed.
 
-        For a task that is available at once, the number of its answers and leases instead, which is less than
-        any time: tasks with the fewest labels come first.
+        A task that is available at once has the number of its answers and leases instead. That is less than
+        any time, so in the order of `due` the tasks with the fewest labels come first.
         """
         if self.gold:
             return 0

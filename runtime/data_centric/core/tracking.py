@@ -1,4 +1,4 @@
-"""Logging of a sweep to an MLflow app: an experiment, with a run for each seed of each job."""
+"""Logging of a sweep to an MLflow app, with one MLflow run for each seed of each job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METRICS = (
 )
 """Columns of an epoch that are logged, with the epoch as their step."""
 KEY = "groundplan.run"
-"""Tag by which a repeated call finds the runs that it has already logged. MLflow chooses run ids itself."""
+"""Tag by which a repeated call finds the runs of the first call, because MLflow chooses the run ids."""
 MOST_METRICS = 1000
 """Maximum number of metrics in a request: MLflow's limit."""
 
@@ -37,8 +37,8 @@ def log(
     :param experiment: name that groups the runs of several sweeps
     :param sweep: fields of the sweep
     :param runs: each run, with its rows of epochs
-    :param began: start of the sweep, in seconds. The time of an epoch is `began` plus the run's seconds so
-        far, so that a repeated call logs the same values
+    :param began: start of the sweep, in seconds since 1970-01-01 UTC. The logged time of an epoch is `began`
+        plus the run's seconds up to the end of the epoch, so that a repeated call logs the same values
     """
     found = tracking.find_experiment(experiment)
     if found is None:

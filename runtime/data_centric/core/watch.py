@@ -14,8 +14,8 @@ LEAST_PAUSE = 5
 PAUSE_SHARE = 0.05
 """Pause between later checks, as a share of the time for which the run has been open."""
 MOST_CHECKS = 1_500
-"""Maximum number of checks with the longest pause. A Step Functions execution can have 25,000 events, and a
-check has 9."""
+"""Number of checks with the longest pause that fit into a run's maximum duration. A Step Functions execution
+can have 25,000 events, and a check has 9."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Watched:
 
 
 def watch(desk: Desk, most_hours: int) -> Watched:
-    """Request more labels if all labels were given and labelers disagree; close a run that needs no more.
+    """If all labels were given, request more where labelers disagree, or close the run if none are needed.
 
     A run is also closed after `most_hours`. Raises `NoRunError` and `BusyError`.
     """

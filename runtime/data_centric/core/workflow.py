@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 25
 """Maximum number of rows in a write. With the longest texts they still fit into DynamoDB's limit of 4 MB for
 a transaction."""
 LOOKED_AT = 25
-"""Number of available tasks from which a labeler's next task is drawn at random, to avoid conflicts."""
+"""Number of available tasks from which a labeler's next task is drawn at random, to avoid write conflicts."""
 
 
 class RunConflictError(Exception):
@@ -50,7 +50,7 @@ class BusyError(Exception):
 
 class Table(Protocol):
     def run(self, run: str) -> RunRow | None:
-        """Return the row. This read is strongly consistent; so are `task` and `labeler`."""
+        """Return the row. The reads `run`, `task` and `labeler` are strongly consistent."""
         ...
 
     def task(self, run: str, item: str) -> TaskRow | None: ...
@@ -128,7 +128,7 @@ def load(
     gold_entries: Sequence[Entry] = (),
     truths: Mapping[str, int] | None = None,
 ) -> None:
-    """Create a run with one task for each entry, and open it. A repeated call completes it.
+    """Create a run with one task for each entry, and open it. A repeated call completes an interrupted one.
 
     :param gold_entries: items of the gold questions
     :param truths: class of each gold question, by item
@@ -145,7 +145,7 @@ def load(
 def begin(
     desk: Desk, entries: Sequence[Entry], gold_entries: Sequence[Entry], truths: Mapping[str, int]
 ) -> RunRow:
-    """Create the row of a run that is loading, or return the stored row of the same run.
+    """Create the row of a run, with the status `loading`, or return the stored row of the same run.
 
     Arguments and errors as in `load`.
     """
@@ -165,7 +165,7 @@ def begin(
 
 
 def tasks_of(run: RunSettings, entries: Iterable[Entry], truths: Mapping[str, int]) -> list[TaskRow]:
-    """Return a new task for each entry. Those in `truths` become gold questions."""
+    """Return a new task for each entry. Entries whose item is in `truths` become gold questions."""
     return [
         TaskRow(run.name, each.item, each.source_field, each.source, run.labels, truths.get(each.item))
         for each in entries
@@ -332,7 +332,7 @@ def _in_hand(desk: Desk, me: LabelerRow) -> Assignment | None:
 
 
 def _leased(desk: Desk, me: LabelerRow) -> Assignment | Literal["again"] | None:
-    """Return a new task, None if none is available, or "again" after a write conflict."""
+    """Lease and return a new task; None if no task is available, "again" after a write conflict."""
     now = desk.now()
     until = int(now) + desk.run.lease_seconds
     for item in _drawn(desk, me, now):
@@ -345,7 +345,7 @@ def _leased(desk: Desk, me: LabelerRow) -> Assignment | Literal["again"] | None:
 
 
 def _drawn(desk: Desk, me: LabelerRow, now: float) -> Iterator[str]:
-    """Yield the items of available tasks, shuffled in small groups by a seed for the labeler."""
+    """Yield the items of available tasks, in groups that are shuffled by a hash of labeler and item."""
 
     def order(item: str) -> bytes:
         return hashlib.sha256(f"{me.labeler}\n{item}".encode()).digest()

@@ -1,7 +1,7 @@
-"""Consolidate the answers of a closed run by its post-annotation function, and write the results.
+"""Consolidate the answers of a closed run with the post-annotation function, and write the results.
 
-A step of the state machine `Label`. A repeated call writes the same results. The response has `problem`, the
-reason, if the post-annotation function failed.
+A step of the state machine `Label`. A repeated call writes the same results. If the post-annotation function
+failed or the input is invalid, the response has only `problem`, the reason.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LINES, OBJECT = "application/jsonlines", "application/json"
 
 
 class NotClosedError(Exception):
-    """The run is still open: labelers may still answer."""
+    """The run is not closed: labelers may still answer."""
 
 
 @logger.inject_lambda_context

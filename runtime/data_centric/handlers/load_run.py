@@ -1,7 +1,8 @@
-"""Create the tasks of a run from the responses of its pre-annotation function, then open it for labelers.
+"""Create the tasks of a run from the responses of the pre-annotation function, then open it for labelers.
 
-A step of the state machine `Label`, which is repeated with the `next` and `tasks` of the last response until
-`loaded` is true. The response has `problem` if the pre-annotation function failed.
+A step of the state machine `Label`. The state machine repeats the step with the `next` and `tasks` of the
+last response until `loaded` is true. If the pre-annotation function failed or the input is invalid, the
+response has only `problem`, the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from data_centric.core.workflow import RunConflictError
 AT_ONCE = 100
 """Number of lines between two checks of the remaining time."""
 SPARE_MILLISECONDS = 90_000
-"""Remaining time at which a call ends. `AT_ONCE` lines must take less."""
+"""A call ends when less time than this remains. `AT_ONCE` lines must take less."""
 
 
 @logger.inject_lambda_context

@@ -1,4 +1,7 @@
-"""The default post-annotation function, with Ground Truth's request and response: the Dawid-Skene model."""
+"""The default post-annotation function, with Ground Truth's request and response.
+
+It consolidates the answers with the Dawid-Skene model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The default pre-annotation function, with Ground Truth's request and response: the unchanged item."""
+"""The default pre-annotation function, with Ground Truth's request and response.
+
+It returns the item unchanged.
+"""
 
 from __future__ import annotations
 

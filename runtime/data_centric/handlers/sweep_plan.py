@@ -47,7 +47,7 @@ def handler(event: PlanEvent, context: LambdaContext) -> dict[str, Any]:
 
 
 def planned(event: PlanEvent) -> dict[str, Any]:
-    """Check and store the plan. Raises `SweepError`."""
+    """Return the plan, after storing it unless only an estimate was requested. Raises `SweepError`."""
     limits, settings = sweep_desk.limits(), sweep_desk.settings()
     sweep = parse(event["input"], limits)
     channels, labels = dataset(sweep)

@@ -1,6 +1,6 @@
 """Request more labels for items on which labelers disagree; close a run that is complete or timed out.
 
-A step of the state machine `Label`, between pauses. It emits the metrics of open runs.
+A step of the state machine `Label`, repeated after pauses. It emits metrics of the run.
 """
 
 from __future__ import annotations

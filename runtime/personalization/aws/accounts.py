@@ -35,9 +35,10 @@ KEY_SECONDS = 86_400
 """Time for which an idempotency key is kept."""
 DELETE_TRIES = 5
 PICTURES = "picture_"
-"""Prefix of the token bucket of generated pictures in `users`. The token bucket of requests has no prefix."""
+"""Prefix of the attributes in `users` that have the token bucket of generated pictures. The attributes of the
+token bucket of requests have no prefix."""
 _AFTER_IDS = ":"
-"""Sorts after every id, and before the items that keep idempotency keys."""
+"""Sort key after every generation's id, and before the sort keys of the items with idempotency keys."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _meaning(error: ClientError) -> Exception:
 
 
 def _said(original: str) -> str:
-    """Return `error` of the container's JSON, or the text if it is not JSON."""
+    """Return the field `error` of the container's response, or the response itself if it is not JSON."""
     try:
         body = json.loads(original)
     except ValueError:

@@ -1,6 +1,6 @@
 """Settings, clients and adapters of a Lambda function, made from its environment variables.
 
-Each is made once per execution environment of the function. Every call of a client has a timeout.
+Clients are made once per execution environment of the function, and each of their calls has a timeout.
 """
 
 from __future__ import annotations

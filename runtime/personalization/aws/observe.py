@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 logger = Logger(service="personalization")
-"""Also the parent of the loggers of all modules of this package."""
+"""This logger is also the parent of the loggers of all modules of this package."""
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
 """The dimension `service` has the value of the environment variable `POWERTOOLS_SERVICE_NAME`."""
 warnings.filterwarnings("ignore", "No application metrics to publish")

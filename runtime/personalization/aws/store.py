@@ -146,7 +146,7 @@ class DynamoStore:
 
 
 def bucket_of(item: Item, prefix: str = "") -> Bucket | None:
-    """Return the token bucket in an item; None if it has none.
+    """Return the token bucket in an item; None if the item has no token bucket.
 
     :param prefix: prefix of the attributes, to distinguish several buckets in an item
     """

@@ -215,7 +215,7 @@ def _names_and_values(expression: str, values: Mapping[str, Any]) -> NamesAndVal
 def write(client: DynamoDBClient, *parts: Part) -> frozenset[int]:
     """Write all of `parts`, or nothing; return the positions of parts whose condition failed.
 
-    A single part is written without a transaction, which costs half. Throttling and transaction conflicts are
+    A single part is written without a transaction, at half the cost. Throttling and transaction conflicts are
     retried. Raises `ClientError` if the last retry fails, and for other errors.
     """
     for attempt in range(CONFLICT_TRIES):
@@ -244,7 +244,7 @@ def _send(client: DynamoDBClient, parts: Sequence[Part]) -> None:
 
 
 def _reasons(error: ClientError, count: int) -> list[str]:
-    """Return DynamoDB's reason for each part that was not written."""
+    """Return DynamoDB's reason for each part of a failed write; "None" for a part that did not fail."""
     code = error.response["Error"]["Code"]
     if code == "TransactionCanceledException":
         return [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]

@@ -81,6 +81,6 @@ def _quota_exceeded(message: str) -> QuotaExceededError:
 
 
 def _not_found(error: ClientError) -> bool:
-    """Return whether the job does not exist. SageMaker has no separate error code for it, only a message."""
+    """Return whether the error means that the job does not exist, which only its message may tell."""
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     return code == "ResourceNotFound" or (code == "ValidationException" and "not found" in message.lower())

@@ -1,8 +1,8 @@
 """Updates requests from the state of their training job.
 
-An event starts an update, or the sweeper if the event was lost. Updates are idempotent. A job becomes ENDED
-only after each of its requests has left it, so a job whose Lambda function was killed midway is processed
-again.
+An event starts an update; if the event was lost, the sweeper starts it. Updates are idempotent. A job becomes
+ENDED only after each of its requests has left it, so a job whose Lambda function was killed midway is
+processed again.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def dispatch(backend: Backend) -> float | None:
 
 
 def held(claimed: Sequence[Job], now: float) -> float:
-    """Return the seconds for which no further job is started because of jobs that were put off; 0 if none.
+    """Return the seconds until a further job may be started, in view of jobs that were put off; 0: now.
 
     A job that was put off delays no other requests, unless no other job could start either: all instances
     are in use, or too many jobs are put off.
@@ -93,10 +93,9 @@ def held(claimed: Sequence[Job], now: float) -> float:
 def fairest(waiting: Sequence[Request], most: int, now: float) -> list[Request]:
     """Return at most `most` of these requests to train next.
 
-    Requests that wait longer come first, but each further request of a user ranks `FURTHER_SECONDS` later. So
-    a user's first request does not wait for many requests of another user. The delay of a request is bounded
-    by the number of its user's earlier requests. A request whose time comes from a wrong clock has an unknown
-    waiting time and goes first.
+    Requests that wait longer come first, but each earlier request of the same user moves a request back by
+    `FURTHER_SECONDS`. So a user's first request does not wait for many requests of another user. A request
+    whose time comes from a wrong clock has an unknown waiting time and goes first.
     """
     numbers = numbered(waiting)
     order = [
@@ -197,8 +196,8 @@ def launch(backend: Backend, job: Job) -> None:
 def create(backend: Backend, job: Job, members: list[Request]) -> None:
     """Create the job on the first kind of capacity (spot or on demand) that is free.
 
-    If only a part of a quota is free, the job gets fewer instances. If the quota of the kind in the settings
-    is all in use, the job waits for it; if that quota is 0 or unknown, the job uses the other kind.
+    If only a part of a quota is free, the job gets fewer instances. If the quota of the configured kind is
+    fully used, the job waits for it; if that quota is 0 or unknown, the other kind is tried.
     Raises `LaunchPostponedError`, `JobRefusedError`.
     """
     wanted = backend.settings.spot
@@ -243,7 +242,7 @@ def created(backend: Backend, job: Job, asked: Job) -> None:
 def narrow(
     backend: Backend, job: Job, members: list[Request], hosts: int
 ) -> tuple[Job, list[Request]] | None:
-    """Reduce the job to `hosts` instances, and put the requests that do not fit back into the queue.
+    """Reduce the job to `hosts` instances, and requeue the requests for which it has no room then.
 
     Returns None if SageMaker already has the job or another dispatcher took it over.
     """
@@ -279,7 +278,7 @@ def put_off(backend: Backend, job: Job, members: list[Request], full: bool) -> N
 
 
 def release(backend: Backend, job: Job, requests: Sequence[Request]) -> bool:
-    """Put requests of a job that was not created back to their former place in the queue.
+    """Put requests back to their former places in the queue, because their job was not created.
 
     Returns False, without moving them, if SageMaker has the job or another dispatcher has taken it over.
     """
@@ -296,7 +295,7 @@ def release(backend: Backend, job: Job, requests: Sequence[Request]) -> bool:
 
 
 def abandon(backend: Backend, job: Job) -> None:
-    """Give up a job that could not be created, unless SageMaker has it because only the response was lost."""
+    """Give up a job that could not be created, unless it exists and only SageMaker's response was lost."""
     if backend.training.describe(job.job) is None:
         give_up(backend, job)
 
@@ -314,11 +313,11 @@ def write_inputs(backend: Backend, job: Job, requests: list[Request]) -> None:
 
 
 def plan(backend: Backend, job: Job, requests: list[Request]) -> list[dict[str, Any]]:
-    """Return the tasks with their hosts. Each host runs its tasks in this order.
+    """Return the tasks with their hosts. Each host runs its tasks in the returned order.
 
-    On a host, each user's first request comes before any user's second one, and so on; among these, shorter
-    tasks come first. This order shortens the wait of most users, and has no effect on the time at which a
-    host has run all its tasks.
+    On a host, first requests of users come before second requests, and so on; among first requests, and among
+    second ones, shorter tasks come first. This order shortens the wait of most users, and has no effect on
+    the time at which a host has run all its tasks.
     """
     estimates, numbers = [request.estimate for request in requests], numbered(requests)
     hosts = pack(estimates, min(job.hosts, len(requests)))

@@ -16,10 +16,10 @@ import fastjsonschema
 DOCUMENT = Path(__file__).parents[1] / "openapi.json"
 BODY_BYTES = 65_536
 """Maximum size of a body in bytes. A prompt of 2,000 characters, each written as two \\u escapes, has
-24,000."""
+24,000 bytes."""
 JSON = "application/json"
 LONGEST_INTEGER = 400
-"""Maximum digits of a number that is read as an integer; Python rejects more than 4,300 digits."""
+"""Maximum number of digits that are read as an integer, because Python rejects more than 4,300 digits."""
 
 
 class GatewayEvent(TypedDict, total=False):
@@ -90,7 +90,7 @@ def invalid(field: str, message: str) -> HttpError:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of the query or a header."""
+    """A query parameter or a header."""
 
     name: str
     place: str
@@ -238,7 +238,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _told(error: fastjsonschema.JsonSchemaValueException) -> HttpError:
-    """Return the problem with the field's name and what the OpenAPI document allows for it."""
+    """Return the API's error, with the field's name and what the OpenAPI document allows for the field."""
     definition, path = error.definition or {}, [str(part) for part in error.path][1:]
     if error.rule == "required":
         missing = [name for name in definition["required"] if name not in (error.value or {})]

@@ -1,8 +1,8 @@
 """Validation of uploaded pictures by their headers.
 
-Pictures are not decoded here: the fine-tune decodes all of them and reports damaged ones. Its reader
-(`personalization_finetune.pictures`) accepts the same formats, so it rejects a picture that passed here only
-if it is damaged.
+Pictures are not decoded here: the fine-tune decodes all of them and reports damaged ones. The reader of the
+fine-tune (`personalization_finetune.pictures`) accepts the same formats, so of the pictures that passed here
+it rejects only damaged ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys of the objects in the bucket. Their ids come from the tables, never from a caller's input."""
+"""Keys of the objects in the bucket. The ids in them come from the tables, never from a caller's input."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Request:
     last_attempt: int
     """The attempt after which a failure is final."""
     queued_at: float
-    """Submission time in seconds since 1970, the unit of `updated` too."""
+    """Submission time, in seconds since 1970 like the other times."""
     updated: float
     job: str = ""
     """Name of the current or the last job."""
@@ -79,7 +79,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """A training job. It has its name before it exists in SageMaker."""
+    """A training job. Its name is chosen before the job exists in SageMaker."""
 
     job: str
     status: JobStatus
@@ -94,7 +94,7 @@ class Job:
     """Time of the next step: launch a CLAIMED job, read the state of a CREATED one."""
     updated: float
     full: bool = False
-    """Whether it was put off because all instances of the quota are in use, so no other job could start."""
+    """Whether the job was put off because all instances of the quota are in use: no other job could start."""
 
 
 def trigger(subject: str) -> str:

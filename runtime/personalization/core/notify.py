@@ -14,7 +14,7 @@ NOTIFIED = (Status.READY, Status.FAILED)
 
 
 def notify(follow_ups: FollowUps, topic: Topic, request: Request) -> None:
-    """Publish how `request` ended, once; twice only if killed between publishing and `mark_notified`."""
+    """Publish how `request` ended, once; twice only if the function is killed before `mark_notified`."""
     if request.status not in NOTIFIED or not follow_ups.awaits_notification(request):
         return
     topic.publish(

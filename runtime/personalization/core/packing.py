@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def pack(seconds: Sequence[float], hosts: int) -> list[list[int]]:
-    """Return the tasks of each of `hosts` instances, in order. A task is given by its position in `seconds`.
+    """Return the tasks of each of `hosts` instances, in running order, as positions in `seconds`.
 
     The longest tasks start first, so that short tasks remain to balance the instances' end times. With exact
     durations the last end time is at most 4/3 of the optimum, in practice within a few percent of it.

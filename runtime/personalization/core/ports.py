@@ -215,11 +215,11 @@ class Accounts(Protocol):
     """Users' models and generations, and the counts for their limits."""
 
     def wait(self, user: str, now: float) -> float:
-        """Count one request of `user`. Return 0, or the seconds until the next one is allowed."""
+        """Count one request of `user` and return 0, or return the seconds until a request is allowed."""
         ...
 
     def wait_for_pictures(self, user: str, count: int, now: float) -> float:
-        """Count `count` pictures of `user`. Return 0, or the seconds until that many are allowed.
+        """Count `count` pictures of `user` and return 0, or return the seconds until so many are allowed.
 
         A negative `count` returns tokens for pictures that were counted but not made.
         """
@@ -259,7 +259,9 @@ class Accounts(Protocol):
     def begin(
         self, model: ModelRow, prompt: str, seed: int, count: int, key: str | None, now: float
     ) -> GenerationRow:
-        """Begin a generation; or return the earlier one of the idempotency key if it is DONE.
+        """Begin a generation, or return the earlier generation of the idempotency key.
+
+        An earlier generation that is DONE is returned unchanged, one that failed begins again.
 
         Raises `NotReadyError`, `AbsentError`, `KeyReusedError`, `StillRunningError`.
         """
@@ -290,7 +292,7 @@ class FollowUps(Protocol):
     def not_notified(self, status: Status, between: tuple[float, float], ahead: float) -> list[Request]:
         """Return requests in `status` that need a notification and changed in the interval `between`.
 
-        Also those with a time after `ahead`, which a wrong clock wrote.
+        Requests with a time after `ahead`, which a wrong clock wrote, are returned too.
         """
         ...
 
@@ -299,8 +301,8 @@ class FollowUps(Protocol):
     def not_purged(self, before: float, again: float, ahead: float) -> list[Request]:
         """Return DELETED requests that are not purged and changed before `before`.
 
-        Also those with a time after `ahead`, which a wrong clock wrote. Requests that changed before `again`
-        are returned even if they were purged.
+        Requests that are not purged and have a time after `ahead`, which a wrong clock wrote, are returned
+        too. Requests that changed before `again` are returned even if they were purged.
         """
         ...
 
@@ -312,7 +314,7 @@ class Topic(Protocol):
 
 
 class FieldRefusedError(Exception):
-    """The endpoint rejects a field: its name, and a message with what is allowed."""
+    """The endpoint rejects the field that `field` names. `message` has the values that are allowed."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")

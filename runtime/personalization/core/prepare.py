@@ -1,6 +1,6 @@
-"""Makes the archive that the endpoint loads from a training task's result.
+"""Turns the result of a training task into the archive that the endpoint loads.
 
-Started by the S3 event of the result's file, at the job's end, and by the sweeper. Idempotent: each call
+Runs on the S3 event of the file `result.json`, at the job's end, and in the sweeper. Idempotent: each call
 writes the same bytes to the same key, and only the first call changes the request's status.
 """
 
@@ -123,7 +123,7 @@ def _learn(backend: Backend, result: dict[str, Any]) -> None:
 
 
 def _overtaken(backend: Backend, before: Request, now: Request) -> Request:
-    """Continue with the request's new state if its job is the same. States only advance, so this ends."""
+    """Continue with the request's new state if its job is the same. This ends, as states only advance."""
     return prepare(backend, now) if now.job == before.job else now
 
 

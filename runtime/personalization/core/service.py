@@ -253,7 +253,7 @@ def _give_back(service: Service, user: str, count: int) -> None:
 def _begin(
     service: Service, model: ModelRow, prompt: str, seed: int, count: int, key: str | None
 ) -> GenerationRow:
-    """Return a new generation, or the key's earlier one. Raises `HttpError`, `AbsentError`."""
+    """Return a new generation, or the idempotency key's earlier one. Raises `HttpError`, `AbsentError`."""
     try:
         return service.accounts.begin(model, prompt, seed, count, key, service.clock.now())
     except NotReadyError as error:

@@ -23,7 +23,8 @@ class JobSettings:
     tasks_per_host: int
     volume_gb: int
     max_runtime: int
-    """Maximum duration of a job in seconds. A spot job may in addition wait for instances for as long."""
+    """Maximum duration of a job in seconds. A spot job may take twice this time, including its waits for
+    instances."""
     spot: bool
     keep_alive: int
     """Seconds that instances are kept alive for the next job while jobs follow each other; 0: never."""
@@ -73,7 +74,7 @@ class Limits:
     model_pixels: int
     """Maximum number of pixels of all pictures of a model together."""
     image_side: int
-    """Minimum of the shorter side, in pixels."""
+    """Minimum length of a picture's shorter side, in pixels."""
     prompt_chars: int
 
 
@@ -85,7 +86,7 @@ class Pace:
     """Mean rate of job creations per second, below the one per second that CreateTrainingJob sustains."""
     burst: float
     max_attempts: int
-    """Maximum number of jobs for a request before it fails."""
+    """Maximum number of jobs in which a request is tried before it fails."""
     max_launches: int
     """Maximum number of attempts to create a job before its requests return to the queue or fail."""
     stale_seconds: int

@@ -26,9 +26,9 @@ T = TypeVar("T")
 JOBS_AT_ONCE = 100
 """Maximum number of jobs in one invocation; the next invocation continues."""
 NOTIFIABLE_SECONDS = 3_600
-"""Time after the end of a request in which its notification is still sent."""
+"""Time after a request's end during which the sweeper still sends the notification."""
 QUEUE_SHOWN = 1_000
-"""Maximum of the reported queue length."""
+"""Maximum queue length that the metric reports."""
 DISPATCH_SECONDS = 20
 
 

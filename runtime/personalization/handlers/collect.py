@@ -1,4 +1,4 @@
-"""Run when the state of a training job changes: update its requests."""
+"""Run when the state of a training job changes: update the job's requests."""
 
 from __future__ import annotations
 

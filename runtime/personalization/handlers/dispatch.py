@@ -1,4 +1,4 @@
-"""Run on any event: pack waiting requests into training jobs."""
+"""Run when a model is queued, and every minute: pack waiting requests into training jobs."""
 
 from __future__ import annotations
 

@@ -46,6 +46,6 @@ class StreamRecord(TypedDict):
 
 
 class StreamBatch(TypedDict):
-    """A batch of a DynamoDB stream with both images."""
+    """A batch of a DynamoDB stream whose records have the old and the new image of an item."""
 
     Records: list[StreamRecord]

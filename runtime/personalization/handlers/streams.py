@@ -21,7 +21,7 @@ processor = BatchProcessor(EventType.DynamoDBStreams, logger=logging.getLogger(_
 def each_new_status(
     event: StreamBatch, context: LambdaContext, work: Callable[[Request], None]
 ) -> PartialItemFailureResponse:
-    """Call `work` with each request whose status has changed; return the records for which it raised.
+    """Call `work` with each request whose status has changed; return the records for which `work` raised.
 
     Every record is tried. Lambda delivers the batch again from the first failed record. Raises
     `BatchProcessingError` if all records failed, so that Lambda bisects the batch.

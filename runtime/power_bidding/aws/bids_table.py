@@ -1,6 +1,6 @@
 """The DynamoDB table `Bids`, as `bid_ports.OfferTable`.
 
-In addition to offers, the table has items with the keys `forecast#DAY`, the prices forecast for a market day,
+In addition to offers, the table has items with the keys `forecast#DAY`, the forecast prices of a market day,
 and `charge#HOUR`, the state of charge at the beginning of an hour.
 """
 

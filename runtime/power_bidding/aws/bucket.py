@@ -43,7 +43,7 @@ class S3Bucket:
         return True
 
     def copy(self, source: str, key: str) -> None:
-        """Copy an object of this bucket, whose address is `s3://BUCKET/KEY`, to another key."""
+        """Copy an object of this bucket, given by its address `s3://BUCKET/KEY`, to another key."""
         there = source.removeprefix(f"s3://{self.name}/")
         if there == source:
             raise ValueError(f"{source} is not in the bucket {self.name}")

@@ -109,7 +109,7 @@ class SageMakerEndpoints:
         )
 
     def _create_log(self, name: str) -> None:
-        """Create the endpoint's log group. SageMaker would create one that keeps events forever."""
+        """Create the endpoint's log group. A log group that SageMaker creates keeps events forever."""
         group = f"/aws/sagemaker/Endpoints/{name}"
         key: Any = {"kmsKeyId": self.hosting["log_key"]} if self.hosting["log_key"] else {}
         _unless_there(lambda: self.logs.create_log_group(logGroupName=group, **key))

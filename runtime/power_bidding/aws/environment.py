@@ -29,7 +29,7 @@ def settings_list(name: str) -> tuple[str, ...]:
 
 
 def number(name: str) -> int:
-    """Return a variable that is a whole number. Raises `ValueError` if it is not."""
+    """Return a variable as a whole number. Raises `ValueError` if it is not set or not a whole number."""
     text = setting(name)
     if not text.isdigit():
         raise ValueError(f"the environment variable {name} must be a whole number, got {text!r}")

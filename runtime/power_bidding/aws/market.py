@@ -36,7 +36,7 @@ class Access:
 class HttpMarket:
     def __init__(self, access: Callable[[bool], Access], sleep: Callable[[float], None] = time.sleep):
         """
-        :param access: returns address and key; with the argument True it reads them again
+        :param access: returns URL and key of the market's API; with the argument True it reads them again
         """
         self.access, self.sleep = access, sleep
         # Offers have ids, so they may be sent again. `_ask` retries, and limits the attempts

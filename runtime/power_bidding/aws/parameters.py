@@ -81,8 +81,9 @@ def _plain(serving: Serving | None) -> dict[str, str]:
 class MarketClock:
     """`bid_ports.Clock`: real time, or the time of a replay.
 
-    The parameter is `real`, or JSON: the market's time was `hour` at the real time `began`, and runs `rate`
-    times as fast: {"rate": 600, "began": "2026-11-30T09:00:00Z", "hour": "2022-01-31T00:00Z"}.
+    The parameter is `real`, or JSON such as
+    {"rate": 600, "began": "2026-11-30T09:00:00Z", "hour": "2022-01-31T00:00Z"}.
+    The replay's time was `hour` at the real time `began`, and runs `rate` times as fast as real time.
     """
 
     def __init__(self, parameter: Parameters):

@@ -21,7 +21,7 @@ REQUEST, HOUR, TRAINING = "Request", "Hour", "Training"
 OVER = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
 LATEST = "#latest"
 KEPT_SECONDS = 30 * 86_400
-"""Time after its last change at which a row expires."""
+"""A row expires this long after its last change."""
 RECENT = 20
 """Number of recent executions that are searched for a running one."""
 

@@ -49,7 +49,7 @@ class Table:
     def put(
         self, item: Mapping[str, Any], condition: str = "", values: Mapping[str, Any] | None = None
     ) -> bool:
-        """Write the item, and return whether the condition held."""
+        """Write the item if the condition holds; return whether it was written."""
         asked = {"ConditionExpression": condition, **_named(condition, values or {})} if condition else {}
         try:
             self.client.put_item(TableName=self.name, Item=marshal(item), **asked)

@@ -29,7 +29,7 @@ def checked(
     """Check the body of the model's response, and return it as an `Answer`.
 
     :param wanted: the real-time hour, then the hours of the day-ahead market if it is open
-    :param level: MWh at the beginning of the real-time hour
+    :param level: state of charge in MWh at the beginning of the real-time hour
     Raises `ModelAnswerError` that names the error.
     """
     try:

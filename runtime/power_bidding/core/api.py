@@ -47,7 +47,7 @@ class RequestError(Exception):
 
 class HourTable(Protocol):
     def rows(self, of: Sequence[int]) -> Mapping[int, HourRow]:
-        """Return the rows of the hours that have one."""
+        """Return the rows of those hours that have a row."""
         ...
 
 
@@ -147,7 +147,8 @@ def _status(reader: Reader, path: Mapping[str, str], query: Mapping[str, str]) -
 
 
 def _asset_status(reader: Reader, name: str, run: int) -> dict[str, Any]:
-    """Return the asset's next real-time offer, and how many hours of the last day had each kind of offer."""
+    """Return the asset's next real-time offer, and counts over the 24 hours that end with this offer's hour:
+    fallbacks, no-offers and offers that are not final."""
     slot = real_time(run, reader.market)
     rows = reader.offers.between(name, slot.hour - STATUS_HOURS + 1, slot.hour)
     recent = [row for row in rows if row.slot.market == "RT"]

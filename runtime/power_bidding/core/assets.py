@@ -46,8 +46,8 @@ class AssetSettings:
     location: str
     mode: Mode
     real_time_policy: RealTimePolicy
-    """In the mode `curves`: always offer the curve, or use the policy that earned most on the previous
-    days"""
+    """In the mode `curves`: `curve` always offers a curve, `selected` uses the policy that would have earned
+    most on the previous days"""
     keep_awards: bool
     """Whether real-time curves must deliver day-ahead awards; if not, the difference settles in real time"""
     battery: Battery
@@ -76,7 +76,7 @@ class MarketSettings:
     lead_hours: int
     """Hours from the hour of a run of the state machine to the hour of its real-time offer"""
     lockout_minutes: float
-    """Minutes before its hour at which a real-time offer is due"""
+    """Minutes from the deadline of a real-time offer to the offer's hour"""
     day_ahead_runs: int
     """Number of hourly runs that make day-ahead offers before their deadline; the last run sends them"""
     rules: Sequence[Rules]

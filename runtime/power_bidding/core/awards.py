@@ -40,8 +40,8 @@ def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
     """Return state of charge and awards, computed from the stored offers, each cleared at its hour's price.
 
     Starts at the newest known state of charge, or with an empty battery. The state of charge at the end of
-    the run's hour is stored for the next run. Hours without a bid have 0 MW. Later hours are cleared at their
-    known prices.
+    the run's hour is stored for the next run. Hours without a bid have 0 MW. Hours after the run's hour are
+    cleared at the prices that are already known for them.
     """
     battery = desk.asset(name).battery
     target = run + desk.settings.lead_hours
@@ -69,7 +69,10 @@ def _counts(desk: Desk, offer: Offer) -> bool:
 
 
 def _award(offers: Mapping[Slot, Offer], hour: int, values: Values) -> float | None:
-    """Return the MW of the hour's real-time or else day-ahead offer; None without an offer or a price."""
+    """Return the cleared MW of the hour's real-time offer, else of its day-ahead offer.
+
+    None without an offer, or without a price for a curve of several segments.
+    """
     price = values["price"].get(hour)
     for slot, at in ((Slot(hour, "RT"), values["real_time"].get(hour, price)), (Slot(hour, "DA"), price)):
         offer = offers.get(slot)

@@ -26,7 +26,7 @@ class MarketRefusedError(Exception):
 
 
 class MarketDownError(Exception):
-    """It is unknown whether the market has the offer. Send the same offer again."""
+    """The market gave no valid answer, so it may or may not have the offer. Send the same offer again."""
 
 
 class Clock(Protocol):
@@ -56,7 +56,7 @@ class OfferTable(Protocol):
         ...
 
     def swap(self, before: Offer | None, now: Offer) -> bool:
-        """Write the row if the stored one equals `before`; return whether it was written.
+        """Write the row `now` if the stored row equals `before`; return whether it was written.
 
         Raises `ValueError` if `before` is final.
         """
@@ -145,7 +145,7 @@ class Models(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """The dependencies of making bids."""
+    """Settings and adapters for making bids."""
 
     assets: Mapping[str, AssetSettings]
     settings: MarketSettings
@@ -158,7 +158,7 @@ class Desk:
     switch: Callable[[], Switch]
     """Reads the switch at each call"""
     put: Callable[[str, bytes, str], None]
-    """Write an object to the bucket, by key, body and content type"""
+    """Writes an object to the bucket: key, body, content type"""
     count: Callable[[str, float], None]
     """Adds to a metric: name, value"""
 

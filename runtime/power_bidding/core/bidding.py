@@ -38,9 +38,9 @@ class Report(TypedDict):
 def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
     """Propose and send the asset's offers of a run. A repeated call continues where the last one ended.
 
-    After the day-ahead market has closed, only the real-time offer is made. All offers are tried before an
-    error of the market is raised. Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError`
-    and `MarketDownError`.
+    After the day-ahead market has closed, only the real-time offer is made. If the market rejects an offer,
+    the other offers are still sent before the error is raised; if the market is down, they are only proposed.
+    Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError` and `MarketDownError`.
     """
     late = {slot: why for slot in slots(run, desk.settings)[1:] if (why := lateness(desk, slot))}
     wanted = [slot for slot in slots(run, desk.settings) if slot not in late]
@@ -79,7 +79,8 @@ def _is_final(row: Offer | None) -> bool:
 
 
 def _stays(row: Offer, run: int, version: int) -> bool:
-    """Return whether to keep the row: it may have been sent, or is not from an older dataset."""
+    """Return whether to keep the row: it may have been sent, was rejected, or is from the same or a newer
+    dataset."""
     return not row.free or row.refused == row.digest or (row.run, row.version) >= (run, version)
 
 

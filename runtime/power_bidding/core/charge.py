@@ -17,7 +17,7 @@ def limits(level: float, battery: Battery) -> tuple[float, float]:
 
 
 def after(level: float, mw: float, battery: Battery) -> float:
-    """Return the MWh after an hour with an award of `mw`, delivered as far as possible."""
+    """Return the state of charge in MWh after an hour with an award of `mw`, delivered as far as possible."""
     least, most = limits(level, battery)
     delivered = min(max(mw, least), most)
     change = (
@@ -28,7 +28,10 @@ def after(level: float, mw: float, battery: Battery) -> float:
 
 
 def carried(level: float, hours: Iterable[int], award: Callable[[int], float], battery: Battery) -> float:
-    """Return the MWh after `hours`. `award` returns an hour's award in MW, which is 0 without a bid."""
+    """Return the state of charge in MWh after `hours`.
+
+    :param award: returns an hour's award in MW, which is 0 without a bid
+    """
     for hour in hours:
         level = after(level, award(hour), battery)
     return level

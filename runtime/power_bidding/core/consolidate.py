@@ -1,4 +1,4 @@
-"""Consolidates an hourly run's feeds by timestamp: a dataset for its hour, and corrections of earlier hours.
+"""Consolidates an hourly run's feeds by timestamp: makes the run hour's dataset and corrects earlier hours.
 
 The same input gives the same output, even if the run is killed and repeated, or is late. An earlier run never
 overwrites values of a later one.
@@ -57,7 +57,7 @@ class Backend:
 def consolidate(request: Request, backend: Backend) -> Output:
     """Make the dataset of the request's hour, correct earlier hours and freeze the forecast.
 
-    Raises `ValueError` for a request without an hour or with a file of another hour.
+    Raises `ValueError` for an invalid hour, and for a feed's file that is absent, changed or of another hour.
     """
     now = hours.parse(request["hour"])
     given = _read(now, request["feeds"], backend.objects)

@@ -83,7 +83,7 @@ def checked(curve: Curve, battery: Battery, rules: Rules) -> Curve:
 
 
 def _check_spread(curve: Curve, battery: Battery) -> None:
-    """Raise `CurveError` if charging at the highest charge price and selling at the lowest one loses
+    """Raise `CurveError` if charging at the highest charge price and selling at the lowest sell price loses
     money."""
     charging = [price for mw, price in curve if mw < 0]
     selling = [price for mw, price in curve if mw > 0]

@@ -1,6 +1,6 @@
 """Deploys a version of the model on a separate endpoint, and rolls back.
 
-A serverless endpoint has one version, and an update may cause a cold start. So each version gets its own
+A serverless endpoint serves one version, and an update may cause a cold start. So each version gets its own
 endpoint, which is warmed up and tried before it is put into service. A Systems Manager parameter names the
 endpoint in service. The previous endpoint is kept for a rollback.
 """
@@ -21,7 +21,8 @@ IN_SERVICE, FAILED = "InService", "Failed"
 
 
 class DeploymentFailedError(Exception):
-    """The version is not in service; the previous one still is. The message has the reason."""
+    """The version was not put into service, and the endpoint in service is unchanged. The message has the
+    reason."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Parameter(Protocol):
 
 class Endpoints(Protocol):
     def create(self, name: str, source: Mapping[str, str]) -> None:
-        """Create model, configuration and endpoint of the name, unless they exist."""
+        """Create model, configuration and endpoint with this name, unless they exist."""
         ...
 
     def state(self, name: str) -> EndpointState: ...
@@ -70,7 +71,7 @@ class Endpoints(Protocol):
         ...
 
     def delete(self, name: str) -> None:
-        """Delete endpoint, configuration and model of the name, if they exist."""
+        """Delete endpoint, configuration and model with this name, if they exist."""
         ...
 
 
@@ -88,7 +89,7 @@ class Stage:
 
 
 def version_of(event: Mapping[str, Any], trained_to: int) -> Version:
-    """Return the version to deploy in an event. Raises `ValueError` that names an invalid field."""
+    """Return the version that an event describes. Raises `ValueError` that names an invalid field."""
     request = str(event.get("request", ""))
     if not re.fullmatch(r"[0-9a-f]{12,64}", request):
         raise ValueError(f"request must be 12 to 64 hexadecimal digits, got {request!r}")
@@ -107,7 +108,8 @@ def deploy(stage: Stage, version: Version, seconds: float) -> Serving:
     """Deploy a version and return it. A repeated call continues where the last one ended.
 
     :param seconds: time in which the endpoint must be in service and tried
-    Raises `DeploymentFailedError`. After any error all resources of the version are deleted.
+    Raises `DeploymentFailedError`. If the endpoint cannot be created or its trial fails, all resources of the
+    version are deleted, except those of the previous version that is kept for a rollback.
     """
     name = f"{stage.prefix}-{version.request[:12]}"
     serving = Serving(name, version.version, version.trained_to)
@@ -156,7 +158,7 @@ def clean(stage: Stage) -> None:
 
 
 def roll_back(stage: Stage, version: str | None) -> Serving:
-    """Bring the previous version back into service, and keep the current one as the previous.
+    """Bring the previous version back into service, and keep the current version as the previous one.
 
     :param version: the expected previous version, None: any; does nothing if this version is in service
     Raises `ValueError` if there is no such version, or its endpoint is not in service.

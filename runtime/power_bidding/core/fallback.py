@@ -42,14 +42,14 @@ def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
 
 
 def _level(desk: Desk, run: int, name: str) -> float:
-    """Return the MWh at the beginning of the run's real-time hour."""
+    """Return the state of charge in MWh at the beginning of the run's real-time hour."""
     # Do not read the dataset, which may be the cause of the failure
     values = readings.stored(desk.history, desk.asset(name).location, run)
     return awards.telemetry_or_own(desk, name, run, values).level
 
 
 def _settle(desk: Desk, run: int, name: str, slot: Slot, level: float, error: str) -> Offer:
-    """Return the slot's row after an offer was sent, is held back by the switch, or cannot be made."""
+    """Send an offer unless the switch holds it back, or write a no-offer; return the slot's row."""
     refused: set[str] = set()
     none = Offer(name, slot, run, (), "no_offer", "none", "", 0, stamp(desk.clock.now()), reason=error)
     while True:
@@ -79,7 +79,7 @@ def _settle(desk: Desk, run: int, name: str, slot: Slot, level: float, error: st
 def _next(
     desk: Desk, run: int, name: str, slot: Slot, level: float, error: str, refused: set[str]
 ) -> Offer | None:
-    """Return the row with the latest valid curve, or None. The slot's curve is tried first."""
+    """Return the row with the latest valid curve, or None. The slot's own curve is tried first."""
     for found in _latest(desk, name, slot):
         own = digest(name, slot, found.curve)
         if own in refused or not _may_leave(desk, name, slot, found.curve, level):
@@ -126,7 +126,7 @@ def _may_leave(desk: Desk, name: str, slot: Slot, curve: Curve, level: float) ->
 
 
 def _day(desk: Desk, name: str, slot: Slot) -> dict[Slot, Curve]:
-    """Return the day-ahead curves of the slot's market day, which share a state of charge."""
+    """Return the day-ahead curves of the slot's market day: one state of charge must allow all of them."""
     zone = desk.settings.time_zone
     day = hours.hours_of(hours.market_day(slot.hour, zone), zone)
     rows = desk.offers.between(name, day[0], day[-1])

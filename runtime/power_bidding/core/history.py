@@ -1,7 +1,7 @@
 """The table `History`: hourly values and the frozen forecast for each location and UTC day.
 
-Attributes of an hour, such as 05: `h05` the values (`rows.packed`), `n05` their version, `f05` the frozen
-`price_forecast`, `g05` the run that froze it.
+The hour 05 of a day, for example, has the attributes `h05`, its values (`rows.packed`), `n05`, their version,
+`f05`, the frozen `price_forecast`, and `g05`, the run that froze it.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def freeze(
 ) -> str | None:
     """Freeze the forecast of the next market day while its day-ahead market is open; return that day.
 
-    A forecast published after the deadline, or without a time, is never frozen, because bids could not use
-    it. A later run before the deadline overwrites the forecast of an earlier one. After the deadline, nothing
-    is written and None is returned.
+    A forecast that was published after the deadline, or has no time of publication, is never frozen, because
+    bids could not use it. A later run before the deadline overwrites the forecast of an earlier run. After
+    the deadline, nothing is written and None is returned.
     """
     day = hours.shifted(hours.market_day(run, zone), 1)
     deadline = hours.day_ahead_deadline(day, zone)

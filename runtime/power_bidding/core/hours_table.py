@@ -34,7 +34,7 @@ class Hours(Protocol):
         ...
 
     def rows(self, of: Sequence[int]) -> dict[int, HourRow]:
-        """Return the current rows of the hours that have one."""
+        """Return the current rows of those hours that have a row."""
         ...
 
     def put(self, row: HourRow, before: int) -> bool:
@@ -66,8 +66,8 @@ def commit(
     May be killed at any point and repeated with the same result: a version is an object that is written once,
     then the row refers to it.
 
-    :param make: returns the dataset that follows the current row, whose version is then set, or None to
-        change nothing; called again if another writer has written a version
+    :param make: gets the current row and returns the next dataset, or None to change nothing; this function
+        sets the dataset's version. Called again if another writer has written a version
     """
     for _ in range(TRIES):
         before = table.row(hour)

@@ -13,7 +13,7 @@ from power_feeds import hours, rows
 HISTORY_DAYS = 392
 """A year, which is the window of the model, and four weeks, on which its weights are learned."""
 HORIZON_HOURS = 72
-"""Hours after the run that are read, because the table also has frozen forecasts of later days."""
+"""Number of hours after the run's hour that are read, because the table has frozen forecasts for them."""
 FORECAST = "price_forecast"
 NAMES = (*rows.COLUMNS, FORECAST)
 Values = dict[str, dict[int, float]]

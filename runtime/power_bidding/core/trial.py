@@ -1,4 +1,4 @@
-"""Trial of a new endpoint with the requests of `make_bids`, for every asset, from an empty battery."""
+"""Trial of a new endpoint with a request as in `make_bids` for every asset, with an empty battery."""
 
 from __future__ import annotations
 

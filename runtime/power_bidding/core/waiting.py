@@ -1,8 +1,8 @@
-"""A state machine's wait for a pipeline. A row has the token of the waiting task, and how the pipeline ended.
+"""A state machine's wait for a pipeline: a row of `Waits` with the task's token and the pipeline's end.
 
-One update writes the token, another one the pipeline's end, in any order. Each returns the updated row, so
-the later update gets both values, and its caller answers the token: it tells Step Functions that the task has
-succeeded or failed. Both updates may be repeated at any time.
+One update writes the token, another one writes how the pipeline ended, in any order. Each update returns the
+updated row, so the later one gets both values. Its caller answers the token: it tells Step Functions that the
+task has succeeded or failed. Both updates may be repeated at any time.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _beat(room: WaitingRoom, row: Wait) -> None:
 
 
 def training_csv(values: Mapping[str, Mapping[int, float]], run: int) -> bytes:
-    """Return a history as CSV for the training: a row for each hour from the first known one to the run's."""
+    """Return a history as CSV for the training: a row for each hour from the first known hour to `run`."""
     known = {hour for column in values.values() for hour in column}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -17,7 +17,7 @@ from power_feeds.sources.fetched import Fetched
 
 FEEDS = ("market_prices", "load", "weather", "price_forecast")
 BEFORE_HOURS = 24
-"""Hours before the run's hour that are read, because prices are corrected afterwards."""
+"""Number of hours before the run's hour that are read too, because sources correct prices afterwards."""
 REFERENCE_HOURS = 3
 """Maximum age in hours of the earlier response with which a new one is compared."""
 SECRET_FIELDS = ("key", "subscription_key", "username", "password")
