@@ -21,8 +21,8 @@ REQUESTS, SETTLED = 400_000, 1 / 4
 """Number of requests in a stream, and the share of them at its start that only warms up the caches."""
 
 HOT = 0.01
-"""A user with more than this share of all requests is hot: the route `affinity, hot users spread` sends their
-requests to all replicas."""
+"""A user with more than this share of all requests is hot: the route `affinity, hot users spread`
+distributes their requests over all replicas."""
 
 UNET, TEXT_ENCODER, VAE = 859_520_964, 123_060_480, 83_653_863
 """Numbers of weights in the components of Stable Diffusion 1.5."""

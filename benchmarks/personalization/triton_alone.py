@@ -28,7 +28,7 @@ def main(folder: Path, port: str, base: str) -> None:
     if base != "-":
         triton._write("base", "ResidentPipeline", Path(base))
         command += ["--load-model=base"]
-    # `_installed` returns backend paths relative to the working directory
+    # the path of the backends in `command` may be relative to `folder`, so Triton must run in `folder`
     process = subprocess.Popen(command, env=environment, cwd=folder, stdin=subprocess.DEVNULL)
     sys.stdin.read()
     process.terminate()

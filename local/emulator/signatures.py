@@ -108,8 +108,8 @@ def claim(request: Request) -> Claim | None:
     named = [name for name, _ in request.query]
     by_query = [name for name in named if name.lower() in {each.lower() for each in PRESIGNED}]
     by_header = authorization.startswith(("AWS4-", "AWS "))
-    # Allow one signature only, so that later code cannot read another key than the verified one. Version 2 is
-    # refused, as AWS does for S3 buckets created since 2020.
+    # Allow one signature only, so that later code cannot read the access key of a signature that was not
+    # verified. Version 2 is refused, as AWS does for S3 buckets created since 2020.
     if "AWSAccessKeyId" in named or (by_header and by_query):
         raise SignatureError(
             "UnsupportedSignature", "A request must have only one signature, of Signature Version 4."
