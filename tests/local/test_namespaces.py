@@ -36,7 +36,7 @@ numbers = itertools.count()
 
 
 class World(Bench):
-    """A cloud with the image, and a role that may train and serve with it."""
+    """A cloud with a container image, and a role that may train and serve with this image."""
 
     def __init__(self, cloud: LocalCloud):
         super().__init__(cloud, CONTAINER)

@@ -1,4 +1,4 @@
-"""Stacks with resources that MiniStack does not have."""
+"""Stacks with resource types that MiniStack, the emulator below the local cloud, lacks."""
 
 from __future__ import annotations
 
