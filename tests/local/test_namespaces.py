@@ -72,7 +72,7 @@ class World(Bench):
         return until(job, f"the end of {name}")
 
     def train(self, script: str, instances: int = 1, **members: Any) -> dict[str, str]:
-        """Run a job to its end; return the files of its model."""
+        """Run a job to its end; return the text of each file of its model, by name."""
         job = self.end(self.begin(script, instances, **members))
         assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
         key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{self.bucket}/")

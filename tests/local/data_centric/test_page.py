@@ -575,8 +575,8 @@ def test_page_asks_for_no_task_of_a_closed_view(visit, service):
 
 
 def test_no_view_has_accessibility_errors(service, browser, address):
-    """The accessibility checker axe checks the rules of WCAG 2.2 AA, in light and dark, on a desktop and on a
-    phone."""
+    """The accessibility checker axe checks the rules of WCAG 2.2 AA, in light mode on a desktop and in dark
+    mode on a phone."""
     example(service)
     seen = Visit(browser.new_context(locale="en-GB").new_page())
     page = seen.page

@@ -28,8 +28,7 @@ pytestmark = pytest.mark.usefixtures("enforced")
 
 
 class Target:
-    """A target of deliveries: a function, a queue or a topic. Whatever is delivered to the target arrives in
-    `queue`."""
+    """A target of deliveries: a function, a queue or a topic. Its deliveries arrive in `queue`."""
 
     def __init__(self, aws: Callable, kind: str):
         self._aws, self._kind, self._name = aws, kind, next(names)

@@ -296,8 +296,8 @@ def test_text_of_users_is_escaped_in_every_view(visit, service, pictures):
 
 
 def test_no_view_has_accessibility_errors(visit, service, pictures, browser, address):
-    """The accessibility checker axe checks the rules of WCAG 2.2 AA, in light and dark, on a desktop and on a
-    phone."""
+    """The accessibility checker axe checks the rules of WCAG 2.2 AA, in light mode on a desktop and in dark
+    mode on a phone."""
     seen = Visit(hasty(browser))
     page = seen.page
     page.goto(address)

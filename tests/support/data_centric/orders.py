@@ -70,7 +70,7 @@ def every_kill(workers: int, writes: int) -> list[tuple[tuple[int, int], ...]]:
 
 
 def failures(results: Sequence[object]) -> list[BaseException]:
-    """Return the exceptions raised, without kills."""
+    """Return the exceptions that the workers raised, except `Killed`."""
     return [each for each in results if isinstance(each, BaseException) and not isinstance(each, Killed)]
 
 

@@ -207,7 +207,8 @@ class World:
         return answer
 
     def upload(self, pictures: int = 1) -> str:
-        """Create a model and upload its pictures with the forms of the response, as a browser would."""
+        """Create a model, and store its pictures under the keys of the upload forms in the response; return
+        the model's id."""
         picture = png()
         images = [{"type": "image/png", "bytes": len(picture)}] * pictures
         body = {"name": "Mimi", "subject": "cat", "images": images}
