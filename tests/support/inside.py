@@ -4,7 +4,7 @@ This command runs some of these tests, with options of pytest:
 
     .groundplan/envs/app/bin/python -m tests.support.inside ARCHITECTURE/IMAGE -k NAME
 
-The first argument is the image's folder in `containers/`. The image's tests are in `inside_IMAGE/`, or else in
+The first argument is the image's folder in `containers/`. Its tests are in `inside_IMAGE/`, or else in
 `inside/`, below `tests/containers/ARCHITECTURE/`.
 """
 

@@ -188,7 +188,8 @@ class World:
         return answer["statusCode"], json.loads(answer["body"])
 
     def send(self, route: str, body: Any = None, user: str = USER, **event: Any) -> dict[str, Any]:
-        """Return the response to API Gateway. Check that a successful one matches the API's document."""
+        """Return the handler's response to API Gateway, after a check that it matches the API's OpenAPI
+        document."""
         event = {
             "routeKey": route,
             "body": json.dumps(body),
