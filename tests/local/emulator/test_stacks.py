@@ -1,4 +1,4 @@
-"""Stacks with resource types that MiniStack, the emulator below the local cloud, lacks."""
+"""Stacks with resources that the local cloud adds to MiniStack, the emulator below it, or changes."""
 
 from __future__ import annotations
 

@@ -108,7 +108,8 @@ class Ahead:
 
 
 class Market:
-    """A market that accepts at most one offer for an hour, and only before the hour's deadline."""
+    """A market that accepts at most one offer for each asset and slot (an hour and a market), and only before
+    the slot's deadline."""
 
     def __init__(self, turns: Turns, clock: Clock) -> None:
         self.turns, self.clock = turns, clock

@@ -38,7 +38,7 @@ CONTEXT: Any = SimpleNamespace(
 
 
 class Parameter:
-    """The parameter of the endpoint."""
+    """The parameter that names the endpoint in service, in memory."""
 
     def __init__(self) -> None:
         self.value = InService(Serving("m-111111111111", "1", NIGHT - 50), None)
