@@ -22,7 +22,7 @@ from tooling import envs
 STACK = "groundplan-dev-snowflake-training"
 APP = shlex.join([str(envs.environment("app")), str(Path(__file__).parent / "workflow" / "app.py")])
 CONTEXT = {"snowflake_training.endpoint_name": "workflow", "snowflake_training.secret_name": "workflow"}
-"""Names with which this stack can be deployed next to another deployment of it"""
+"""Names with which this stack does not collide with another deployment of the architecture"""
 
 Outputs = dict[str, str]
 Execution = dict[str, Any]

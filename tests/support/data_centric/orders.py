@@ -20,7 +20,7 @@ class _Choices:
     path: Sequence[int]
     alive: list[int]
     taken: list[tuple[int, int]] = field(default_factory=list)
-    """(index of the chosen worker among those alive, number alive)"""
+    """(index of the chosen worker among the live workers, number of live workers)"""
     begun: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[int]:

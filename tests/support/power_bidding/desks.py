@@ -205,7 +205,7 @@ class Model:
 
 @dataclass
 class World:
-    """A desk with its market, model, tables and files."""
+    """A bidding desk, with a market, a model, tables and files in memory."""
 
     mode: str = "curves"
     run: int = NIGHT

@@ -122,7 +122,7 @@ class Aws:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Replace the adapters of the handlers by a world in memory."""
+    """Replace the handlers' adapters with a world in memory."""
     found, aws, parameter = World(), Aws(), Parameter()
     monkeypatch.setenv("BUCKET", "bucket")
     monkeypatch.setenv("ENDPOINT_NAME", "m")
