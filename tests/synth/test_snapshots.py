@@ -2,8 +2,8 @@
 
 A refactoring must not change a logical id: CloudFormation would replace the resource and lose its data, or
 the update would fail because the resource's physical name is taken. When a template is meant to change,
-update the snapshots and review their diff: `.groundplan/envs/app/bin/python -m pytest
-tests/synth/test_snapshots.py --snapshot-update`.
+update the snapshots and review their diff:
+`.groundplan/envs/app/bin/python -m pytest tests/synth/test_snapshots.py --snapshot-update`.
 """
 
 from __future__ import annotations
