@@ -103,7 +103,8 @@ def synthesized(line: CommandLine, environment: Mapping[str, str]) -> Iterator[P
 
 
 def selected(assembly: Path, line: CommandLine) -> list[Stack]:
-    """Return the stacks that match the patterns of `line`; all stacks without patterns or with `--all`."""
+    """Return the stacks that match the patterns of `line`, or all stacks if `line` has no patterns or has
+    `--all`."""
     artifacts = json.loads((assembly / "manifest.json").read_text())["artifacts"]
     patterns = () if line.option("all") in ("", "true") else line.patterns
     found = []
@@ -144,7 +145,8 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _known_options() -> dict[str, tuple[str, bool]]:
-    """Return the long name of each spelling of an option, and whether it takes a value."""
+    """Return, by each spelling of each option, the option's long name, and whether the option takes a
+    value."""
     known: dict[str, tuple[str, bool]] = {}
     for command in _registry()["commands"].values():
         known |= _spelt(command.get("options", {}))

@@ -28,8 +28,8 @@ def environ() -> dict[str, str]:
 def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Before a deployment to AWS, log in to the base images' registries and check the names of secrets.
 
-    Does nothing for other commands, or if `AWS_ENDPOINT_URL` is set, because the target is not AWS. Raises
-    `assembly.PreparationError`.
+    Does nothing for a command that is not in `BUILDS`, with `--help` or `--version`, or if a variable in
+    `ELSEWHERE` is set, because the target is then not AWS. Raises `assembly.PreparationError`.
     """
     line = assembly.parse(arguments)
     flags = {name for name, _ in line.options}

@@ -43,8 +43,8 @@ ENVIRONMENTS = {
     for room in ("scenarios", "benchmarks", "notebooks")
     for lock in sorted(ROOT.glob(f"{room}/*/requirements.txt"))
 }
-"""Lock file by environment, relative to the project. The name of an architecture's environment is the folder
-of its lock file, such as `scenarios-NAME`."""
+"""Lock file by environment, relative to the project. An architecture's environment is named after the folders
+of its lock file: `scenarios-NAME` for `scenarios/NAME/requirements.txt`."""
 
 MACHINE_PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
 """The Python that the running environment was created with. Unlike the environment, it has pip."""
@@ -87,7 +87,7 @@ def made(folder: Path) -> bool:
 
 
 def uv() -> Path:
-    """Return the path of uv, installed in its own environment."""
+    """Return the path of uv, installed in a separate environment."""
     folder = home() / "envs" / "uv"
     program = folder / "bin" / "uv"
     with locked(home() / "locks" / "uv"):
@@ -149,7 +149,8 @@ def make(
     python: str = sys.executable,
     cwd: Path = ROOT,
 ) -> Path:
-    """Make an environment in `folder` with `python`, and run `uv pip` for each of `steps`. Return its Python.
+    """Make an environment in `folder` with `python`, and run `uv pip` for each of `steps`. Return the
+    environment's Python.
 
     Does nothing if the environment was made with the same `key`. Progress lines name `source`.
     Raises `subprocess.CalledProcessError` if the installer fails; the folder is then removed, so that the
@@ -225,7 +226,7 @@ def cdk() -> Path:
 
 
 def unwritable() -> str | None:
-    """Return one sentence about a required folder that is not writable; None if all are."""
+    """Return one sentence about a required folder that is not writable; None if all are writable."""
     for folder, purpose, remedy in (
         (ROOT, "the project", "make a clone of your own"),
         (home(), "environments and images", "set GROUNDPLAN_HOME to a folder of your own"),

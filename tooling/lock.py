@@ -77,7 +77,7 @@ def dependents(source: Path, sources: Iterable[Path]) -> list[Path]:
 
 
 def command(source: Path, upgrade: bool) -> list[str]:
-    """Return the command that resolves a file, in the project's folder."""
+    """Return the command that resolves a file; the command must run in the project's folder."""
     provided = source.with_name(PROVIDED)
     path = source.relative_to(envs.ROOT)
     return [

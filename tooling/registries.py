@@ -21,7 +21,7 @@ class RegistryError(PreparationError):
 def log_in(stacks: Sequence[Stack], environment: Mapping[str, str], profile: str | None = None) -> None:
     """Log Docker in to the private ECR registries of the base images in the stacks' Dockerfiles.
 
-    The program is the one in CDK_DOCKER, or else `docker`. Raises `RegistryError`.
+    The Docker program is the one in CDK_DOCKER, or else `docker`. Raises `RegistryError`.
     """
     program = environment.get("CDK_DOCKER") or "docker"
     for registry, stack in sorted(needed(stacks).items()):

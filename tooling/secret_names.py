@@ -12,15 +12,18 @@ from tooling.assembly import PreparationError, Stack
 
 ARCHITECTURE = "groundplan:architecture"
 OWNER = "aws:cloudformation:stack-name"
-"""Keys of tags: this project's with the architecture, and CloudFormation's with the name of the stack."""
+"""`ARCHITECTURE` is the key of this project's tag with the architecture; `OWNER` is the key of
+CloudFormation's tag with the stack's name."""
 
 
 class SecretNameError(PreparationError):
-    """A secret's name is in use. The message names its stack and the settings to change."""
+    """A secret's name is in use. The message names the stack that would create the secret, and the settings
+    to change."""
 
 
 def check(stacks: Sequence[Stack], profile: str | None = None, region: str | None = None) -> None:
-    """Raise `SecretNameError` if a secret that a stack creates exists already and is not that stack's.
+    """Raise `SecretNameError` if a secret that a stack creates exists already and does not belong to that
+    stack.
 
     CloudFormation would fail minutes later. Does nothing if the caller may not describe secrets or stacks.
     """

@@ -84,7 +84,8 @@ def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
 
 
 def ask(athena: Any, query: str) -> tuple[str, list[list[str | None]] | str]:
-    """Return the status of a query, and its rows after the column names, or the reason for its failure."""
+    """Run a query. Return its status and its rows, of which the first has the column names; if it failed,
+    return its status and the reason for the failure."""
     started = athena.start_query_execution(
         QueryString=query,
         QueryExecutionContext={"Database": "queries_test"},

@@ -47,7 +47,8 @@ def own(tmp_path: Path) -> Iterator[LocalCloud]:
 
 
 def processes(cloud: LocalCloud) -> dict[int, str]:
-    """Return commands of processes with the cloud's folder in their command or environment, by id."""
+    """Return, by process id, the commands of processes whose command or environment contains the cloud's
+    folder."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -36,7 +36,8 @@ def asked(sql, **proof):
 
 @pytest.fixture
 def connector(cloud: LocalCloud) -> Callable[..., str]:
-    """Run a program in the environment with the connector; return its output."""
+    """Return a function that runs a program in the environment that contains the connector, and returns the
+    program's output."""
 
     def run(program: str, cloud: LocalCloud = cloud) -> str:
         done = subprocess.run(

@@ -234,7 +234,7 @@ class Page:
         return send(f"{self.cloud.endpoint_url}{path}", method, body, {"Host": self.host} | headers)
 
     def fetch(self, url: str, method: str, body: bytes | None, **headers: str) -> Reply:
-        """Send a request of the page's script to another origin."""
+        """Send a request to another origin, as the page's script would."""
         return send(url, method, body, {"Origin": self.origin, "Sec-Fetch-Site": "cross-site"} | headers)
 
 

@@ -374,7 +374,7 @@ def test_code_of_a_function_has_a_presigned_address(cloud: LocalCloud, aws: Call
 
 @pytest.fixture(scope="module")
 def api(cloud: LocalCloud, aws: Callable, function: str) -> Iterator[str]:
-    """An HTTP API with a public route and one with IAM authorization."""
+    """An HTTP API with a public route, and a route with IAM authorization."""
     made = aws("apigatewayv2").create_api(Name="credentials", ProtocolType="HTTP")
     identifier = made["ApiId"]
     arn = aws("lambda").get_function(FunctionName=function)["Configuration"]["FunctionArn"]

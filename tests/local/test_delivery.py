@@ -210,7 +210,7 @@ def template() -> dict[str, Any]:
 
 
 class Stack:
-    """The deployed template. `of[NAME]` is the id of a resource."""
+    """The deployed template. `of[NAME]` is the physical id of the resource NAME."""
 
     def __init__(self, cloud: LocalCloud):
         self.cloud, name = cloud, f"delivery-{uuid.uuid4().hex[:8]}"
@@ -273,7 +273,7 @@ def stack(cloud: LocalCloud) -> Iterator[Stack]:
 
 @pytest.fixture
 def struck(cloud: LocalCloud) -> Iterator[Callable[[str], int]]:
-    """`struck(NAME)` returns the number of times that a fault was injected in this test."""
+    """`struck(NAME)` returns the number of times that the fault NAME was injected in this test."""
     yield lambda name: cloud.status()["faults"][name]["injected"]
     cloud.configure(**dict.fromkeys(faults.DEFAULTS), faults_injected=None)
 

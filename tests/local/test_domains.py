@@ -1,4 +1,5 @@
-"""The construct's template in the local cloud: a domain is created, updated and deleted with its stack."""
+"""The template of the construct `SageMakerDomain` in the local cloud: a domain is created, updated and
+deleted with its stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the local cloud refuses by name, and which effects of AWS are missing: `local/fidelity.toml`."""
+"""The claims of `local/fidelity.toml`: which actions the local cloud refuses by name, and which effects of
+AWS it lacks."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ http = URLLib3Session()
 def sent(cloud: LocalCloud, action: str) -> tuple[int, str]:
     """Send a signed request that calls an action without parameters; return its status and body.
 
-    The action may be one that SDKs cannot call, because only IAM knows it.
+    The action may be one that only IAM has, and that SDKs therefore cannot call.
     """
     service, _, name = action.partition(":")
     model = models(service)
@@ -154,7 +155,7 @@ def test_aborted_upload_leaves_no_parts(cloud: LocalCloud, aws: Callable) -> Non
 
 @pytest.fixture
 def function(aws: Callable) -> str:
-    """ARN of a function without permissions for services, with 128 MB of memory."""
+    """ARN of a function with 128 MB of memory, whose role may only use CloudWatch Logs."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("index.py", FUNCTION)
@@ -169,7 +170,7 @@ def function(aws: Callable) -> str:
 
 
 def invoked(aws: Callable, function: str) -> bool:
-    """Return whether a function has logs."""
+    """Return whether a function has a log group, which means that it was invoked."""
     log = f"/aws/lambda/{function.rpartition(':')[2]}"
     return bool(aws("logs").describe_log_groups(logGroupNamePrefix=log)["logGroups"])
 

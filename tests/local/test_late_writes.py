@@ -69,7 +69,8 @@ def versioned():
 
 @pytest.fixture
 def told(in_the_clouds_environment: Callable[..., Any], tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """Run a scenario with the emulator's S3 in another process; return the value of its variable `said`."""
+    """Return a function that runs a scenario with the emulator's S3 in another process, and returns the value
+    of the scenario's variable `said`."""
 
     def run(scenario: str) -> dict[str, Any]:
         program = f"{WORLD}\n{scenario}\nprint(json.dumps(said))"

@@ -21,7 +21,7 @@ CONTAINER = CONTAINERS / "multi_model"
 
 
 class Many(Bench):
-    """Helpers for endpoints that each serve all model archives below a separate prefix."""
+    """Helpers for endpoints that each serve all model archives below a separate S3 prefix."""
 
     def serve(
         self,
@@ -32,7 +32,8 @@ class Many(Bench):
         role: str | None = None,
         load_seconds: float = 0.0,
     ) -> tuple[str, str]:
-        """Create an endpoint with an archive `<name>.tar.gz` for each name; return endpoint and prefix.
+        """Create an endpoint with an archive `<name>.tar.gz` for each name in `models`; return the names of
+        the endpoint and of the prefix.
 
         The file `model.txt` in an archive contains the name.
         """
@@ -230,8 +231,8 @@ def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
     bench.text(endpoint, "busy.tar.gz")
 
     def refused_meanwhile() -> dict[str, Any] | None:
-        """Invoke the other model during a long request of the first one. The invocation succeeds until the
-        long request has reached its model."""
+        """Invoke the model `other` during a long request to the model `busy`, and return the first error.
+        Invocations of `other` succeed until the long request has reached `busy`."""
         with ThreadPoolExecutor(1) as pool:
             long = pool.submit(bench.ask, endpoint, {"sleep": 5}, TargetModel="busy.tar.gz")
             answer = None
@@ -260,7 +261,8 @@ def test_model_is_unloaded_after_each_request_without_caching(bench: Many) -> No
 
 
 def test_concurrent_callers_get_their_models_while_models_are_evicted(bench: Many) -> None:
-    """While models load and unload concurrently, every caller gets the response of its model in time."""
+    """While models load and unload concurrently, every caller gets the response of the model that it named,
+    in time."""
     endpoint, _ = bench.serve(*(f"m{number}" for number in range(12)), capacity=6)
     wrong: list[str] = []
 
@@ -314,7 +316,8 @@ def test_refused_model_is_a_model_error_and_is_loaded_again(bench: Many) -> None
 
 
 def test_models_are_fetched_with_the_endpoints_own_role(bench: Many, enforced: None) -> None:
-    """The caller needs InvokeEndpoint only; the endpoint's role needs read access to the model archive."""
+    """The caller needs only the permission InvokeEndpoint; the endpoint's role needs read access to the model
+    archive."""
     role = bench.new_role("narrow", *bench.grants("s3:GetObject"), grant(bench, "*/mine/*"))
     endpoint, prefix = bench.serve(role=role)
     bench.put_model(prefix, "mine/a.tar.gz", "mine")

@@ -36,7 +36,7 @@ numbers = itertools.count()
 
 
 class World(Bench):
-    """A cloud with the image, and a role that may train and serve with it."""
+    """A cloud with a container image, and a role that may train and serve with this image."""
 
     def __init__(self, cloud: LocalCloud):
         super().__init__(cloud, CONTAINER)
@@ -72,7 +72,7 @@ class World(Bench):
         return until(job, f"the end of {name}")
 
     def train(self, script: str, instances: int = 1, **members: Any) -> dict[str, str]:
-        """Run a job to its end; return the files of its model."""
+        """Run a job to its end; return the text of each file of its model, by name."""
         job = self.end(self.begin(script, instances, **members))
         assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
         key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{self.bucket}/")

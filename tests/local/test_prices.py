@@ -1,4 +1,4 @@
-"""The local price list, called with boto3 by a role with the permission and by a role without it."""
+"""The local price list, called with boto3 by a role that may read prices, and by a role that may not."""
 
 from __future__ import annotations
 

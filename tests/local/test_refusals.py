@@ -22,7 +22,7 @@ from tooling import envs
 LARGEST = 256 * 1024
 END: dict[str, Any] = {"Type": "Pass", "End": True}
 LARGE = f"{{% $pad('', {LARGEST}, 'x') %}}"
-"""An expression whose value is larger than a state's output may be."""
+"""A JSONata expression whose value exceeds the maximum size of a state's output."""
 
 
 def machine(**states: Any) -> str:
@@ -50,7 +50,7 @@ def trusted(aws: Callable) -> str:
 
 @pytest.fixture
 def made(states: Any, trusted: str) -> Callable[[str], str]:
-    """Create a state machine; return its ARN."""
+    """Return a function that creates a state machine and returns its ARN."""
 
     def make(definition: str, **given: Any) -> str:
         request = {"name": next(names), "definition": definition, "roleArn": trusted} | given
@@ -61,7 +61,7 @@ def made(states: Any, trusted: str) -> Callable[[str], str]:
 
 @pytest.fixture
 def ran(states: Any, made: Callable[[str], str]) -> Callable[..., dict[str, Any]]:
-    """Run a definition once; return the description of the ended execution."""
+    """Return a function that runs a definition once and returns the description of the ended execution."""
 
     def run(definition: str, given: str = "{}") -> dict[str, Any]:
         arn = states.start_execution(stateMachineArn=made(definition), input=given)["executionArn"]
@@ -351,7 +351,7 @@ def test_a_policy_that_does_not_exist_is_not_attached(aws: Callable, arn: str) -
 
 
 def assumable(aws: Callable) -> tuple[str, dict[str, str]]:
-    """Create a role without grants; return its name and the keys of a session."""
+    """Create a role without grants; return its name and the credentials of a session with this role."""
     arn = role(aws, "lambda.amazonaws.com")
     name = arn.rpartition("/")[2]
     trust = policy({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"})

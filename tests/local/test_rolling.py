@@ -30,7 +30,8 @@ def config(bench: Bench, model: str, instances: int = 2) -> str:
 
 
 def instances_of(bench: Bench, endpoint: str, count: int) -> set[str]:
-    """Wait until an endpoint answers from this number of instances; return them."""
+    """Wait until at least `count` instances of an endpoint have answered; return the names of these
+    instances."""
     found: set[str] = set()
 
     def answered() -> bool:

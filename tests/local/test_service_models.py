@@ -1,4 +1,5 @@
-"""The server, whose botocore is older, reads the service models of the locked botocore."""
+"""The local cloud's server has an older botocore, but reads the service models of the botocore that the
+project locks."""
 
 from __future__ import annotations
 

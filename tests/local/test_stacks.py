@@ -89,8 +89,8 @@ def role(name: str) -> dict[str, Any]:
 
 
 def named(kind: str, name: str) -> Template:
-    """Return a template with a resource of this name, and the resources that it needs under generated
-    names."""
+    """Return the resources of a template: a resource of the type `kind` with this name, and with generated
+    names the resources that it needs."""
     helper = {"Helper": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": ASSUME}}}
     arn = {"Fn::GetAtt": ["Helper", "Arn"]}
     key = {

@@ -21,7 +21,8 @@ Ask = Callable[..., dict[str, str]]
 
 @pytest.fixture
 def ask(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
-    """`ask("Update", properties)` sends CloudFormation's request and returns the response."""
+    """`ask("Update", properties)` sends a request of CloudFormation to the handler and returns the
+    response."""
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(site, "_clients", {})
@@ -36,7 +37,8 @@ def s3(aws: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def properties(s3: Any, cloud: LocalCloud) -> dict[str, str]:
-    """A page's asset, and an empty bucket for it."""
+    """The properties of the custom resource, after creation of a page's assets and of empty buckets for the
+    page and its data."""
     names = {"SourceBucket": unique("assets"), "Bucket": unique("site"), "StorageBucket": unique("data")}
     for name in names.values():
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": cloud.region})

@@ -30,7 +30,8 @@ NETWORK = {
 
 
 def bounds(name: str, info: FieldInfo, texts: Texts) -> list[Any]:
-    """Return the minimum and the maximum of a field, or each of its literals."""
+    """Return the values of a field to try: its texts in `texts`, both booleans, each literal, or its minimum
+    and maximum."""
     if name in texts:
         return texts[name]
     if info.annotation is bool:
@@ -54,7 +55,7 @@ def bounds(name: str, info: FieldInfo, texts: Texts) -> list[Any]:
 
 
 def walk(model: type[BaseModel], path: str, texts: Texts) -> Iterator[tuple[str, Any]]:
-    """Yield the path of each field of a model in the settings with each of its bounds."""
+    """Yield `(path, bound)` for each bound of each field of a model; `path` is the place in the settings."""
     for field, info in model.model_fields.items():
         name = info.alias or field
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
@@ -71,8 +72,8 @@ def untried(model: type[BaseModel], choices: list[tuple[str, Any]]) -> set[str]:
 
 
 def chosen(path: str, value: Any, together: Mapping[str, Mapping[str, str]]) -> Settings:
-    """Return the settings with the setting at `path` set to `value`, a bound. It is passed as text, as on the
-    command line."""
+    """Return the settings with the setting at `path` set to `value`, a bound. The value is passed as text, as
+    on the command line."""
     architecture, _, _ = path.partition(".")
     text = str(value).lower() if isinstance(value, bool) else str(value)
     others = together.get(path.rpartition(".")[2], {})

@@ -46,7 +46,8 @@ class Visit:
 
     page: Page
     complaints: list[str] = field(default_factory=list)
-    """Errors in the browser's console, violations of the content security policy included."""
+    """Uncaught errors, and errors and warnings in the browser's console, violations of the content security
+    policy included."""
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PATIENCE_MS)
@@ -60,9 +61,10 @@ class Visit:
             self.complaints.append(f"{kind}: {text}")
 
     def barriers(self) -> list[str]:
-        """Return errors that axe finds by the rules of WCAG 2.2 AA, and elements wider than the screen.
+        """Return violations of WCAG 2.2 AA that the accessibility checker axe finds, and elements wider than
+        the screen.
 
-        Checks light and dark, on a desktop and on a phone.
+        The page is checked in light mode at the width of a desktop, and in dark mode at the width of a phone.
         """
         found = set()
         schemes: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1200, "light"), (375, "dark"))

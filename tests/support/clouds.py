@@ -26,6 +26,6 @@ def client(cloud: LocalCloud, service: Any, **credentials: Any) -> Any:
 
 
 def own_keys(cloud: LocalCloud) -> dict[str, Any]:
-    """Return the cloud's own key as arguments of boto3."""
+    """Return the cloud's root access key as arguments of boto3."""
     key = cloud.key
     return {"aws_access_key_id": key.access_key_id, "aws_secret_access_key": key.secret_access_key}

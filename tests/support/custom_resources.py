@@ -15,7 +15,8 @@ Answer = dict[str, str]
 
 
 class CloudFormation(HTTPServer):
-    """Stores the accepted responses; refuses the first `failures` with HTTP status 500."""
+    """A server that stores the responses of custom resources, except the first `failures` responses, which it
+    refuses with HTTP status 500."""
 
     def __init__(self, failures: int = 0):
         stub = self

@@ -198,7 +198,8 @@ class Stack:
 
 
 def hosting(image: str, execution_role: str, **environment: str) -> dict[str, Any]:
-    """Return resources of a model, endpoint configuration and endpoint, with generated names."""
+    """Return the CloudFormation resources of a model, an endpoint configuration and an endpoint, with
+    generated names."""
     container = {"Image": image, "Environment": environment}
     variant = {
         "VariantName": "all",

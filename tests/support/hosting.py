@@ -59,7 +59,8 @@ class Bench:
 
     @staticmethod
     def fetched(folder: Path, model: str) -> bool:
-        """Return whether the container in this folder has the files of this model. It may not answer yet."""
+        """Return whether the container in this folder has the files of this model. The container may not
+        answer requests yet."""
         try:
             return any(path.read_text() == model for path in folder.rglob("model.txt"))
         except FileNotFoundError:  # the container ended in the meantime
@@ -78,7 +79,8 @@ class Bench:
         return address
 
     def grants(self, *without: str) -> list[dict[str, Any]]:
-        """Return the statements of a model's role, except those whose action begins with `without`."""
+        """Return the policy statements of a model's role, except those whose action begins with an element of
+        `without`."""
         statements = [
             ("s3:GetObject", f"arn:aws:s3:::{self.bucket}/*"),
             ("s3:ListBucket", f"arn:aws:s3:::{self.bucket}"),
@@ -141,7 +143,8 @@ class Bench:
         return name
 
     def config(self, *variants: dict[str, Any], model: str | None = None, serverless: bool = False) -> str:
-        """Create a configuration with these variants, or with one that serves `model`; return its name."""
+        """Create an endpoint configuration with these variants, or with one variant that serves `model`;
+        return the configuration's name."""
         if not variants:
             size = (
                 {"ServerlessConfig": SERVERLESS}

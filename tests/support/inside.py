@@ -1,9 +1,11 @@
 """Tests that run with the packages of an image: `inside/` of an architecture's container tests.
 
+This command runs some of these tests, with options of pytest:
+
     .groundplan/envs/app/bin/python -m tests.support.inside ARCHITECTURE/IMAGE -k NAME
 
-runs some of them with options of pytest. The first argument is the image's folder in `containers/`. Its tests
-are in `inside_IMAGE/`, or else in `inside/`, below `tests/containers/ARCHITECTURE/`.
+The first argument is the image's folder in `containers/`. Its tests are in `inside_IMAGE/`, or else in
+`inside/`, below `tests/containers/ARCHITECTURE/`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def run(python: Path, import_path: str, folder: Path, **variables: str) -> None:
-    """Run a folder of tests with the Python of an image. Raises AssertionError with the end of its output.
+    """Run a folder of tests with the Python of an image. If a test fails, raise AssertionError with the end
+    of pytest's output.
 
     All tests share one process, because importing the image's packages takes seconds.
 

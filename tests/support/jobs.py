@@ -26,7 +26,8 @@ names = (f"job-{number}" for number in itertools.count())
 
 
 def push(cloud: LocalCloud, context: Path, image: str) -> None:
-    """Build a folder with a Dockerfile and push the image, as `docker` would."""
+    """Build an image from a folder with a Dockerfile, and push the image, with the cloud's `docker`
+    command."""
     repository = image.partition("/")[2].partition(":")[0]
     client(cloud, "ecr").create_repository(repositoryName=repository)
     docker, env = cloud.env()["CDK_DOCKER"], os.environ | cloud.env()
@@ -35,7 +36,7 @@ def push(cloud: LocalCloud, context: Path, image: str) -> None:
 
 
 def client(cloud: LocalCloud, service: Any, attempts: int = 5) -> Any:
-    """Return a client of the cloud with the cloud's own key. Each client is created once."""
+    """Return a client of the cloud with the cloud's root access key. Clients are cached."""
     env = cloud.env()
     names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     return _client(service, attempts, *(env[name] for name in names))
@@ -66,7 +67,8 @@ def ended(sagemaker: Any, name: str, noun: str = "Training") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def configured(cloud: LocalCloud, paces: Mapping[str, Any], noun: str) -> Iterator[None]:
-    """Set `paces`, settings of the cloud, for a test. Then stop its jobs, reset all, check for left files."""
+    """Set `paces`, settings of the cloud, for a test. Afterwards stop the test's jobs, turn IAM off, reset
+    the settings, and check that no job left files behind."""
     cloud.configure(**paces)
     yield
     cloud.enforce_iam(False)
@@ -136,7 +138,8 @@ GRANTS = {
 
 
 def role(cloud: LocalCloud, *without: str) -> str:
-    """Create a role for SageMaker with GRANTS except those in `without`; return its ARN."""
+    """Create a role for SageMaker with the grants in `GRANTS` except those in `without`; return the role's
+    ARN."""
     iam, name = client(cloud, "iam"), next(names)
     trust = {
         "Effect": "Allow",

@@ -23,7 +23,8 @@ import time
 real = time.sleep
 time.sleep = lambda seconds: real(min(seconds, 0.5))
 """
-"""Shortens the polling interval of SageMaker's SDK, which is five seconds: local jobs take less."""
+"""Code that shortens the polling interval of SageMaker's SDK. The SDK's interval is five seconds, which is
+longer than local jobs take."""
 
 EXECUTE = (
     f"haste = {HASTE!r}"
@@ -41,7 +42,8 @@ client.execute()
 print("".join(output["text"] for output in notebook.cells[-1]["outputs"]))  # a text may come in pieces
 """
 )
-"""Runs a notebook, then prints the wanted variables of its kernel as JSON in the last line."""
+"""Program that runs a notebook, then prints the wanted variables of the notebook's kernel as JSON in the last
+line."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class DataScientist:
     """Credentials of the instance's role as arguments of boto3."""
 
     def run(self, notebook: str, wanted: str) -> dict[str, Any]:
-        """Run every cell; return the final values in `wanted`, written as keyword arguments of `dict`."""
+        """Run every cell; then evaluate `dict(WANTED)` in the kernel, where WANTED is the text `wanted`, and
+        return the dict."""
         done = subprocess.run(
             [str(envs.environment("notebooks")), "-c", EXECUTE, f"{notebook}.ipynb", wanted],
             cwd=self.folder,

@@ -21,7 +21,7 @@ RED, GREEN, BLUE, GREY, WHITE = (
 MIDDLES = ((30, 20), (90, 20), (30, 60), (90, 60))
 """Centres of the quarters: upper left, upper right, lower left, lower right."""
 SEEN = (RED, GREEN, BLUE, GREY)
-"""Displayed colours at these points, unless a file of `files` has others."""
+"""Displayed colours at the points `MIDDLES`, except in files for which `files` returns other colours."""
 
 
 def quarters(colours: tuple[Any, ...] = SEEN, mode: str = "RGB") -> Image.Image:
@@ -43,7 +43,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(samples: np.ndarray, depth: int, colour_type: int, *extra: bytes) -> bytes:
-    """Return a PNG of big-endian `samples` [height, bytes of a row]."""
+    """Return a PNG of `samples`: for each row of pixels, an array of big-endian samples."""
     height = len(samples)
     header = struct.pack(">IIBBBBB", SIZE[0], height, depth, colour_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in samples)
@@ -60,7 +60,8 @@ def deep_grey(levels: tuple[int, ...], *extra: bytes) -> bytes:
 
 
 def profile(order: str = "RGB", space: bytes = b"RGB ") -> bytes:
-    """Return an ICC profile like sRGB's with its primaries in another order: with `GRB`, red means green."""
+    """Return an ICC profile like sRGB's, with the primaries in this order: with `GRB`, red is displayed as
+    green."""
 
     def fixed(*values: float) -> bytes:
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
@@ -116,7 +117,7 @@ def hidden() -> Image.Image:
 
 
 def files() -> dict[str, tuple[str, bytes, tuple[Any, ...]]]:
-    """Return type, content and the displayed colours of the quarters, by name."""
+    """Return, by the file's name, its media type, its content and the displayed colours of its quarters."""
     plain, other = quarters(), quarters((WHITE,) * 4)
     half = quarters()
     half.putalpha(128)

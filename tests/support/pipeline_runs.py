@@ -39,7 +39,8 @@ class PipelineRuns:
         return f"{name}-{next(_numbers)}"
 
     def training(self, script: str, name: str = "Train", **members: Any) -> dict[str, Any]:
-        """Return a training step whose container runs a script. The metric `rmse` is read from its output."""
+        """Return a training step whose container runs a script. The metric `rmse` is read from the
+        container's output."""
         arguments = {
             "AlgorithmSpecification": {
                 "TrainingImage": IMAGE,
@@ -66,7 +67,7 @@ class PipelineRuns:
         )
 
     def function(self, code: str, **members: Any) -> str:
-        """Create a function whose `handler` is in `code`; return its ARN."""
+        """Create a Lambda function whose `handler` is in `code`; return the function's ARN."""
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("index.py", code)
@@ -96,7 +97,7 @@ class PipelineRuns:
         return [json.loads(message["Body"]) for message in messages]
 
     def start(self, text: str, role_arn: str, **members: Any) -> str:
-        """Start a new pipeline; return the execution's ARN."""
+        """Create a pipeline and start an execution; return the execution's ARN."""
         name = self.unique("pipeline")
         self.sagemaker.create_pipeline(PipelineName=name, RoleArn=role_arn, PipelineDefinition=text)
         return self.again(name, **members)

@@ -25,7 +25,8 @@ KINDS = {"TrainingJob": "training-job", "ProcessingJob": "processing-job", "Tran
 
 
 class PipelineWorld:
-    """Operations of one account, called by its owner. It also replaces the platform that SageMaker runs on.
+    """SageMaker's operations in one account, called by the account's owner. The object also replaces the
+    platform on which the local cloud's SageMaker runs.
 
     `plan` lists the outcomes of the successive jobs of a step, by the step's name: `Completed`, `Stopped`,
     `InProgress` (until `end_job`), a FailureReason, or the ApiError that refuses the request. Without a plan,
@@ -168,7 +169,8 @@ class PipelineWorld:
         return arn, self.ended(arn)["PipelineExecutionStatus"]
 
     def restart(self) -> PipelineWorld:
-        """Return another server with the same records. It continues the executions of this one."""
+        """Stop this server, and return another server with the same records. After `recover`, the new server
+        continues the executions."""
         pipelines.shutdown(self.store)
         other = PipelineWorld(self.folder)
         other.plan, other.functions, other.objects = self.plan, self.functions, self.objects

@@ -32,7 +32,7 @@ def training(name: str = "Train", **members: Any) -> dict[str, Any]:
 
 
 def processing(name: str = "Process", **members: Any) -> dict[str, Any]:
-    """Return a processing step with an output `report`; its `metrics.json` is property file `Metrics`."""
+    """Return a processing step with an output `report`; its `metrics.json` is the property file `Metrics`."""
     output = {
         "S3Uri": "s3://bucket/report",
         "LocalPath": "/opt/ml/processing/out",
@@ -105,6 +105,6 @@ def parameter(name: str, kind: str = "String", **members: Any) -> dict[str, Any]
 
 
 def defined(*steps: Any, parameters: Any = (), **members: Any) -> str:
-    """Return the text of a definition."""
+    """Return the JSON text of a pipeline definition."""
     document = {"Version": "2020-12-01", "Metadata": {}, "Parameters": list(parameters), "Steps": list(steps)}
     return json.dumps(document | members)

@@ -57,7 +57,8 @@ def descendants(pid: int) -> set[int]:
 def processes(variable: str, value: str) -> list[int]:
     """Return the ids of processes with this environment variable.
 
-    A container cannot report its own id, because it runs in a PID namespace.
+    A variable identifies a container's processes, because a container in a PID namespace cannot report its
+    process ids on this machine.
     """
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

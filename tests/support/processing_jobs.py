@@ -45,7 +45,8 @@ def output(mode: str = "EndOfJob", name: str = "out", **members: Any) -> dict[st
 
 
 def request(s3: Any, script: str, instances: int = 1, **members: Any) -> dict[str, Any]:
-    """Return a request for a job that runs this script, given as an input as by the SDK's ScriptProcessor.
+    """Return a request for a job that runs this script, which is an input of the job, as with the SDK's
+    ScriptProcessor.
 
     Its output is below the job's name in the bucket. A member that is None is left out.
     """

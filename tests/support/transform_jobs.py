@@ -1,4 +1,4 @@
-"""Transform jobs on a small model, in a local cloud of their own."""
+"""Transform jobs that use a small model, for tests in a separate local cloud."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Transforms(Bench):
         return super().grants(*without) + ([] if "s3:PutObject" in without else [put])
 
     def input(self, **objects: str | bytes) -> str:
-        """Upload objects below a new prefix; return its URI. `__` in a name is a slash, `_` a dot."""
+        """Upload objects below a new prefix; return its URI. In a name, `__` stands for a slash and `_` for a
+        dot."""
         prefix = unique("input")
         for name, content in objects.items():
             key = f"{prefix}/{name.replace('__', '/').replace('_', '.')}"
@@ -40,7 +41,8 @@ class Transforms(Bench):
         return f"s3://{self.bucket}/{prefix}/"
 
     def request(self, uri: str, **members: Any) -> dict[str, Any]:
-        """Return a request for a job that sends lines separately. `input` and `output` change its members."""
+        """Return a request for a job that sends each line to the model separately. `input` and `output`
+        change members of TransformInput and TransformOutput."""
         name = members.pop("TransformJobName", None) or unique("transform")
         source = {"S3DataType": members.pop("data_type", "S3Prefix"), "S3Uri": uri}
         given = {"DataSource": {"S3DataSource": source}, "SplitType": "Line"} | members.pop("input", {})
@@ -70,7 +72,7 @@ class Transforms(Bench):
         return self.ended(self.start(uri, **members))
 
     def outputs(self, job: dict[str, Any]) -> dict[str, bytes]:
-        """Return the output objects of a job by the part of their keys after its name."""
+        """Return the output objects of a job by the part of their keys after the job's name."""
         prefix = f"{job['TransformJobName']}/"
         found = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
         return {
@@ -85,7 +87,7 @@ class Transforms(Bench):
         return {name: list(map(json.loads, body.splitlines())) for name, body in self.outputs(job).items()}
 
     def data_log(self, job: dict[str, Any]) -> list[str]:
-        """Return the lines that the service wrote into the log of a job, without times."""
+        """Return the lines of a job's data log, which the service writes, without times."""
         logs, group, name = self.client("logs"), "/aws/sagemaker/TransformJobs", job["TransformJobName"]
         streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
         return [

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 
 
 class Killed(BaseException):
-    """The container of the function was killed. No code of the function handles it."""
+    """The container of the function was killed. The function's code does not handle it."""
 
 
 class Turns:
-    """Each worker waits in `point` until the schedule gives it its turn, or is killed there."""
+    """Each worker waits in `point` for its turn in the schedule. It can be killed in `wrote`, after one of
+    its writes."""
 
     def __init__(self) -> None:
         self.done = threading.Semaphore(0)
@@ -40,7 +41,8 @@ class Turns:
     def run(
         self, works: list[Callable[[], object]], schedule: Iterable[int], kill: Iterable[tuple[int, int]] = ()
     ) -> list[object]:
-        """Run the workers by the schedule, then the remaining workers; return results and exceptions."""
+        """Run the workers in the order of `schedule`, and after its end one worker after the other. Return
+        the result or the exception of each worker."""
         self.kill = set(kill)
         self.turns = {number: threading.Semaphore(0) for number in range(len(works))}
         self.writes = dict.fromkeys(self.turns, 0)

@@ -86,9 +86,9 @@ def workflow(
 class SageMaker:
     """A simulated SageMaker.
 
-    `candidate` and `champion`: metrics of the evaluation. `fail`: the errors that an action raises, in order.
-    `statuses`: the endpoint's successive descriptions, of which the last is repeated. `variables`: the
-    environment of earlier packages.
+    `candidate` and `champion`: metrics of the evaluation. `fail`: for each action, the errors that it raises,
+    in order. `statuses`: the endpoint's successive descriptions, of which the last is repeated. `variables`:
+    the environment variables in the model packages of earlier runs.
     """
 
     def __init__(self, serving: str | None = None, candidate: float = 0.40, champion: float = 0.50):

@@ -28,7 +28,7 @@ CHOSEN = {
     "security_group_ids": "sg-0123abcd",
     "alarm_email": "someone@example.com",
 }
-"""Settings of every architecture in `chosen`: jobs join a VPC, and alarms are sent by email."""
+"""Settings of every architecture in the variant `chosen`: jobs join a VPC, and alarms are sent by email."""
 
 CHOSEN_BY_CALLER = {name: os.environ[name] for name in ("CDK_VALIDATION",) if name in os.environ}
 """With CDK_VALIDATION=false, the CDK does not validate `prod` and `chosen`, which saves most of the time."""

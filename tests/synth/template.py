@@ -58,7 +58,8 @@ def statements(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[s
 
 
 def allowed(template: Template, role: str) -> dict[str, set[str]]:
-    """Return the allowed resources by action of the role whose logical id begins with `role`."""
+    """Return, by action, the resources that a role allows. The logical ids of the role's policies begin with
+    `role`."""
     found: dict[str, set[str]] = {}
     for name, _, statement in statements(template):
         if name.startswith(role):

@@ -73,7 +73,8 @@ REPEATED = {
     "AWS::CloudWatch::Alarm",
     "AWS::Glue::Table",
 }
-"""Resource types of which a construct creates one for each item of a prop. All of them count as one."""
+"""Resource types of which a construct creates one for each item of a prop. All resources of such a type count
+as one."""
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])

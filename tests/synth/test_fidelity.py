@@ -1,4 +1,4 @@
-"""The file of the local cloud's fidelity: resource types and actions of the templates."""
+"""The file `local/fidelity.toml` covers all resource types and actions of the templates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tooling import envs
 
 TYPE = re.compile(r'"(AWS::\w+::\w+)"')
 ACTION = re.compile(r"[a-z0-9-]+:\w+\*?")
-"""Actions of a service; `kms:*` in a key's policy only refers to IAM."""
+"""Actions of a service, without `kms:*`, with which a key's policy only refers to IAM."""
 
 RENAMED = re.compile(r"apigateway:|s3:|lambda:InvokeFunction|sagemaker:(CallMlflowAppApi|InvokeEndpoint)")
 """Actions that are not named after an operation."""

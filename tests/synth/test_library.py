@@ -121,7 +121,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthesize an app in a folder of its own; return the folder of the templates."""
+    """Synthesize an app in a new folder; return the folder of the templates."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "app.py").write_text(APP)
     (folder / "openapi.json").write_text(json.dumps(DOCUMENT))

@@ -1,4 +1,4 @@
-"""The generated parts of the documents: they show the stacks as they are synthesized."""
+"""The generated parts of the documents agree with the synthesized stacks."""
 
 from __future__ import annotations
 

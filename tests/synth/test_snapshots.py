@@ -1,7 +1,8 @@
 """Snapshots of the templates, with the hashes of assets masked.
 
 A refactoring must not change a logical id: CloudFormation would replace the resource and lose its data, or
-fail on its physical name. When a template is meant to change, update the snapshots and review their diff:
+the update would fail because the resource's physical name is taken. When a template is meant to change,
+update the snapshots and review their diff:
 `.groundplan/envs/app/bin/python -m pytest tests/synth/test_snapshots.py --snapshot-update`.
 """
 

@@ -1,9 +1,9 @@
 """Upgrades do not replace resources that hold data, have an address or have a physical name.
 
-CloudFormation replaces a resource when its logical id or one of its create-only properties changes. Its data
-or address is then lost, and a physical name of both resources makes the update fail. `kept.json` of an
-architecture lists, by environment, the resources of deployed stacks. Add new resources to it, and do not
-change existing lines.
+CloudFormation replaces a resource when its logical id or one of its create-only properties changes. The
+resource's data or address is then lost; if it has a physical name, the update fails, because the old resource
+still has the name. `kept.json` of an architecture lists, by environment, the resources of deployed stacks.
+Add new resources to it, and do not change existing lines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Untrusted archives: paths out of the folder, special files and bombs are refused with the name."""
+"""Untrusted archives: paths out of the folder, special files and decompression bombs are refused with the
+reason."""
 
 from __future__ import annotations
 

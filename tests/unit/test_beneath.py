@@ -1,4 +1,4 @@
-"""Reading files of a container without following links out of its folder."""
+"""Reading files of a container without following links that lead out of the container's folder."""
 
 from __future__ import annotations
 

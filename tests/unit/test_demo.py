@@ -49,7 +49,7 @@ class Cloud:
 
 @pytest.fixture
 def architecture(monkeypatch):
-    """Creates an architecture whose scenario is the given function."""
+    """Return a function that creates an architecture whose scenario is the function `run`."""
     monkeypatch.setattr(demo_run, "deployed", lambda stack: {"AWS::S3::Bucket": 2})
 
     def make(name, run, **more):

@@ -24,7 +24,8 @@ DOMAIN = {
 
 
 def idle(**minutes: int) -> dict[str, Any]:
-    """Return settings of JupyterLab with `Min`, `Max` and `chosen` minutes."""
+    """Return settings of JupyterLab with idle timeouts in minutes: the minimum `Min`, the maximum `Max`, and
+    the timeout `chosen`."""
     times = {f"{name.replace('chosen', '')}IdleTimeoutInMinutes": value for name, value in minutes.items()}
     lab = {"AppLifecycleManagement": {"IdleSettings": times}}
     return {"JupyterLabAppSettings": lab}

@@ -1,4 +1,4 @@
-"""The file of the local cloud's fidelity, and the page with its tables."""
+"""The file `local/fidelity.toml`, and the documentation page with its tables."""
 
 from __future__ import annotations
 

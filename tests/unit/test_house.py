@@ -94,7 +94,8 @@ AWS_LIBRARIES = ("boto3", "botocore", "aws_lambda_powertools", "mypy_boto3_")
 
 
 def runtime_imports(name: str) -> dict[str, set[str]]:
-    """Return the modules of a runtime package with all imports, also those in functions and for types."""
+    """Return, for each module of a runtime package, all its imports, also those in functions and for
+    types."""
     found = {}
     for path in tracked(f"runtime/{name}/*.py"):
         module = ".".join(path.relative_to(ROOT / "runtime").with_suffix("").parts).removesuffix(".__init__")

@@ -1,7 +1,8 @@
 """The program that stops a notebook instance once nothing on it is active.
 
-It is called with the test's clock, and run as on an instance: against a server that answers as Jupyter does
-(jupyter_server's REST API, `/api/kernels` and `/api/terminals`), with an `aws` that records its calls.
+The tests call its code with a simulated clock, and run it as a process, as on an instance: against a server
+that answers as Jupyter does (jupyter_server's REST API, `/api/kernels` and `/api/terminals`), and with a
+program `aws` that records its calls.
 """
 
 from __future__ import annotations
@@ -280,7 +281,7 @@ METADATA = json.dumps(
 
 
 class Running:
-    """The idle stop as a process, with an `aws` whose first calls fail."""
+    """The idle stop as a process, with a program `aws` whose first calls fail."""
 
     def __init__(self, folder: Path, jupyter: Jupyter, failures: int = 0):
         self.calls_file, self.log = folder / "calls", folder / "log"

@@ -41,7 +41,8 @@ def said() -> list[str]:
 
 @pytest.fixture
 def built(tmp_path: Path, said: list[str]) -> Build:
-    """Build an image with the module `work` of the given code, and the lines that run it."""
+    """Return a function that builds an image with a module `work` of the given code. The given lines of the
+    Dockerfile run the module."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").write_text("copied")
     (tmp_path / "data" / "b.csv").write_text("copied")

@@ -49,7 +49,7 @@ def context(tmp_path: Path) -> Context:
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """Return the request with another value at a path; None leaves the member out."""
+    """Return the request with `value` at the dotted path `path`; the value None leaves the member out."""
     asked = json.loads(json.dumps(REQUEST))
     *parents, last = path.split(".")
     holder = asked

@@ -1,4 +1,4 @@
-"""The order in which requirements are resolved, and which files follow from a folder's."""
+"""The order in which requirements are resolved, and the files that are resolved with a folder's file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tooling import envs, lock
 
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Path]:
-    """Three folders whose files include each other in a chain, and one more."""
+    """Four files by their folders: `summary` includes the file of `benchmark`, which includes the file of
+    `image`; `other` is separate."""
     texts = {
         "benchmark": "-r ../image/requirements.txt\nscipy\n",
         "image": "numpy\n",

@@ -36,7 +36,8 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(place: Path) -> Iterator[Start]:
-    """Start a command in the image `place / "image"`. Processes that still run at the end are killed."""
+    """Return a function that starts a command in the image `place / "image"`. Processes that still run at the
+    end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*command: str, prefix: str = "/usr/local", **environment: str) -> subprocess.Popen[str]:

@@ -17,8 +17,8 @@ ROOT = Path(http.__file__).parent
 
 
 def _written() -> set[str]:
-    """Return all strings in the code of the operations, without the tables of `members.py`, and the names of
-    time filters, which the code composes from two parts.
+    """Return all strings in the code of the operations, except the tables of `members.py`. The result also
+    has the names of time filters, which the code composes from two parts.
     """
     found: set[str] = set()
     for file in ROOT.rglob("*.py"):
@@ -35,7 +35,7 @@ WRITTEN = _written()
 def unaccounted(
     operation: str, shape: Any, path: str = "", seen: frozenset[str] = frozenset()
 ) -> Iterator[str]:
-    """Return the paths of members that no code reads and no table names."""
+    """Return the paths of members that the code does not read and that are in no table."""
     if shape.type_name == "list":
         yield from unaccounted(operation, shape.member, f"{path}[]", seen)
     elif shape.type_name == "structure" and shape.name not in seen:

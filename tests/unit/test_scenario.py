@@ -1,4 +1,4 @@
-"""Metrics of scenarios with a meaning, and the results of a run."""
+"""Metrics of scenarios, each with a meaning, and the results of a run."""
 
 import importlib
 import math

@@ -1,6 +1,7 @@
 """Settings of every architecture: the defaults, overrides, and one sentence for each invalid value.
 
-`wrong_settings.json` of an architecture has an invalid value for each of its own settings, by path.
+`wrong_settings.json` of an architecture has, by path, an invalid value for each setting that architectures do
+not share.
 """
 
 from __future__ import annotations

@@ -28,16 +28,16 @@ from tests.support.data_centric.labelers import PASSWORD, Labeler
 
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for the deployment too
 PREDICTED, UNSURE, ITEMS, GOLD = 20, 12, 16, 4
-"""Numbers of pictures: with a prediction, with a prediction of low confidence, to be labeled, and gold
-questions"""
+"""`PREDICTED` pictures have a prediction, and for `UNSURE` of these its confidence is low; `ITEMS` pictures
+are to be labeled, and `GOLD` pictures are gold questions"""
 WRONG = 7
-"""Number of the picture with a wrong label"""
+"""Index of the picture whose label is wrong"""
 PATIENCE = 600
 """Seconds after which the simulated labelers stop"""
 
 
 def truth(entry: Entry) -> int:
-    """The true class of a picture, by its number."""
+    """Return the index of a picture's true class, which follows from the number in the file name."""
     return int(entry.source.rpartition("/")[2].removesuffix(".png")) % len(CLASSES)
 
 
@@ -62,8 +62,8 @@ def predicted_line(source: str, number: int) -> dict[str, Any]:
 
 @dataclass
 class Raced:
-    """A labeling run that concurrent labelers have completed: pictures with predictions of low confidence,
-    and a sample of the other pictures."""
+    """A labeling run that concurrent labelers have completed. Its items are the pictures with predictions of
+    low confidence, and a sample of the other pictures."""
 
     execution: str
     output: dict[str, Any]
@@ -113,7 +113,7 @@ def raced(deployed: Deployed) -> Raced:
     assert status == 200
 
     def choose(name: str, draw: random.Random) -> Callable[[str], int | None]:
-        """A labeler who is unsure about 5 % of the items, and right about 90 % of the others."""
+        """A labeler who is unsure about 5 % of the items, and right about 90 % of the remaining items."""
 
         def answer(item: str) -> int | None:
             if draw.random() < 0.05:
@@ -243,8 +243,8 @@ def test_same_input_again_writes_the_same_results(deployed: Deployed, raced: Rac
 
 @pytest.fixture(scope="module")
 def open_runs(deployed: Deployed) -> dict[str, str]:
-    """Names of three open labeling runs, with the ARNs of their executions: `review`, and for experts only,
-    `secret` and `shown`."""
+    """The ARNs of the executions of three open labeling runs, by the run's name: `review` for all labelers,
+    `secret` and `shown` for experts only."""
     given, (hidden,) = deployed.pictures("review", 2), deployed.pictures("secret", 1)
     review = {
         "given": "cat",

@@ -37,7 +37,7 @@ print(run.data.params["fraction"], run.data.metrics["loss"])
 
 @pytest.fixture(scope="module")
 def app(aws: Callable, cloud: LocalCloud) -> Iterator[str]:
-    """The ARN of an app."""
+    """The ARN of an MLflow app."""
     sagemaker = aws("sagemaker")
     made = sagemaker.create_mlflow_app(
         Name="tests",
@@ -56,7 +56,8 @@ def app(aws: Callable, cloud: LocalCloud) -> Iterator[str]:
 
 @pytest.fixture
 def connect(cloud: LocalCloud, app: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MlflowApp]:
-    """`connect(arn, **credentials)` returns a client of the app, by default with the cloud's own key."""
+    """`connect(arn, **credentials)` returns a client of the app, by default with the cloud's root access
+    key."""
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
 

@@ -65,7 +65,7 @@ def enter(page: Page, user: str) -> None:
 
 
 def shapes(service: Service, count: int = 4, **settings: object) -> list[str]:
-    """Open a labeling run of small pictures; return the pictures' addresses."""
+    """Open a labeling run of small pictures; return the pictures' S3 URIs."""
     names = [service.picture(f"{number}.png", drawn(number, (90, 60))) for number in range(count)]
     run = with_settings(**{"name": "shapes", "classes": SHAPES, "labels": 1, "lease_seconds": 600} | settings)
     service.open(run, [{"source-ref": name} for name in names], "Choose the shape.")
@@ -73,7 +73,7 @@ def shapes(service: Service, count: int = 4, **settings: object) -> list[str]:
 
 
 def picture_after(page: Page, *before: str) -> str:
-    """Wait until a picture is loaded that is not one of `before`; return its key."""
+    """Wait until the page shows a picture whose key is not in `before`; return the key."""
     others = "".join(f":not([src$='/{key}'])" for key in before)
     picture = page.locator(f".stage img{others}")
     expect(picture).to_be_visible()
@@ -575,7 +575,8 @@ def test_page_asks_for_no_task_of_a_closed_view(visit, service):
 
 
 def test_no_view_has_accessibility_errors(service, browser, address):
-    """axe checks the rules of WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
+    """The accessibility checker axe checks the rules of WCAG 2.2 AA, in light mode on a desktop and in dark
+    mode on a phone."""
     example(service)
     seen = Visit(browser.new_context(locale="en-GB").new_page())
     page = seen.page

@@ -51,7 +51,8 @@ def deployed(cloud: LocalCloud, aws: Callable) -> Iterator[Outputs]:
 
 @pytest.fixture(scope="module")
 def run(aws: Callable, deployed: Outputs) -> Callable[..., Execution]:
-    """Run a sweep to its end; return its execution, with its output as an object."""
+    """Return a function that runs a sweep to its end, and returns the execution with its output as an
+    object."""
 
     def execute(**changes: Any) -> Execution:
         states, text = aws("stepfunctions"), json.dumps(GIVEN | changes)
@@ -271,8 +272,8 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
 
 
 def examination(aws: Callable, machine: str) -> str:
-    """Start a job that would run for an hour, with the name and role of a job of the state machine `machine`;
-    return the job's name."""
+    """Start a processing job that would run for an hour, with the role and the form of name that the state
+    machine `machine` gives to its processing jobs; return the job's name."""
     definition = aws("stepfunctions").describe_state_machine(stateMachineArn=machine)["definition"]
     job = json.loads(definition)["States"]["Start"]["Arguments"]
     program = "import time; print('begun', flush=True); time.sleep(3600)"
@@ -286,7 +287,7 @@ def examination(aws: Callable, machine: str) -> str:
 
 
 def streams(aws: Callable, prefix: str, kind: str = "Training") -> list[str]:
-    """Return the names of the jobs' log streams that begin with `prefix`."""
+    """Return the names of the log streams of jobs of the kind `kind` that begin with `prefix`."""
     logs, group = aws("logs"), f"/aws/sagemaker/{kind}Jobs"
     if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
         return []

@@ -47,7 +47,7 @@ def desk_of(client, **changes) -> Desk:
 
 
 def all_done(desk: Desk, name: str, choice: int | None) -> int:
-    """Let a labeler do all available tasks; return their number."""
+    """Answer all tasks that are available to the labeler `name` with `choice`; return the number of tasks."""
     count = 0
     while found := workflow.next_task(desk, name):
         workflow.submit(desk, name, found.item, choice)

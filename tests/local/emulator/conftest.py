@@ -16,8 +16,8 @@ from tooling import envs
 
 @pytest.fixture(scope="module")
 def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A container for training and serving whose behaviour depends on its settings, pushed to the cloud's
-    ECR."""
+    """The address, in the cloud's ECR, of an image for training and serving. What a container does depends on
+    its settings."""
     context = tmp_path_factory.mktemp("image")
     (context / "program.py").write_text(PROGRAM)
     (context / "Dockerfile").write_text(

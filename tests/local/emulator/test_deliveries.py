@@ -1,4 +1,5 @@
-"""Deliveries of services to functions, queues and topics that do or do not allow them; IAM is enforced."""
+"""Deliveries by AWS services to functions, queues and topics whose policies do or do not allow them; IAM is
+enforced."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("enforced")
 
 
 class Target:
-    """A function, a queue or a topic, and the queue that receives what is delivered to it."""
+    """A target of deliveries: a function, a queue or a topic. Its deliveries arrive in `queue`."""
 
     def __init__(self, aws: Callable, kind: str):
         self._aws, self._kind, self._name = aws, kind, next(names)
@@ -56,7 +57,7 @@ class Target:
             )
 
     def allow(self, service: str, source: str) -> None:
-        """Allow a service to deliver to the target for a source."""
+        """Allow a service to deliver to the target on behalf of the resource whose ARN is `source`."""
         if self._kind == "function":
             self._aws("lambda").add_permission(
                 FunctionName=self._name,

@@ -18,7 +18,8 @@ CLUSTER = {"InstanceType": "ml.m5.large", "InstanceCount": 1}
 
 
 def grants(noun: str) -> list[tuple[str, str]]:
-    """Return the grants that a state machine needs to run a job of this kind, as AWS documents them."""
+    """Return the grants that a state machine needs, according to AWS's documentation, to run a job of the
+    kind `noun`: `Processing` or `Transform`."""
     operations = [f"sagemaker:{verb}{noun}Job" for verb in ("Create", "Describe", "Stop")]
     passing = [("iam:PassRole", "*")] if noun == "Processing" else []
     return [(each, "*") for each in (*operations, "sagemaker:ListTags")] + [

@@ -1,4 +1,4 @@
-"""State machines of a cloud that crashes: their executions continue."""
+"""State machines of a cloud that crashes: their executions continue after the restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SageMaker at the cloud's address: its API, its callers, ECR and logs."""
+"""SageMaker in the local cloud, called through AWS's SDK: callers and roles, ECR, and logs."""
 
 from __future__ import annotations
 

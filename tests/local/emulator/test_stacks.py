@@ -1,4 +1,4 @@
-"""Stacks with resources that MiniStack does not have."""
+"""Stacks with resources that the local cloud adds to MiniStack, the emulator below it, or changes."""
 
 from __future__ import annotations
 

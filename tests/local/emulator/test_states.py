@@ -298,7 +298,7 @@ def test_failed_branch_fails_the_machine_with_its_reason(aws: Callable) -> None:
 
 
 def dataset(aws: Callable, bucket: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put rows into the bucket; return the ItemReader that reads them."""
+    """Put rows into an object in the bucket; return its key, and the ItemReader that reads the rows."""
     key = f"{next(names)}.jsonl"
     aws("s3").put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, rows)))
     arguments = {"Bucket": bucket, "Key": "{% $key %}"}
@@ -348,8 +348,8 @@ def test_result_writer_is_refused_by_name(aws: Callable, bucket: str) -> None:
 
 @pytest.fixture
 def callback(aws: Callable) -> tuple[Blocks, Callable[[], str]]:
-    """A state machine that sends a message and waits for its callback, and a function that returns the token
-    of the next message."""
+    """A state machine that sends a message and waits for its callback, and a function that returns the task
+    token in the next message."""
     sqs = aws("sqs")
     queue = sqs.create_queue(QueueName=next(names))["QueueUrl"]
     flow = Flow()

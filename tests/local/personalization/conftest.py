@@ -36,7 +36,7 @@ from tests.support.personalization.world import (
 
 @pytest.fixture(scope="session")
 def personalization_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A cloud with a training image whose jobs end immediately, a bucket and a topic."""
+    """A cloud with a bucket, a topic, and a training image whose jobs end immediately."""
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as running:
         context = tmp_path_factory.mktemp("image")
         (context / "Dockerfile").write_text(DOCKERFILE)
@@ -63,8 +63,8 @@ def personalization_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def make_world(
     personalization_cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., World]]:
-    """Return a function that makes a `World`: the Lambda functions with tables of their own. At the end,
-    running jobs are stopped."""
+    """Return a function that makes a `World`: the Lambda functions, with new tables. At the end, running jobs
+    are stopped."""
     made: list[World] = []
     settings = {"DATA_BUCKET": BUCKET, "ENDPOINT_NAME": "endpoint", "TOPIC_ARN": TOPIC_ARN}
     for name, value in (personalization_cloud.env() | settings).items():
@@ -107,7 +107,7 @@ def make_world(
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Five photographs of different sizes, of which one is as large as a camera's."""
+    """Five noise pictures of different sizes, the first as large as a camera's photograph."""
     folder, paths = tmp_path_factory.mktemp("pictures"), []
     for place, size in enumerate([(4000, 3000), (700, 700), (640, 480), (480, 640), (500, 500)]):
         noise = Image.effect_noise((size[0] // 20, size[1] // 20), 90).resize(size)

@@ -48,7 +48,7 @@ PASSWORD = "Long-enough-1234"
 
 @pytest.fixture(scope="module")
 def base(made_once: MakeOnce) -> Path:
-    """A pipeline with a million random weights, made by the training image."""
+    """The folder of a diffusion pipeline with a million random weights, made in the training image."""
     return pipelines(made_once) / "base"
 
 
@@ -259,7 +259,8 @@ def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
 
 
 def test_destroyed_stack_leaves_no_resources(deployed: SimpleNamespace):
-    """This test must run last. It adds an object like those of a training job, which must be deleted too."""
+    """This test must run last, because it destroys the stack. It adds an object like those of a training job,
+    to check that `cdk destroy` deletes such objects too."""
     s3, bucket = deployed.client("s3"), deployed.out["DataBucket"]
     s3.put_object(Bucket=bucket, Key=f"jobs/{STACK}-0/tasks.json", Body=b"{}")
     deployed.cloud.enforce_iam(False)  # this test does not cover the CDK's publishing roles

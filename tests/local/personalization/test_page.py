@@ -39,8 +39,8 @@ def address(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def visit(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
-    """`visit()` returns the page in a separate browser profile. Its console must have no errors at the
-    end."""
+    """`visit()` returns the page in a separate browser profile. At the end the browser's console must have no
+    errors."""
     visits: list[Visit] = []
 
     def opened() -> Page:
@@ -296,7 +296,8 @@ def test_text_of_users_is_escaped_in_every_view(visit, service, pictures):
 
 
 def test_no_view_has_accessibility_errors(visit, service, pictures, browser, address):
-    """axe checks the rules of WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
+    """The accessibility checker axe checks the rules of WCAG 2.2 AA, in light mode on a desktop and in dark
+    mode on a phone."""
     seen = Visit(hasty(browser))
     page = seen.page
     page.goto(address)

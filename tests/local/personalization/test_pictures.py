@@ -1,4 +1,4 @@
-"""The fine-tuning reads the same pixels from a picture as a browser displays."""
+"""Fine-tuning reads from a picture the same pixels that a browser displays."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def test_start_with_missing_pictures_names_them_and_trains_nothing(make_world, c
 
 
 def test_upload_accepts_the_announced_file_only(make_world):
-    """S3, and the local cloud's S3, check the form: size, type and key."""
+    """AWS's S3 and the local cloud's S3 check the uploaded form: the file's size and type, and the key."""
     world = make_world()
     picture = png()
     images = [{"type": "image/png", "bytes": len(picture)}]

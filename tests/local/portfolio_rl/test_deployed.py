@@ -42,7 +42,7 @@ def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
 
 @pytest.fixture(scope="module")
 def run(aws: Callable, deployed: Outputs) -> Callable[..., dict[str, Any]]:
-    """Run the workflow, which must succeed; return its output."""
+    """Return a function that runs the workflow, which must succeed, and returns the workflow's output."""
 
     def execute(**given: Any) -> dict[str, Any]:
         states = aws("stepfunctions")

@@ -1,4 +1,5 @@
-"""The project's stack under enforced IAM: replayed hours of a market, offers, the switch, and rollback."""
+"""The project's stack under enforced IAM: replayed hours of a market, offers, the stop switch, and
+rollback."""
 
 from __future__ import annotations
 
@@ -77,7 +78,7 @@ def desk(deployed: Outputs, lived: dict[str, float]) -> Desk:
 
 @pytest.fixture(scope="module")
 def hour(replay: Replay) -> str:
-    """Return an hour after the replayed ones."""
+    """Return an hour that is later than the replayed hours."""
     return later(replay.first, FEW.hours + 2)
 
 
@@ -113,7 +114,7 @@ def test_athena_joins_offers_with_prices(desk: Desk, replay: Replay) -> None:
 
 
 def signed(cloud: LocalCloud, url: str) -> urllib.request.Request:
-    """Return a request signed with the cloud's own key."""
+    """Return a GET request that is signed with the cloud's root access key."""
     keys = own_keys(cloud)
     credentials = Credentials(keys["aws_access_key_id"], keys["aws_secret_access_key"])
     request = AWSRequest("GET", url)

@@ -29,7 +29,7 @@ CONTEXT = SimpleNamespace(
 
 
 def keyed(*names: str) -> dict:
-    """Return the key schema of a table with text keys."""
+    """Return the arguments of CreateTable that define a table's text keys and on-demand billing."""
     return {
         "KeySchema": [
             {"AttributeName": name, "KeyType": kind}
@@ -42,8 +42,8 @@ def keyed(*names: str) -> dict:
 
 @pytest.fixture(scope="module")
 def server(cloud, aws):
-    """A local server that replays recorded responses. The environment of the functions names resources of the
-    cloud."""
+    """A local server that replays recorded responses. The functions' environment variables name resources of
+    the cloud."""
     aws("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": cloud.region})
     aws("dynamodb").create_table(TableName=HOURS, **keyed("hour"))
     aws("dynamodb").create_table(TableName=HISTORY, **keyed("location", "day"))

@@ -1,4 +1,5 @@
-"""The benchmark, run from the command line with few rows and seeds. It starts its own Snowflake."""
+"""The benchmark, run from the command line with few rows and seeds. The benchmark starts a separate local
+Snowflake."""
 
 from __future__ import annotations
 

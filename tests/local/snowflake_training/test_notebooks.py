@@ -1,5 +1,5 @@
-"""The notebooks run as by a data scientist: all cells, in the notebooks' environment, under the role of the
-stack's notebook instance, with IAM enforced."""
+"""The notebooks, run as a data scientist runs them: all cells, in the notebooks' environment, under the role
+of the stack's notebook instance, with IAM enforced."""
 
 from __future__ import annotations
 

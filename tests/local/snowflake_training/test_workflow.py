@@ -22,7 +22,7 @@ from tooling import envs
 STACK = "groundplan-dev-snowflake-training"
 APP = shlex.join([str(envs.environment("app")), str(Path(__file__).parent / "workflow" / "app.py")])
 CONTEXT = {"snowflake_training.endpoint_name": "workflow", "snowflake_training.secret_name": "workflow"}
-"""Names with which this stack can be deployed next to another deployment of it"""
+"""Names with which this stack does not collide with another deployment of the architecture"""
 
 Outputs = dict[str, str]
 Execution = dict[str, Any]
@@ -40,7 +40,7 @@ def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
 
 @pytest.fixture(scope="module")
 def start(aws: Callable, deployed: Outputs) -> Callable[..., str]:
-    """Start the workflow; return the ARN of its execution."""
+    """Return a function that starts the workflow and returns the ARN of its execution."""
 
     def begin(**given: Any) -> str:
         arn = deployed["StateMachineArn"]
@@ -52,7 +52,8 @@ def start(aws: Callable, deployed: Outputs) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def end(aws: Callable) -> Callable[[str], Execution]:
-    """Wait for the end of an execution; return it with its output as an object."""
+    """Return a function that waits for the end of an execution, and returns the execution with its output as
+    an object."""
 
     def wait(execution: str) -> Execution:
         while True:
@@ -66,13 +67,13 @@ def end(aws: Callable) -> Callable[[str], Execution]:
 
 @pytest.fixture(scope="module")
 def run(start: Callable[..., str], end: Callable[[str], Execution]) -> Callable[..., Execution]:
-    """Run the workflow to its end; return its execution."""
+    """Return a function that runs the workflow to its end and returns the execution."""
     return lambda **given: end(start(**given))
 
 
 @pytest.fixture
 def ask(aws: Callable, deployed: Outputs) -> Callable[[], str]:
-    """Return the endpoint's response, which is the error of the deployed model."""
+    """Return a function that returns the endpoint's response, which is the error of the deployed model."""
 
     def invoke() -> str:
         answer = aws("sagemaker-runtime").invoke_endpoint(EndpointName=deployed["EndpointName"], Body=b"1")
@@ -211,8 +212,8 @@ def test_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, d
 
 
 def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
-    """Return the resources whose name contains the stack's name or `names`, by kind. Ended jobs are left out,
-    because SageMaker keeps them."""
+    """Return, by kind, the names of resources that contain the stack's name or `names`. Ended jobs are left
+    out, because SageMaker keeps them."""
     sagemaker = aws("sagemaker")
     found = {
         "endpoints": [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]],

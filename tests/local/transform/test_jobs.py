@@ -198,7 +198,7 @@ def test_execution_parameters_apply_unless_the_request_overrides(bench: Transfor
 
 
 def busy(name: str) -> list[int]:
-    """Return the processes of a job by the value of COLOUR in their environment."""
+    """Return the ids of a job's processes, whose environment variable COLOUR is `name`."""
     return processes("COLOUR", name)
 
 

@@ -15,7 +15,7 @@ from tests.support.training_jobs import DOCKERFILE, IMAGE, PACES, PROGRAM
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """One cloud for all of these tests, with the image pushed to it as by `docker`."""
+    """One cloud for all tests of tuning jobs, with their image in its registry."""
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as cloud:
         context = tmp_path_factory.mktemp("image")
         (context / "Dockerfile").write_text(DOCKERFILE)

@@ -14,7 +14,7 @@ from tests.support.tuning_jobs import X, tuned, tuning
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """Return the request with another value at a path; None deletes it."""
+    """Return a request with `value` at the dotted path `path`; the value None deletes the member."""
     asked = copy.deepcopy(tuning())
     *parents, last = path.split(".")
     holder = asked

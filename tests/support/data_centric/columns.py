@@ -22,7 +22,8 @@ def arrays(count: int, seed: int) -> bytes:
 
 
 def manifest(count: int, seed: int) -> bytes:
-    """Return the manifest of the labels of `arrays`, with the label attribute `column`."""
+    """Return a manifest with the labels of the pictures that `arrays` returns; the label attribute is
+    `column`."""
     lines = [
         {
             "source-ref": f"s3://pictures/{seed}/{number}.png",

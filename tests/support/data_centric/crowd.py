@@ -22,7 +22,8 @@ class Crowd:
     draw: random.Random
 
     def answers(self, each: int) -> list[Answer]:
-        """Return answers by `each` labelers per item, drawn at random for every item."""
+        """Return the answers of `each` labelers to every item; these labelers are drawn at random for each
+        item."""
         names = sorted(self.labelers)
         return [
             Answer(item, name, self.labelers[name](true))
@@ -45,7 +46,8 @@ def crowd(
 ) -> Crowd:
     """Return labelers with accuracies from 50 to 90 %, and spammers.
 
-    :param confused: two classes that every labeler confuses in a third of their items
+    :param confused: two classes; every labeler who is not a spammer mistakes one for the other in a third of
+    the items of these classes
     """
     draw = random.Random(seed)
     truth = {f"item-{number:05}": draw.randrange(classes) for number in range(items)}
@@ -63,7 +65,7 @@ def crowd(
         return answer
 
     def spamming(number: int) -> Labeler:
-        """Return a spammer. Every second spammer always gives the same answer; the others answer at
+        """Return a spammer. Every second spammer always gives the same answer; the other spammers answer at
         random."""
         return (lambda _: draw.randrange(classes)) if number % 2 == 0 else (lambda _: number % classes)
 

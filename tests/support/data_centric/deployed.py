@@ -24,7 +24,8 @@ class Deployed:
     cloud: LocalCloud
     out: Mapping[str, str]
     tokens: Mapping[str, str]
-    """Id tokens of labelers, and of `operator` and `expert`, members of groups"""
+    """ID tokens, by name, of the labelers, of `operator` in the group `operators`, and of `expert` in the
+    groups `experts` and `operators`"""
     ask: Client
 
     def client(self, service: str) -> Any:
@@ -51,12 +52,13 @@ class Deployed:
         return [self.put(f"inputs/{folder}/{n}.png", f"picture {n}".encode()) for n in range(count)]
 
     def start(self, **given: Any) -> str:
-        """Start an execution of `Label`; return its ARN."""
+        """Start an execution of the state machine `Label`; return the execution's ARN."""
         settings = {"classes": CLASSES, "lease_seconds": 30} | given.pop("settings", {})
         return self.begin("LabelArn", {**given, "settings": settings})
 
     def begin(self, machine: str, given: Mapping[str, Any]) -> str:
-        """Start an execution of the state machine of an output; return its ARN."""
+        """Start an execution of the state machine whose ARN is the stack's output `machine`; return the
+        execution's ARN."""
         started = self.client("stepfunctions").start_execution(
             stateMachineArn=self.out[machine], input=json.dumps(given)
         )
@@ -73,7 +75,7 @@ class Deployed:
         return until(found, "the execution's end", PATIENCE)
 
     def opened(self, run: str, execution: str, token: str) -> dict[str, Any]:
-        """Wait until the labeler sees the run; return it."""
+        """Wait until the API lists the run for the labeler with this token; return the listed run."""
 
         def found() -> dict[str, Any] | None:
             state = self.state(execution)
@@ -85,7 +87,7 @@ class Deployed:
 
 
 def deploy(cloud: LocalCloud) -> Deployed:
-    """Deploy the stack with its own key, sign users up, and then enforce IAM."""
+    """Deploy the stack with a separate KMS key, sign users up, and then enforce IAM."""
     out = cloud.deploy(STACK, context={"only": "data_centric", "data_centric.own_key": "true"})[STACK]
     cognito = client(cloud, "cognito-idp")
     cognito.create_group(UserPoolId=out["UserPoolId"], GroupName="experts")

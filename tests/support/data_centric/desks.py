@@ -45,7 +45,7 @@ class Rows:
 
     turns: Turns = field(default_factory=Turns)
     stale: bool = False
-    """Whether the index lags one write behind"""
+    """Whether reads of the table's index lag one write behind"""
     lies: random.Random | None = None
     """If set, one write in ten succeeds but is reported as failed, as after a lost response"""
     rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class World:
         self.time += self.run.lease_seconds + 1
 
     def finish(self, names: Sequence[str]) -> None:
-        """Complete the remaining tasks with labelers who answer every task, one after the other."""
+        """Complete the remaining tasks: one labeler after the other answers every task that they get."""
         self.table.stale, self.table.lies = False, None
         self.pass_time()
         for name in names:
@@ -175,7 +175,8 @@ class World:
 
     @property
     def double_labels(self) -> int:
-        """Duplicate work: surplus labels, repeated assignments, and answers counted twice."""
+        """Duplicate work: surplus labels, repeated assignments and acknowledgements, and errors in the
+        labelers' counts of answers."""
         beyond = sum(max(len(task.answers) - task.wanted, 0) for task in self.tasks if not task.gold)
         repeated = len(self.kept) - len({(name, item) for name, item, _ in self.kept})
         given = [name for task in self.tasks if not task.gold for name in task.answers]

@@ -20,7 +20,7 @@ class _Choices:
     path: Sequence[int]
     alive: list[int]
     taken: list[tuple[int, int]] = field(default_factory=list)
-    """(index of the chosen worker among those alive, number alive)"""
+    """(index of the chosen worker among the live workers, number of live workers)"""
     begun: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[int]:
@@ -70,7 +70,7 @@ def every_kill(workers: int, writes: int) -> list[tuple[tuple[int, int], ...]]:
 
 
 def failures(results: Sequence[object]) -> list[BaseException]:
-    """Return the exceptions raised, without kills."""
+    """Return the exceptions that the workers raised, except `Killed`."""
     return [each for each in results if isinstance(each, BaseException) and not isinstance(each, Killed)]
 
 

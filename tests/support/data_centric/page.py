@@ -37,8 +37,8 @@ def expect_answers(page: Page, count: int) -> None:
 
 
 def label(page: Page, answer: Callable[[str], str], most: int) -> list[str]:
-    """Label with keys until no task is left, at most `most` tasks. Return the sources in the order of the
-    tasks.
+    """Label with keys until no task is left, at most `most` tasks. Return the pictures' keys, or the texts,
+    in the order of the tasks.
 
     :param answer: returns the key to press for a picture's key or a text
     """

@@ -58,7 +58,7 @@ class Service(Site):
     ) -> None:
         """Open a run on the lines of a manifest. The run is a review if the lines have reviews.
 
-        :param gold: class of each gold question, by its picture's address
+        :param gold: class of each gold question, by its picture's S3 URI
         """
         entries = _entries(lines)
         kind = "review" if reviews.FIELD in entries[0].fields else "label"
@@ -82,14 +82,15 @@ class Service(Site):
         workflow.close_run(Desk(self.table, RunSettings.from_json(row.settings), self.now))
 
     def picture(self, name: str, image: Image.Image) -> str:
-        """Store a picture; return its address."""
+        """Store a picture; return its S3 URI."""
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         self.objects[name] = buffer.getvalue()
         return BUCKET + name
 
     def answers(self, run: str) -> dict[str, dict[str, int | None]]:
-        """Return the answers by source and labeler's address."""
+        """Return the answers by the task's source (a picture's key or a text) and the labeler's email
+        address."""
         names = {pseudonym(f"sub-{user}", KEY): user for user in self.passwords}
         return {
             task.source.removeprefix(BUCKET): {names[each]: choice for each, choice in task.answers.items()}
@@ -98,7 +99,7 @@ class Service(Site):
         }
 
     def address(self, reference: str, seconds: int) -> str:
-        """Return a picture's address, as `api.Pictures` does."""
+        """Return the URL of a picture, as `api.Pictures` does."""
         return f"{self.storage}/{reference.removeprefix(BUCKET)}"
 
     def request(
@@ -137,7 +138,7 @@ def served(service: Service, port: int = 0) -> AbstractContextManager[str]:
 
 
 def drawn(number: int, size: tuple[int, int] = (900, 600)) -> Image.Image:
-    """Return a picture of a shape: 0 a circle, 1 a square, 2 a triangle."""
+    """Return a picture of the shape that `number % 3` selects: 0 a circle, 1 a square, 2 a triangle."""
     draw = random.Random(number)
     image = Image.effect_noise((size[0] // 4, size[1] // 4), 40).resize(size).convert("RGB")
     side = min(size) * draw.uniform(0.25, 0.4)

@@ -43,14 +43,15 @@ ENVIRONMENT = {
 
 @dataclass
 class Steps:
-    """State that the functions share. Replaces `data_centric.aws.environment` and the clients."""
+    """State that the functions share. Replaces `data_centric.aws.environment` and the AWS clients."""
 
     table: Rows = field(default_factory=Rows)
     stored: dict[str, bytes] = field(default_factory=dict)
     """Objects of the bucket by key"""
     time: float = 1_000_000.0
     left: list[int] = field(default_factory=list)
-    """Successive values of the remaining milliseconds for `Load`; after these, a large value"""
+    """Remaining milliseconds that successive calls of `Load` read from the Lambda context; later calls read a
+    large value"""
     pre: Callable[[Mapping[str, Any]], Any] = hooks.task_input
     places = Places("data")
 
@@ -114,7 +115,8 @@ class Steps:
         return Desk(self.table, RunSettings.from_json(row.settings), lambda: self.time)
 
     def label(self, name: str, choice: int, *labelers: str) -> None:
-        """Let labelers answer all available tasks."""
+        """Let the labelers, one after the other, answer all available tasks of the run `name` with
+        `choice`."""
         desk = self.desk(name)
         for labeler in labelers:
             while found := workflow.next_task(desk, labeler):

@@ -26,7 +26,8 @@ def start(base: Path, python: Path) -> subprocess.Popen[bytes]:
 
 
 def start_hosts(bases: Sequence[Path], python: Path) -> list[tuple[str, subprocess.Popen[bytes]]]:
-    """Start a job on as many hosts as there are `bases`. Return their names and processes by rank."""
+    """Start a job on as many hosts as there are `bases`. Return the hosts' names and processes in the order
+    of the ranks."""
     names = addresses(len(bases))
     for name, base in zip(names, bases, strict=True):
         # reversed, because SageMaker does not guarantee the order of the hosts

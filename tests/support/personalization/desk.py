@@ -32,7 +32,8 @@ class Clock:
 
 
 class SageMaker:
-    """SageMaker in memory. A job name is created once. While `refuse` is set, `create` raises it."""
+    """SageMaker in memory. A second `create` under the same name has no effect. While `refuse` is set,
+    `create` raises it."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Described] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 HASTE = "{ const wait = setTimeout; window.setTimeout = (work, ms, ...rest) => wait(work, ms / 5, ...rest); }"
-"""Divides the page's timeouts by five."""
+"""Script that divides the page's timeouts by five."""
 
 
 def hasty(browser: Browser) -> Page:

@@ -37,9 +37,9 @@ STEPS = 300
 
 @functools.cache
 def schema(name: str) -> Any:
-    """Return the function that validates a body with the API's document.
+    """Return the function that validates a body with the schema `name` of the API's OpenAPI document.
 
-    It raises `fastjsonschema.JsonSchemaException`.
+    For an invalid body the function raises `fastjsonschema.JsonSchemaException`.
     """
     found = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
     return fastjsonschema.compile(found)
@@ -71,7 +71,7 @@ class Service(Site):
 
     seconds: float = 8
     uploads_lost: int = 0
-    """Number of the following uploads that are refused as if their form had expired"""
+    """How many of the next uploads are refused as if their form had expired"""
     busy_seconds: int = 0
     """If not 0, each request for a generation gets status 429 and this retry time in seconds"""
     models: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -4,7 +4,7 @@
 
 Makes in FOLDER: base/, full/ and wider/, text-to-image pipelines of random weights; adapters/NAME/; and
 expected/NAME-SEED.png, drawn by diffusers with its own loader of adapters. The weights are random, because
-the tests only check that the right ones are used.
+the tests only check that the right weights are used.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def adapter(
     base: Path, folder: Path, seed: int, rank: int, alpha: float, targets: list[str], **more: Any
 ) -> None:
     """Save an adapter of random weights as diffusers does. `text`: target modules in the text encoder;
-    `ranks`: ranks of the modules that differ from `rank`, by peft's pattern."""
+    `ranks`: ranks that differ from `rank`, by pattern of module names, as in peft's `rank_pattern`."""
     made = StableDiffusionPipeline.from_pretrained(base)
     torch.manual_seed(seed)
     ranks = more.get("ranks", {})

@@ -39,7 +39,7 @@ def write_manifest(folder: Path, **fields: Any) -> None:
 
 
 def pipelines(made_once: MakeOnce) -> Path:
-    """Return the folder that `pipelines.py` fills once, in the training image, which has peft."""
+    """Run `pipelines.py` once in the training image, which has peft; return the folder with its output."""
     image = build(CONTAINERS, CONTAINERS / "personalization" / "finetune" / "Dockerfile")
     python, script = image.folder / "env" / "bin" / "python", Path(__file__).with_name("pipelines.py")
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -139,7 +139,7 @@ class Container:
             connection.close()
 
     def asked(self, path: str) -> tuple[int, bytes]:
-        """Send a request to Triton itself; return the status and the body of its response."""
+        """Send a request directly to Triton; return the status and the body of its response."""
         connection = http.client.HTTPConnection("triton")
         connection.sock = socket.socket(socket.AF_UNIX)
         folder = os.open(self.socket.parent, os.O_PATH)

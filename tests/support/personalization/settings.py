@@ -33,7 +33,7 @@ def texts(
     limits: dict[str, Any] | None = None,
     pace: dict[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Return the three environment variables, JSON texts by name."""
+    """Return the environment variables JOB_SETTINGS, LIMITS and PACE by name; the values are JSON."""
     made = variables.job_settings(DEFAULT, image="image", role="role", tags={})
     return {
         "JOB_SETTINGS": json.dumps(made | (job or {})),

@@ -188,7 +188,8 @@ class World:
         return answer["statusCode"], json.loads(answer["body"])
 
     def send(self, route: str, body: Any = None, user: str = USER, **event: Any) -> dict[str, Any]:
-        """Return the response to API Gateway. Check that a successful one matches the API's document."""
+        """Return the handler's response to API Gateway, after a check that it matches the API's OpenAPI
+        document."""
         event = {
             "routeKey": route,
             "body": json.dumps(body),
@@ -207,7 +208,8 @@ class World:
         return answer
 
     def upload(self, pictures: int = 1) -> str:
-        """Create a model and upload its pictures with the forms of the response, as a browser would."""
+        """Create a model, and store its pictures under the keys of the upload forms in the response; return
+        the model's id."""
         picture = png()
         images = [{"type": "image/png", "bytes": len(picture)}] * pictures
         body = {"name": "Mimi", "subject": "cat", "images": images}

@@ -32,14 +32,15 @@ def built(image: Path) -> Image:
 
 
 def python(image: Path) -> Path:
-    """Return the Python of an image."""
+    """Return the path of an image's Python interpreter."""
     return built(image).folder / "env" / "bin" / "python"
 
 
 @functools.cache
 def compiled() -> tuple[str, dict[str, str]]:
-    """Return a copy of the training image's program with its numba cache, and the environment variables that
-    the cache was compiled with. Functions that a test compiles go into the copy, not the image.
+    """Return the folder of a copy of the training image's program with its numba cache, and the environment
+    variables for which the cache was compiled. Functions that a test compiles go into the copy, not the
+    image.
     """
     image = built(TRAIN)
     program = tempfile.mkdtemp(prefix="groundplan-")

@@ -1,4 +1,5 @@
-"""The ports of bidding in memory. Workers interleave at each call and can be killed after each write."""
+"""The ports of bidding, through which its code reaches services, implemented in memory. Workers interleave at
+each call and can be killed after each write."""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ class Ahead:
 
 
 class Market:
-    """A market that accepts one offer for an hour, before its deadline."""
+    """A market that accepts at most one offer for each asset and slot (an hour and a market), and only before
+    the slot's deadline."""
 
     def __init__(self, turns: Turns, clock: Clock) -> None:
         self.turns, self.clock = turns, clock
@@ -203,7 +205,7 @@ class Model:
 
 @dataclass
 class World:
-    """A desk with its market, model, tables and files."""
+    """A bidding desk, with a market, a model, tables and files in memory."""
 
     mode: str = "curves"
     run: int = NIGHT

@@ -1,4 +1,4 @@
-"""A replay of a synthetic history, and the ports of the runtime in memory."""
+"""A replay of a synthetic history, and the interfaces of the runtime to services, implemented in memory."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def settings(zone: str = TEXAS, locations: Sequence[str] = HUBS) -> FeedSettings
 
 
 def history(first: int, days: int, *, zone: str = TEXAS, real_time: bool = True, seed: int = 1) -> History:
-    """Return days like ERCOT's. At night, the prices of all hubs are equal to the cent, and some hours repeat
-    the price of the hour before."""
+    """Return a history of days like those of the electricity market ERCOT. At night, the prices of all hubs
+    are equal to the cent, and some hours repeat the price of the hour before."""
     chance = random.Random(seed)
     series: dict[str, dict[int, float]] = {"load": {}, "temperature": {}}
     last = {}

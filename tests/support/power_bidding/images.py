@@ -29,7 +29,7 @@ QUICK = {
 
 
 def python(image: Path) -> Path:
-    """Return the Python of an image."""
+    """Return the path of an image's Python interpreter."""
     return build(CONTAINERS, image / "Dockerfile").folder / "env" / "bin" / "python"
 
 

@@ -16,7 +16,7 @@ COLUMNS = ("price", "real_time", "load", "temperature", "price_forecast")
 
 
 def rows(days: int = DAYS, seed: int = 0) -> list[dict[str, float]]:
-    """Return the hours of some days. The peak changes daily between morning and evening."""
+    """Return the values of each hour of `days` days. The peak changes daily between morning and evening."""
     generator = random.Random(seed)
     found: list[dict[str, float]] = []
     for hour in range(24 * days):
@@ -36,7 +36,7 @@ def rows(days: int = DAYS, seed: int = 0) -> list[dict[str, float]]:
 
 
 def hour(number: int) -> str:
-    """Return the text of an hour, counted from `START`."""
+    """Return the text of the hour with this number, counted from `START`."""
     return f"{START + timedelta(hours=number):%Y-%m-%dT%H:%MZ}"
 
 

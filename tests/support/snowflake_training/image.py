@@ -42,7 +42,8 @@ class Warehouse:
             return list(cursor.execute(statement, values or None) or [])
 
     def numbers(self, name: str, rows: int, seed: int = 0, **more: str) -> str:
-        """Create a table of `rows` with features A and B and a target Y that depends on them.
+        """Create a table of `rows` rows, with the features A and B, and with a target Y that depends on these
+        features.
 
         `more` are further columns, as SQL expressions over ID.
         """

@@ -24,6 +24,6 @@ def prod(prod_assembly: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def chosen(chosen_assembly: Path) -> Template:
-    """The template of a stack in a VPC, with its own annotation functions, a KMS key, an MLflow app, and jobs
-    on a GPU instance type with local disks."""
+    """The template of a stack in a VPC, with a user's annotation functions, a KMS key, an MLflow app, and
+    jobs on a GPU instance type with local disks."""
     return template(chosen_assembly, NAME)

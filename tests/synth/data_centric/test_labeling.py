@@ -39,7 +39,7 @@ MAY = {
     "PreAnnotation": set[str](),
     "PostAnnotation": READ,
 }
-"""Actions of each function, except those for logs and dead letters"""
+"""Actions that each function's role allows, except those for logs and dead letters"""
 
 
 @pytest.fixture(params=VARIANTS)
@@ -48,7 +48,7 @@ def each(request: pytest.FixtureRequest) -> Template:
 
 
 def grants(template: Template, id: str) -> dict[str, set[str]]:
-    """Return the resources of a function's role by action, with logical ids instead of ARNs."""
+    """Return, by action, the resources that a function's role allows, with logical ids instead of ARNs."""
     return allowed(template, f"{id}Role")
 
 

@@ -41,7 +41,8 @@ def seen(status: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template, validated with CloudFormation's schemas and the rules of cdk-nag."""
+    """The folder with the templates, which the synthesis validates with CloudFormation's schemas and the
+    rules of cdk-nag."""
     folder = tmp_path_factory.mktemp("labeling")
     app = App(outdir=str(folder), context=CONTEXT)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
@@ -66,7 +67,8 @@ def definition(synthesized: Template) -> dict[str, Any]:
 
 
 class SageMaker:
-    """Responses to the job's creation, then its descriptions, of which the last is repeated."""
+    """A simulated SageMaker. `answers`: the response to the job's creation, then the job's descriptions, of
+    which the last is repeated."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)

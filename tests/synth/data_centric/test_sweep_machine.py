@@ -43,7 +43,8 @@ def definition(dev: Template) -> dict[str, Any]:
 
 
 class SageMaker:
-    """Answers each call with the next of `answers`, then with a completed job."""
+    """A simulated SageMaker that answers each call with the next of `answers`, and after the last with a
+    completed job."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -58,7 +59,8 @@ class SageMaker:
 
 
 def trained(definition: dict[str, Any], *answers: Any) -> Run:
-    """Run the branch that trains one cell, with the variables of the state machine."""
+    """Run the branch that trains one cell (a strategy and a fraction), with the variables of the state
+    machine."""
     branch = definition["States"]["Train"]["ItemProcessor"]
     around = {"plan": {"labels": "v1", "channels": CHANNELS}, "run": "0123456789ab"}
     start = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}

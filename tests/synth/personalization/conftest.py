@@ -24,6 +24,6 @@ def prod(prod_assembly: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def chosen(chosen_assembly: Path) -> Template:
-    """The template of a stack in a VPC, with a base in S3, a KMS key, an instance type without local disks,
-    and other names."""
+    """The template of a stack in a VPC, with a base model in S3, a KMS key, an instance type without local
+    disks, and other names."""
     return template(chosen_assembly, NAME)

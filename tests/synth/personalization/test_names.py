@@ -13,7 +13,8 @@ from tests.synth.conftest import stack_of
 
 NAME = "personalization"
 LONGEST = 36
-"""Maximum length of a stack's name: a training job's name has up to 63 characters, of which 27 follow it."""
+"""Maximum length of a stack's name: a training job's name has up to 63 characters, of which 27 follow the
+stack's name."""
 
 
 def test_a_stack_name_without_room_for_its_jobs_is_refused() -> None:

@@ -24,6 +24,6 @@ def prod(prod_assembly: Path) -> Template:
 
 @pytest.fixture(scope="session")
 def chosen(chosen_assembly: Path) -> Template:
-    """The template of a stack in a VPC, with its own rules and prices, a KMS key, a schedule, and an instance
-    type with local disks."""
+    """The template of a stack in a VPC, with a user's rules and prices, a KMS key, a schedule, and an
+    instance type with local disks."""
     return template(chosen_assembly, NAME)

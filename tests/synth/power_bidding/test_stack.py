@@ -144,7 +144,8 @@ def test_killed_function_is_retried(error: str, dev: Template):
 
 
 def around_the_map(template: Template) -> dict[str, Any]:
-    """Return `bid` with its Map replaced by a state that outputs the variables."""
+    """Return the definition of the state machine `Bid`, with its Map replaced by a state that outputs the
+    variable `retraining`."""
     definition = machine(template, "Bid")
     definition["States"]["Bid"] = {
         "Type": "Pass",

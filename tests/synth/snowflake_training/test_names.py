@@ -14,7 +14,8 @@ from tests.synth.template import NAMED, Template, flat
 
 NAME = "snowflake_training"
 LONGEST = 41
-"""Maximum length of a stack's name: a training job's name has up to 63 characters, of which 22 follow it."""
+"""Maximum length of a stack's name: a training job's name has up to 63 characters, of which 22 follow the
+stack's name."""
 
 
 def test_names_of_the_default_stack_are_unchanged(dev: Template) -> None:

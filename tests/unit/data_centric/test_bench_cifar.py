@@ -12,7 +12,8 @@ from benchmarks.data_centric import cifar, inside
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files of CIFAR-10, whose path is in the variable GROUNDPLAN_DATA."""
+    """A folder with the files of CIFAR-10; the environment variable GROUNDPLAN_DATA contains the folder's
+    path."""
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
     for name in cifar.FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)

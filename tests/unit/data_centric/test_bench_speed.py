@@ -1,4 +1,4 @@
-"""The benchmark of a selection's speed runs CORDS's files of one commit only."""
+"""The benchmark of the speed of selection runs only files from one commit of the library CORDS."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.support.data_centric.crowd import crowd
 
 
 def answers(**items: str) -> list[Answer]:
-    """`a="012-"`: the labelers of item a say 0, 1, 2 and unsure."""
+    """`a="012-"` means that the labelers of item a answered 0, 1, 2 and unsure."""
     return [
         Answer(item, f"labeler-{number}", None if each == "-" else int(each))
         for item, given in items.items()

@@ -27,7 +27,8 @@ FULL = [line(0, 0), line(1, 1), b"", line(2, 2), b'{"source": "no label"}', line
 
 
 def merged(body: bytes, run: list[int], answers: dict[int, int]) -> Corrected:
-    """Merge the answers of a run, by the number of their text, into the manifest `body`."""
+    """Merge a run on the texts with the numbers `run` into the manifest `body`; `answers` has choices by a
+    text's number."""
     lines = b"\n".join(json.dumps({"source": f"text {number}", "review": {}}).encode() for number in run)
     labels = {
         item_of("source", f"text {number}"): Label(choice, RUN.classes[choice], 0.8, "animals", NOW)

@@ -36,7 +36,7 @@ def given(steps: Steps, **more: Any) -> dict[str, Any]:
 
 
 def completed(steps: Steps) -> dict[str, Any]:
-    """Run the steps until the run is closed; return its input."""
+    """Run the steps until the run is closed; return the run's input."""
     asked = given(steps)
     steps.check(asked)
     steps.load(asked)
@@ -203,7 +203,7 @@ def test_errors_manifest_is_empty_where_predictions_are_right(steps: Steps) -> N
 
 
 def whole(steps: Steps, count: int) -> str:
-    """Store a manifest of texts that are all labeled "no"; return its address."""
+    """Store a manifest of texts that are all labeled "no"; return the manifest's S3 URI."""
     metadata = {"label-metadata": {"class-name": "no"}}
     return steps.put("labels/all.manifest", [LINES[n] | {"label": 0} | metadata for n in range(count)])
 

@@ -1,4 +1,4 @@
-"""The adapters of S3 and the API's handler: limits, addresses, errors."""
+"""The adapter of S3, and the handler of the API: limits, URLs, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests: Ground Truth's format in and out, and invalid lines named by their numbers."""
+"""Manifests: reading and writing Ground Truth's format, and errors that give the numbers of invalid lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run from manifest to manifest."""
+"""A run from its input manifest to its output manifests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ IDENTITIES = ("ann@example.com", "bob@example.com")
 
 
 def labeled_run() -> tuple[World, Results]:
-    """Return a run of three items. The labelers agree on two, and both are unsure about the third."""
+    """Return a run of three items, and its results. Two labelers agree on two items, and both are unsure
+    about the third."""
     world = World(3)
     for identity in IDENTITIES:
         name = pseudonym(identity, b"secret")

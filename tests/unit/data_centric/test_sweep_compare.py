@@ -66,7 +66,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 
 def compare(**jobs: float) -> dict[str, Any]:
-    """Run the comparison of jobs that completed, with the billed seconds of each."""
+    """Run the comparison of completed jobs; each argument is a cell's id after `_`, with the billed seconds
+    of the cell's job."""
     outcomes = [
         {"cell": name[1:], "job": f"job-{name[1:]}", "status": "Completed", "reason": "", "billed_seconds": s}
         for name, s in jobs.items()

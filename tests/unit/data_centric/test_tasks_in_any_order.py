@@ -110,7 +110,7 @@ def test_answer_submitted_twice_counts_once() -> None:
 
 
 def late() -> World:
-    """Return a world with one task, whose labeler answers after the lease's end."""
+    """Return a world with one task, whose lease to the labeler `ann` has expired."""
     world = World(1, ONE_LABEL)
     assert world.next("ann")
     world.pass_time()

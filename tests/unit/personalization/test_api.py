@@ -301,7 +301,7 @@ PNG = base64.b64encode(endpoint.PNG + b"...").decode()
 
 
 class Endpoint:
-    """SageMaker's runtime client with one response."""
+    """A stub of SageMaker's runtime client, whose calls return or raise `answer`."""
 
     def __init__(self, answer: bytes | Exception):
         self.answer, self.asked = answer, {}

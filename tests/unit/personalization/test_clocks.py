@@ -66,7 +66,8 @@ def test_bucket_ignores_a_stored_time_far_ahead() -> None:
 
 
 def onwards(desk: Desk, seconds: float) -> None:
-    """Run the dispatcher and the sweeper's check of jobs every ten seconds for this time."""
+    """Run the dispatcher and the sweeper's check of jobs every ten seconds, for `seconds` seconds of virtual
+    time."""
     for _ in range(int(seconds / 10)):
         dispatch(desk.backend)
         for job, told in desk.training.jobs.items():

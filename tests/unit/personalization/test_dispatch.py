@@ -321,7 +321,7 @@ def test_tasks_of_one_job_end_separately():
 
 
 def overtaken(desk: Desk, meanwhile: Callable[[Request], object]) -> None:
-    """Run another action between a collector's read of a request and its first write."""
+    """Run `meanwhile` after a collector has read a request, and before the collector's first write."""
     move = desk.store.move
 
     def late(before: Request, after: Request, **more: Any) -> bool:

@@ -54,8 +54,8 @@ def test_packing_is_at_most_a_third_worse_than_the_best(seed):
 
 
 def test_packing_with_noisy_estimates_is_within_5_percent_of_bound():
-    """Pack 30 fine-tunes of 200 to 2,000 s onto four instances. The estimates have a standard deviation of 10
-    %."""
+    """Pack 30 fine-tunes of 200 to 2,000 s onto four instances. The real durations deviate from the
+    estimates, with a standard deviation of 10 %."""
     rng, ratios, chunks = random.Random(1), [], []
     for _ in range(400):
         estimates = [rng.uniform(200, 2000) for _ in range(30)]

@@ -1,4 +1,4 @@
-"""The pictures of the demonstration: the training pictures of the base have none of the users' subjects."""
+"""The pictures of the demonstration: the base model's training pictures show none of the users' subjects."""
 
 from __future__ import annotations
 

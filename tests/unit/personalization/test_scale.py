@@ -1,4 +1,4 @@
-"""The simulation behind the figures: exact caches, packing within its proven bound, a training service that
+"""The simulation of 100,000 users: exact caches, packing within its proven bound, a training service that
 behaves as AWS documents, and a launch day without lost requests."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from personalization.core.packing import lower_bound, makespan, pack
 
 
 def least_recently_used(asked: np.ndarray, places: int) -> list[bool]:
-    """Return hit or miss of each request in a simulated LRU cache."""
+    """Return, for each request, whether it is a hit in a simulated LRU cache."""
     held: OrderedDict[int, None] = OrderedDict()
     hits = []
     for model in asked.tolist():
@@ -107,7 +107,7 @@ def test_makespan_of_a_full_job_is_within_5_percent() -> None:
 
 
 class Seen:
-    """A fleet and its events."""
+    """A simulated fleet of training instances, and the results and ends of its jobs."""
 
     def __init__(self, **terms: float) -> None:
         self.clock = Clock()

@@ -14,7 +14,7 @@ CONTENT = {name: f"# {name}\n".encode() for name in quest.FILES}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of snl-quest whose files have the expected hashes."""
+    """A checkout of QuEST's repository, snl-quest, whose files have the expected hashes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(quest, "FILES", hashes)
     for name, content in CONTENT.items():

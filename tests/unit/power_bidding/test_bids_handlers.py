@@ -38,7 +38,7 @@ CONTEXT: Any = SimpleNamespace(
 
 
 class Parameter:
-    """The parameter of the endpoint."""
+    """The parameter that names the endpoint in service, in memory."""
 
     def __init__(self) -> None:
         self.value = InService(Serving("m-111111111111", "1", NIGHT - 50), None)
@@ -122,7 +122,7 @@ class Aws:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Replace the adapters of the handlers by a world in memory."""
+    """Replace the handlers' adapters with a world in memory."""
     found, aws, parameter = World(), Aws(), Parameter()
     monkeypatch.setenv("BUCKET", "bucket")
     monkeypatch.setenv("ENDPOINT_NAME", "m")

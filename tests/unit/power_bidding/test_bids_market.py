@@ -23,7 +23,7 @@ Answer = tuple[int, Any]
 
 
 class Server:
-    """Answers each request with the next of `answers`; the last one is repeated."""
+    """A server that answers each request with the next of `answers`, and repeats the last answer."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -70,7 +70,7 @@ def server() -> Iterator[Server]:
 
 
 class Secret:
-    """A key that is rotated: the second read returns the new one."""
+    """A secret whose key is rotated: a call with `again` returns a new key."""
 
     def __init__(self, url: str) -> None:
         self.url, self.key, self.reads = url, KEY, 0

@@ -46,7 +46,7 @@ class Place:
         return Backend(self.objects, self.hours, self.history, HUBS, TEXAS)
 
     def answers(self, now: int, *, without=(), gaps=(), changed=None, published: float | None = None):
-        """Write the feeds' files for the run of `now`; return their results."""
+        """Write the feeds' files for the run of `now`; return the results of the feed functions."""
         results = []
         for feed, names in SERIES.items():
             if feed in without:

@@ -34,7 +34,7 @@ def server():
 
 
 def published(server, name: str, now: str) -> int:
-    """Return the last hour that is published at `now`."""
+    """Return the last hour whose value in the series `name` is published at `now`."""
     at = times.parse(now)
     return max(hour for hour, _ in server.world.series(name, at - 48, at + 96, at))
 

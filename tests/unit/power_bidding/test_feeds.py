@@ -134,7 +134,8 @@ def test_missing_field_of_a_secret_is_named():
 
 
 class Secret:
-    """Returns the keys that were read last; with `again`, reads the current keys and counts the read."""
+    """A secret in memory. `read` returns the keys that were read last; with `again`, it reads the current
+    keys and counts the read."""
 
     def __init__(self, server):
         self.server, self.reads, self.known = server, 0, server.secret()

@@ -28,8 +28,8 @@ class Trainings:
 
 
 def inspection(errors: dict[int, float] | None = None, model: str = "7") -> Inspection:
-    """Return an inspection with forecasts whose error is given in $/MWh, by number of days before today.
-    Prices alternate daily between 30 and 40 $/MWh, so the error of persistence is 10.
+    """Return an inspection; `errors` has the error of the forecasts in $/MWh, by the number of days before
+    today. Prices alternate daily between 30 and 40 $/MWh, so the error of persistence is 10.
     """
     offers, past = Offers(Turns()), Past(days=30)
     for back in range(-3, 25):

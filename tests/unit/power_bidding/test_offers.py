@@ -1,4 +1,4 @@
-"""Deadlines of offers, and sending each exactly once: the switch, concurrent runs, killed runs."""
+"""Deadlines of offers, and sending each exactly once: the stop switch, concurrent runs, killed runs."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ NOW = "2022-01-31T18:00Z"
 
 
 class Scripted(Client):
-    """Returns the given responses in turn; records the requests."""
+    """A client that returns the given responses in turn, and records the requests."""
 
     def __init__(self, bodies: Sequence[bytes], clock: float = 0):
         super().__init__()
@@ -294,7 +294,7 @@ def test_forecast_client_refuses_an_invalid_response(document):
 
 
 class Pool(urllib3.PoolManager):
-    """Answers with the given statuses in turn."""
+    """A connection pool that returns the given responses, or raises the given exceptions, in turn."""
 
     def __init__(self, *answers: urllib3.HTTPResponse | Exception):
         super().__init__()

@@ -27,7 +27,7 @@ SCIKIT_LEARN = [
 
 @pytest.fixture
 def nothing_fetched(monkeypatch):
-    """Make the server unreachable from which scikit-learn downloads the table."""
+    """Make the server from which scikit-learn downloads the table unreachable."""
     monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)
 
     def refuse(url):

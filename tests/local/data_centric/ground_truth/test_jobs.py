@@ -196,7 +196,8 @@ def handler(event, context):
         raise RuntimeError("cannot show " + found["source"])
     return {"taskInput": {}, "isHumanAnnotationRequired": found.get("wanted", True)}
 """
-"""A pre-annotation function that fails for some lines, and reports for some that they need no labels."""
+"""A pre-annotation function that fails for lines with the key `fails`, and reports that lines whose `wanted`
+is false need no labels."""
 
 
 def picky(labeling: Labeling, lines: list[dict[str, Any]]) -> dict[str, Any]:

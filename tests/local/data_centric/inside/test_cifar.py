@@ -24,8 +24,8 @@ def jpeg(image: Any) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures of 8 by 8 pixels of noise, whose brightness depends on the class: 40 of each class for
-    training, and 10 for testing."""
+    """A folder of noise pictures of 8 by 8 pixels, whose brightness depends on the class: 40 pictures of each
+    class for training, and 10 for testing."""
     generator = np.random.default_rng(0)
     for name, each in zip(cifar.FILES, (40, 10), strict=True):
         labels = generator.permutation(np.repeat(np.arange(10), each))

@@ -1,4 +1,4 @@
-"""The benchmark's table: intervals, paired differences, and stored results."""
+"""The table of the benchmark of strategies: intervals, paired differences, and stored results."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_compared_strategies_are_those_of_the_image() -> None:
 
 @pytest.fixture
 def experiment() -> Experiment:
-    """Two epochs on small pictures, with the sizes of MNIST's splits."""
+    """An experiment of two epochs on small pictures, with splits as large as those of MNIST."""
     labels = torch.arange(5000) % 10
     images = torch.randint(40, (5000, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     images.view(5000, 16)[torch.arange(5000), labels] += 200

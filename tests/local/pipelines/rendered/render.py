@@ -65,7 +65,7 @@ QUEUE = "https://sqs.eu-west-1.amazonaws.com/000000000000/pipelines-rendered"
 
 
 class OfflineSession(PipelineSession):
-    """A session that does not request its bucket from AWS."""
+    """A session that returns its default bucket without a call to AWS."""
 
     def default_bucket(self) -> str:
         return "training-tests"

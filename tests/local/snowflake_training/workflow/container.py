@@ -1,7 +1,8 @@
-"""A container that only simulates training: `eta` is the error of the trained model.
+"""A container that only simulates training. Hyperparameters determine what it does: `eta` is the error of the
+trained model.
 
-`table=MISSING` fails as a missing table does, `gamma` is the duration of the training in seconds, and a model
-of `max_depth=1` cannot be served.
+With `table=MISSING` the training fails as if the table were missing, `gamma` is the duration of the training
+in seconds, and a model that was trained with `max_depth=1` cannot be served.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A server that listens at the address of its host name, and answers with its model and that name."""
+"""A server that listens at the address of its host name, and answers with its model and the host name."""
 
 import json
 import os

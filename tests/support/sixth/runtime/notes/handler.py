@@ -7,7 +7,7 @@ from typing import Any
 
 
 def name(text: str, longest: int) -> str:
-    """Return the key of a note. Raises ValueError for one that is too long."""
+    """Return the key of a note. Raise ValueError if the text is too long."""
     if len(text) > longest:
         raise ValueError(f"text must have at most {longest} characters, got {len(text)}")
     return f"notes/{len(text)}.txt"
