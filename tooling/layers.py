@@ -3,8 +3,8 @@
     python3.11 -m tooling.layers     # make it, print its folder
 
 Synthesis reads the folder and uses no network. The folder is the same on every machine, so the template and
-the layer's version change only with the lock file. It contains each compiled module for every Python that may
-run it; the names of these files differ.
+the layer's version change only with the lock file and with the choices in this module. The folder contains
+each compiled module for every Python version that may run it, under different file names.
 """
 
 from __future__ import annotations
