@@ -20,14 +20,14 @@ class Way:
 
     isolated: bool
     reason: str = ""
-    """Why they are not isolated"""
+    """Why they are not isolated; empty if they are isolated"""
 
     def __str__(self) -> str:
         return "isolated in Linux namespaces" if self.isolated else f"plain processes: {self.reason}"
 
 
 def way(platform: Platform) -> Way:
-    """Return how a new container runs. Raises OSError if the setting cannot be met or is invalid."""
+    """Return how a new container runs. Raises OSError if the setting SETTING cannot be met or is invalid."""
     wanted = setting(platform, SETTING)
     if wanted not in _WAYS:
         raise OSError(f"the setting {SETTING} must be one of {', '.join(_WAYS)}, got {wanted}")
