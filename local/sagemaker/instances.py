@@ -34,7 +34,7 @@ LONGEST_LINE = 16_384
 """Maximum characters of a line of output. Longer lines are split, as by Docker."""
 
 PLAIN = "Groundplan: this container is not isolated. Containers run as "
-"""Start of the first log line of a container without namespaces. The rest is how it runs, and why."""
+"""Start of the first log line of a container without namespaces. The rest is how containers run, and why."""
 
 _OWN = f"{uuid.uuid4().hex[:6]}-"
 """Prefix of the names of the folders of instances that this process creates."""
@@ -61,7 +61,7 @@ class LoopbackAddress:
     """A loopback address that is reserved for one instance on the whole machine, until `release`.
 
     The reservation is a bound socket. It ends with this process, even if the process is killed. Other local
-    clouds on the machine use no reserved address. `port` is 8080, or a free port if 8080 is taken, for
+    clouds on the machine do not use reserved addresses. `port` is 8080, or a free port if 8080 is taken, for
     example by a program that listens on every address.
     """
 

@@ -27,7 +27,7 @@ class Way:
 
 
 def way(platform: Platform) -> Way:
-    """Return how a new container runs. Raises OSError if the setting SETTING cannot be met or is invalid."""
+    """Return how a new container runs. Raises OSError if the setting cannot be met or is invalid."""
     wanted = setting(platform, SETTING)
     if wanted not in _WAYS:
         raise OSError(f"the setting {SETTING} must be one of {', '.join(_WAYS)}, got {wanted}")

@@ -107,7 +107,7 @@ class Models:
     def invoke(self, target: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
         """Send a request to a model, after loading it if needed.
 
-        If the container refuses to load the model, return its refusal. Raises ApiError if the model cannot be
+        If the container refuses to load the model, return that reply. Raises ApiError if the model cannot be
         fetched or is not ready in time, and the errors of the request to the container."""
         began = time.monotonic()
         try:

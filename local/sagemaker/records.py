@@ -11,7 +11,7 @@ from local.sagemaker.store import Record
 
 
 def named(kind: str, member: str) -> Callable[[Context, dict[str, Any]], str]:
-    """Return a function that makes the ARN that IAM checks from the name in the parameter `member`."""
+    """Return a function that makes an ARN, for IAM's check, from the name in the parameter `member`."""
     return lambda context, params: context.arn(kind, str(params.get(member, "")))
 
 

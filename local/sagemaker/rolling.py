@@ -1,7 +1,7 @@
 """Rolling deployments: an endpoint's instances are replaced in batches instead of all at once.
 
-Each batch of the new fleet gets requests before as large a part of the old fleet is stopped. So during an
-update one additional batch of instances runs, not a whole second fleet.
+Each batch of new instances gets requests before a batch of old instances is stopped. So during an update only
+one additional batch of instances runs, not a whole second fleet.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def check_size(context: Context, kind: JobKind, asked: Counter[str]) -> None:
 
 
 def check_usage(context: Context, name: str, usage: str, asked: Counter[str], used: Counter[str]) -> None:
-    """Raise ApiError if an instance type has more requested and used instances than its quota.
+    """Raise ApiError if the requested instances and those in use exceed the quota of an instance type.
 
     :param name: setting with the quota, which applies to each instance type separately
     :param usage: AWS's name of the quota, without the instance type: `training job usage`

@@ -211,7 +211,7 @@ def json_path(text: Any) -> Path:
 def find(value: Any, path: Path) -> Any:
     """Return the value at a path. Raises NoValueError if there is none.
 
-    A part of the path can select a list's item by name: the value of a member of the item whose key ends with
+    A part of the path can select a list's item by name: the value of the item's member whose key ends with
     `Name`, such as `OutputName`."""
     for part in path:
         if isinstance(value, dict) and part in value:

@@ -21,7 +21,7 @@ from local.sagemaker.tuning.strategies import Tried, most, proposed
 from local.sagemaker.tuning.validation import NAME, training_job
 
 AGAIN_SECONDS = 1.0
-"""Delay in seconds before a second request for a training job, after throttling or an exceeded quota."""
+"""Delay in seconds before a training job is requested again, after throttling or an exceeded quota."""
 MOST_FAILURES = 5
 """Number of failed training jobs at which the tuning job fails, if no training job has succeeded."""
 
