@@ -17,7 +17,7 @@ UPLOADING, UPLOADED = ".sagemaker-uploading", ".sagemaker-uploaded"
 
 @contextlib.contextmanager
 def _marked(root: Path, file: Path) -> Iterator[None]:
-    """Create SageMaker's empty marker files next to a file: one during its upload, another one after it.
+    """Create SageMaker's empty marker files next to a file: `UPLOADING` during its upload, then `UPLOADED`.
 
     AWS's containers rely on both marker files (aws/sagemaker-xgboost-container, `checkpointing.py`)."""
     with contextlib.ExitStack() as stack:

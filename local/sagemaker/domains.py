@@ -26,7 +26,7 @@ def in_use(message: str) -> ApiError:
 
 
 def _named(member: str) -> Any:
-    """Return a function that converts a request's parameters to a name as in ARNs, such as `d-abc/name`."""
+    """Return a function that makes the name in a resource's ARN, such as `d-abc/name`, from a request."""
     return lambda params: f"{params['DomainId']}/{params[member]}"
 
 
@@ -56,9 +56,11 @@ def _found(context: Context, kind: str, name: str) -> Record:
 
 
 def check_user_settings(settings: dict[str, Any], where: str) -> None:
-    """Raise ApiError for contradictory times or sizes. `api.validate` checks their ranges.
+    """Raise ApiError for idle times or volume sizes that contradict each other.
 
-    :param where: path of the settings, for the error message
+    `api.validate` checks the range of each value.
+
+    :param where: path of the settings in the request, for the error message
     """
     idle = _idle(settings)
     low, chosen, high = (

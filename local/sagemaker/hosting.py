@@ -1,10 +1,10 @@
 """Endpoints: creation, updates, deletion and invocation.
 
 An endpoint's record in the store has the response of DescribeEndpoint, and the variants in service
-(`_Variants`). With these variants, an endpoint can be restarted even if its configuration or model was
-deleted. The endpoint's containers are a `Fleet` (`serving.py`) in `Store.live`. Create, update and delete
-return immediately and do their work in a thread. Only `_advance` changes the status of an existing endpoint;
-it also sends the events.
+(`_Variants`). With `_Variants`, an endpoint can be restarted even if its configuration or model was deleted.
+The endpoint's containers are a `Fleet` (`serving.py`) in `Store.live`. Create, update and delete return
+immediately and do their work in a thread. Only `_advance` changes the status of an existing endpoint; it also
+publishes the event for the change.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _config(context: Context, name: str) -> Record:
 
 
 def _check_deployment(params: dict[str, Any], name: str) -> None:
-    """Raise ApiError for automatic rollback, and for traffic shifts other than all at once or in batches."""
+    """Raise ApiError for an automatic rollback or a blue/green traffic shift other than ALL_AT_ONCE."""
     given = params.get("DeploymentConfig", {})
     records.refuse_unbuilt(name, given, "AutoRollbackConfiguration")
     policy = given.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
@@ -375,7 +375,7 @@ def _advance(
     exist.
 
     :param check: called with the record before the change; if it raises, nothing is changed
-    :param members: new values; None stands for an absent member
+    :param members: new values; responses omit members that are None
     """
 
     def edit(record: Record) -> None:
@@ -574,9 +574,10 @@ def _traffic(context: Context, name: str) -> Traffic:
 def recover(platform: Platform, store: Store) -> None:
     """Restore the endpoints at the start of a server.
 
-    Endpoints in service are in service again; interrupted creations fail, updates are rolled back, deletions
-    are completed. Returns immediately: containers of instances start in the background, containers of
-    serverless variants with the first request. Requests wait until their container has started.
+    Endpoints that were in service return to service. Interrupted creations fail, interrupted updates are
+    rolled back, and interrupted deletions are completed. Returns immediately: containers of instances start
+    in the background, containers of serverless variants with the first request. Requests wait until their
+    container has started.
     """
     clean(platform, INSTANCES)
     for account, region in store.scopes():

@@ -1,6 +1,7 @@
 """HTTP requests to SageMaker: JSON 1.1 operations by `X-Amz-Target`, and the paths of the SageMaker runtime.
 
-Also requests to Application Auto Scaling, the AWS Price List, and the REST API of MLflow apps.
+The module also answers requests to Application Auto Scaling, the AWS Price List, and the REST API of MLflow
+apps.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def handle_request(
 ) -> Response:
     """Answer one HTTP request. Blocks until the response is ready; never raises.
 
-    :param access_key: of the caller, whose policies are enforced; None: the cloud itself
+    :param access_key: the caller's access key, whose IAM policies are enforced; None: the local cloud itself
     """
     context = Context(platform, store.scoped(account, region), access_key)
     headers = {name.lower(): value for name, value in headers.items()}

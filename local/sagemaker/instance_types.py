@@ -1,4 +1,4 @@
-"""Checks of requests that depend on the instance type, by the table of instance types in `constructs/`."""
+"""Checks of a request's members against its instance type, with the table of types in `constructs/`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _family(instance_type: str) -> dict[str, Any]:
 def check_volume_key(instance_type: str, key: str | None) -> None:
     """Raise `ApiError` for a `VolumeKmsKeyId` if the instance has local disks.
 
-    The reference of `ResourceConfig`: "You can't request a VolumeKmsKeyId when using an instance type with
-    local storage."
+    AWS's API reference of `ResourceConfig`: "You can't request a VolumeKmsKeyId when using an instance type
+    with local storage."
     """
     if key and _family(instance_type).get("disks"):
         raise invalid(

@@ -34,7 +34,7 @@ LONGEST_LINE = 16_384
 """Maximum characters of a line of output. Longer lines are split, as by Docker."""
 
 PLAIN = "Groundplan: this container is not isolated. Containers run as "
-"""Start of the first log line of a container without namespaces. How it runs, and why, follows."""
+"""Start of the first log line of a container without namespaces. The rest is how containers run, and why."""
 
 _OWN = f"{uuid.uuid4().hex[:6]}-"
 """Prefix of the names of the folders of instances that this process creates."""
@@ -60,9 +60,9 @@ class NoAddressError(Exception):
 class LoopbackAddress:
     """A loopback address that is reserved for one instance on the whole machine, until `release`.
 
-    The reservation is a bound socket. It ends with this process, even if the process is killed. Other clouds
-    on the machine respect it. `port` is 8080, or a free port if 8080 is taken, as by a program that listens
-    on every address.
+    The reservation is a bound socket. It ends with this process, even if the process is killed. Other local
+    clouds on the machine do not use reserved addresses. `port` is 8080, or a free port if 8080 is taken, for
+    example by a program that listens on every address.
     """
 
     def __init__(self, name: str, port: int, reservation: socket.socket | None):
@@ -125,8 +125,8 @@ def _free_port(address: str) -> int:
 def share_of_cores(instances: int) -> dict[str, str]:
     """Return OpenMP's environment variables for each of several instances that run at the same time.
 
-    On SageMaker each instance uses every core of a separate machine. Here they share one machine: more
-    threads than cores would wait for each other, and OpenMP waits by spinning.
+    On SageMaker each instance uses every core of a separate machine. Here all instances share one machine:
+    more threads than cores would wait for each other, and OpenMP waits by spinning.
     """
     threads = str(max(1, (os.cpu_count() or 1) // instances))
     return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
@@ -152,7 +152,7 @@ def _remove(folder: Path) -> None:
 
 
 def pull(platform: Platform, account: str, region: str, uri: str, role_arn: str) -> Image:
-    """Return the image at an ECR address. Raises ApiError, also if the role may not pull it."""
+    """Return the image at an ECR address. Raises ApiError if it is missing or the role may not pull it."""
     key = platform.credentials(account, region, role_arn, "SageMaker")["AWS_ACCESS_KEY_ID"]
     platform.authorize(account, region, key, "ecr:GetAuthorizationToken", "*")
     if address := _ECR_ADDRESS.match(uri):
@@ -166,7 +166,7 @@ def pull(platform: Platform, account: str, region: str, uri: str, role_arn: str)
 class Instance:
     """One container on this machine.
 
-    `opt_ml` is the folder that the container has as `/opt/ml`. Callers must always call `close`: it ends the
+    `opt_ml` is the local folder with the container's `/opt/ml`. Callers must always call `close`: it ends the
     processes, removes the files and releases the address.
     """
 
@@ -182,7 +182,7 @@ class Instance:
         """Raises OSError if the settings require namespaces and this machine does not support them.
 
         :param name: host name of the container
-        :param peers: addresses of all hosts of its job by name
+        :param peers: addresses of all hosts of the container's job, by host name
         :param folders: folders below `/opt/ml` to create
         """
         self._way = isolation.way(platform)
@@ -209,14 +209,14 @@ class Instance:
         return self._own_name if self._way.isolated else self.host.name
 
     def path(self, inside: str) -> Path:
-        """Return the local path of a container's path. Raises ValueError unless it is below `/opt/ml`."""
+        """Return the local path for a container's path. Raises ValueError unless that is below `/opt/ml`."""
         parts = Path(os.path.normpath(inside)).parts
         if parts[:3] != ("/", "opt", "ml"):
             raise ValueError(f"{inside} is not below /opt/ml")
         return self.opt_ml.joinpath(*parts[3:])
 
     def inside(self, path: Path) -> str:
-        """Return the container's path of a local path below `opt_ml`."""
+        """Return the path in the container for a local path below `opt_ml`."""
         return str(Path("/opt/ml", path.relative_to(self.opt_ml)) if self._way.isolated else path)
 
     def _here(self, text: str) -> str:
@@ -240,8 +240,8 @@ class Instance:
         :param environment: added to the image's own variables
         :param on_line: called with each line of standard output and standard error, from a separate thread
         :param read_only: folders below `/opt/ml` that the container cannot change, if it is isolated
-        :param network: this machine's, a private one (`own`), or the private one of another instance. Without
-            namespaces it is always this machine's
+        :param network: `machine`: this machine's network; `own`: a private network; another instance: the
+            private network of that instance. Without namespaces it is always this machine's network
         """
         files = image.folder / "root" / "opt" / "ml"
         if files.is_dir():  # the image's own files; files that are already in `opt_ml` take precedence

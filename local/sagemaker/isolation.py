@@ -20,7 +20,7 @@ class Way:
 
     isolated: bool
     reason: str = ""
-    """Why they are not isolated"""
+    """Why they are not isolated; empty if they are isolated"""
 
     def __str__(self) -> str:
         return "isolated in Linux namespaces" if self.isolated else f"plain processes: {self.reason}"

@@ -14,13 +14,13 @@ from botocore.exceptions import ClientError
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 900_000  # CloudWatch Logs allows 1,048,576 bytes, and adds 26 bytes for each event
 WAITING = 50_000
-"""Maximum lines in memory. A container that prints faster than lines are delivered blocks, as with Docker."""
+"""Maximum number of lines in memory. At the maximum, the container's output blocks, as with Docker."""
 
 logger = logging.getLogger(__name__)
 
 
 class LogWriter:
-    """Delivers lines to the streams of one log group every `interval` seconds, each stream's in their order.
+    """Delivers lines to the streams of one log group every `interval` seconds, in order within each stream.
 
     If the role may not write logs, the container runs without logs, as on AWS: `problem` and the server's log
     have the error. `close` delivers the remaining lines immediately.

@@ -303,7 +303,7 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
 def unbuilt(operation: str, params: Mapping[str, Any]) -> str | None:
     """Return the path of the first unsupported member of a request, or None.
 
-    Where only the value is unsupported, it follows the path."""
+    If the member is supported but its value is not, the value follows the path."""
     served = UNBUILT_VALUES.get(operation, {})
     for path in UNBUILT.get(operation, ()):
         if any(at(params, path.split("."))):

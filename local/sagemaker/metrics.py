@@ -1,4 +1,4 @@
-"""Metrics of a training job: matched in its log lines with its regular expressions, sent to CloudWatch."""
+"""Metrics of a training job: values that regular expressions match in log lines, sent to CloudWatch."""
 
 from __future__ import annotations
 

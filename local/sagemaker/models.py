@@ -1,8 +1,8 @@
 """Models and endpoint configurations: records with the service's validation.
 
-Whether the image and the model data exist, and the model's role may read them, is checked only when an
-endpoint starts (`hosting.py`). An existing image whose manifest has a media type of the Open Container
-Initiative is refused immediately.
+CreateModel does not check that the image and the model data exist and that the model's role may read them:
+that is checked when an endpoint starts (`hosting.py`). But CreateModel refuses an existing image whose
+manifest has a media type of the Open Container Initiative.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _check_container(context: Context, container: Record) -> None:
 def _check_manifest(context: Context, uri: str) -> None:
     """Raise ApiError for an image whose manifest has a media type of the Open Container Initiative.
 
-    With SageMaker's error message, from https://github.com/aws/amazon-sagemaker-feedback/issues/180.
+    The error message is SageMaker's: https://github.com/aws/amazon-sagemaker-feedback/issues/180.
     """
     kind = context.platform.manifest_type(uri)
     if kind and kind.startswith("application/vnd.oci."):

@@ -25,7 +25,7 @@ from local.sagemaker.api import ApiError
 from local.sagemaker.reply import Reply
 
 LOAD_TIMEOUT = 360.0
-"""Seconds that the service gives a model to load. Callers get a retryable error long before."""
+"""AWS's timeout for loading a model, in seconds. Callers get a retryable error much earlier."""
 LONGEST_TARGET = 1_024
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Models:
     :param folder: parent folder of the models' folders
     :param capacity: returns the volume's size in bytes
     :param cached: False: a model is removed as soon as no request uses it
-    :param inside: returns the container's path of a local path
+    :param inside: returns the path in the container for a local path
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Models:
         self._measures: list[Measure] = []
 
     def invoke(self, target: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
-        """Send a request to a model, after loading it if needed. The reply can be the refusal to load it.
+        """Send a request to a model, after loading it if needed.
 
-        Raises ApiError if the model cannot be fetched or is not ready in time, and the errors of the request
-        to the container."""
+        If the container refuses to load the model, return that reply. Raises ApiError if the model cannot be
+        fetched or is not ready in time, and the errors of the request to the container."""
         began = time.monotonic()
         try:
             with self._held(target, timeout) as model:
@@ -268,7 +268,7 @@ class Models:
         model.size = 0
 
     def _forget(self, model: Model) -> None:
-        """Drop an unused model without files. Callers may send any number of targets that do not exist."""
+        """Drop an unused model without files. Otherwise targets that do not exist would accumulate."""
         with self._lock:
             known = self._models.get(model.target) is model
             if known and not (model.users or model.loaded or model.size):

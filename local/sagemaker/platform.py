@@ -1,4 +1,4 @@
-"""Interface of the local cloud that SageMaker uses."""
+"""The part of the local cloud's interface that the local SageMaker uses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Platform(Protocol):
     """Quotas and intervals that differ from their defaults in `local/sagemaker/quotas.py`"""
 
     def credentials(self, account: str, region: str, role_arn: str, session: str) -> dict[str, str]:
-        """Return the `AWS_*` environment of a process that acts as a role, with the local AWS API's
-        address."""
+        """Return the `AWS_*` environment variables of a process that acts as a role. They include the local
+        AWS API's address."""
         ...
 
     def client(

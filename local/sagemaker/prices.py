@@ -21,7 +21,7 @@ from local.sagemaker.api import NOT_BUILT, ApiError, Context, service_model, sha
 SERVICE = "pricing"
 OPERATION = "GetProducts"
 REGIONS = ("us-east-1", "eu-central-1", "ap-south-1")
-"""Regions in which AWS has this API. Each has the prices of all Regions."""
+"""Regions in which AWS has this API. In each, the API returns the prices of all Regions."""
 SERVICE_CODE = "AmazonSageMaker"
 """The only service whose products are in the table."""
 FORMAT = "aws_v1"
@@ -36,7 +36,7 @@ Product = dict[str, Any]
 
 @dataclass(frozen=True)
 class ListPrice:
-    """A price of the table."""
+    """A price from `prices.toml`."""
 
     dollars: Decimal
     region: str

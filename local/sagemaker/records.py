@@ -11,7 +11,7 @@ from local.sagemaker.store import Record
 
 
 def named(kind: str, member: str) -> Callable[[Context, dict[str, Any]], str]:
-    """Return the function that gives IAM the ARN of a resource, from the parameter `member` with its name."""
+    """Return a function that makes an ARN, for IAM's check, from the name in the parameter `member`."""
     return lambda context, params: context.arn(kind, str(params.get(member, "")))
 
 
@@ -21,7 +21,7 @@ def create(
     """Store a new resource with its tags and return its ARN. Raises ApiError if the name is taken.
 
     :param given: tags
-    :param taken: message of that error
+    :param taken: message of the error for a taken name
     """
     arn = context.arn(kind, name)
     tags.check(context, given)
@@ -52,7 +52,7 @@ def summary(record: Record, *members: str) -> Record:
 
 
 def refuse_unbuilt(operation: str, params: dict[str, Any], *members: str) -> None:
-    """Raise ApiError naming the first of the given members that the request has: it is not supported here."""
+    """Raise ApiError, naming the first member, if the request has any of these unsupported members."""
     for member in members:
         if params.get(member):
             raise ApiError(

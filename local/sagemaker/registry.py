@@ -83,10 +83,10 @@ def _package(context: Context, params: dict[str, Any]) -> str:
 
 
 def _new_package(context: Context, params: dict[str, Any]) -> list[str]:
-    """Return the ARNs to authorize. For a version these are the new package's and its group's.
+    """Return the ARNs to authorize. For a version these are the ARNs of the new package and of its group.
 
-    On AWS, a grant on one of these is enough. Here both are required, so that a policy works whichever of
-    them AWS checks."""
+    On AWS, a grant on one of these is enough. Here both are required, so that a policy works whichever ARN
+    AWS checks."""
     if not params.get("ModelPackageGroupName"):
         return [_package(context, params)]
     group = _plain(str(params["ModelPackageGroupName"]))

@@ -1,7 +1,7 @@
 """Rolling deployments: an endpoint's instances are replaced in batches instead of all at once.
 
-Each batch of the new fleet gets its share of the requests before the same share of the old fleet is stopped.
-So an update needs one more batch of instances, not twice as many.
+Each batch of new instances gets requests before a batch of old instances is stopped. So during an update only
+one additional batch of instances runs, not a whole second fleet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from local.sagemaker.serving_container import ServingError
 from local.sagemaker.store import Record
 
 LEAST, MOST = 5, 50
-"""Percent of a variant's instances that a batch may have."""
+"""Minimum and maximum size of a batch, in percent of the variant's instances."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def policy(params: dict[str, Any], variants: list[Record]) -> Record | None:
 
 
 def applies(fleet: Fleet) -> bool:
-    """Return whether the fleet can be replaced in batches: it has one variant, with instances."""
+    """Return whether the fleet can be replaced in batches: it has one variant, which is not serverless."""
     return len(fleet.variants) == 1 and not any(variant.serverless for variant in fleet.variants.values())
 
 

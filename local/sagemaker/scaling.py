@@ -50,7 +50,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _id(params: dict[str, Any]) -> str:
-    """Return the name of a target in the store. It is also the target's Ref in a template."""
+    """Return a scalable target's name in the store, which is also its Ref in CloudFormation templates."""
     return f"{params['ResourceId']}|{params['ScalableDimension']}|{params['ServiceNamespace']}"
 
 
@@ -291,7 +291,7 @@ def _instances(context: Context, endpoint: str, variant: str) -> int | None:
 def act_everywhere(platform: Any, store: Store, lookup: Callable[[str, str], Lookup]) -> None:
     """Evaluate the policies of all accounts and Regions.
 
-    :param lookup: `(account, region)`: returns the function that reads their metrics
+    :param lookup: `(account, region)`: returns the function that reads the metrics there
     """
     for account, region in store.scopes():
         act(Context(platform, store.scoped(account, region)), lookup(account, region))

@@ -11,7 +11,7 @@ from local.sagemaker.store import Record
 def of_model(context: Context, name: str) -> Record:
     """Return the `ExecutionRoleArn` and the `Container` of a model, from the model or its model package.
 
-    Raises ServingError if it cannot be served, and ApiError if its model package does not exist."""
+    Raises ServingError if the model cannot be served, and ApiError if its model package does not exist."""
     model = context.store.get(models.MODEL, name)
     if model is None:
         raise ServingError(models.missing_model(context, name))
@@ -30,9 +30,9 @@ def of_model(context: Context, name: str) -> Record:
 
 
 def _packaged(context: Context, container: Record, name: str) -> Record:
-    """Return a container definition with the package's image and data.
+    """Return a model's container definition, completed with the image and data of its model package `name`.
 
-    The model's data and environment variables take precedence."""
+    The data and environment variables of the definition take precedence over the package's."""
     package = registry.find_package(context, name)
     specification = package["InferenceSpecification"]
     if wanted := container.get("InferenceSpecificationName"):

@@ -1,8 +1,8 @@
 """The containers of an endpoint.
 
-A `Variant` has serving containers (`serving_container.py`): one for each instance, or for a serverless
-variant one that is started with the first request and stopped after a time without requests. A `Fleet` is all
-variants of one deployment. `hosting.py` decides which fleet an endpoint has.
+A `Variant` has one serving container (`serving_container.py`) for each instance. A serverless variant has a
+single container, which is started with the first request and stopped after a time without requests. A `Fleet`
+is all variants of one deployment. `hosting.py` decides which fleet an endpoint has.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Variant:
     def fill(self) -> bool:
         """Start and stop containers to reach the desired number. Return whether any was started.
 
-        Raises ServingError if one does not start. The containers that were ready keep running."""
+        Raises ServingError if a container does not start. The containers that were ready keep running."""
         with self._starting:
             began = time.monotonic()
             with self._state:
@@ -162,7 +162,7 @@ class Variant:
         """Return the container for a request: the least busy one.
 
         For a multi-model variant: the first instance that is not busy, in an order that is fixed for each
-        model (rendezvous hashing). So a model stays on its instance when others are added or removed."""
+        model (rendezvous hashing). So a model stays on its instance when other instances come or go."""
         running = [server for server in self._servers if server.running]
         if not running:
             raise ConnectionError("The variant has no running container.")
@@ -241,7 +241,7 @@ class Fleet:
     def adjust(self, specs: list[Record]) -> None:
         """Apply changed weights, instance counts and serverless limits of the same variants.
 
-        Raises ServingError if an instance does not start. The others keep serving."""
+        Raises ServingError if an instance does not start. The other instances keep serving."""
         for spec in specs:
             self.weights[spec["VariantName"]] = spec["InitialVariantWeight"]
             variant = self.variants[spec["VariantName"]]

@@ -59,7 +59,7 @@ def client_of(context: Context, service: str, role: str) -> Any:
 
 
 def pull_image(context: Context, uri: str, role: str) -> Image:
-    """Return the image at an ECR address. Raises ServingError, also if the role may not pull it."""
+    """Return the image at an ECR address. Raises ServingError if it is missing or the role cannot pull it."""
     try:
         return pull(context.platform, context.account, context.region, uri, role)
     except (ApiError, ClientError, BotoCoreError) as error:
@@ -122,22 +122,22 @@ def prefix_of(variant: Record) -> str:
 
 
 class ServingContainer:
-    """One container of a variant. `stop` can be called at any time, from any thread; `start` then fails."""
+    """One container of a variant. `stop` can be called at any time, from any thread; then `start` fails."""
 
     folder: ClassVar[str] = KIND
-    """Folder of its instance below the cloud's `instances` folder."""
+    """Folder of the container's instance below the cloud's `instances` folder."""
     see: ClassVar[str] = "Please check CloudWatch logs for this endpoint."
     """End of the error messages."""
 
     def __init__(self, context: Context, variant: Record, logs: LogWriter, stream: str = ""):
-        """:param stream: its log stream; default: a new stream of the variant"""
+        """:param stream: name of the container's log stream; default: a new stream of the variant"""
         self._context, self._variant, self._logs = context, variant, logs
         self.id = uuid.uuid4().hex
         self.stream = stream or f"{variant['VariantName']}/{self.id}"
         self.models: Models | None = None
-        """Its models, if it serves many."""
+        """The models of a multi-model container; None for other containers."""
         self.busy = 0
-        """Requests in flight, which the variant counts."""
+        """Number of requests in flight, which the variant updates."""
         self._instance: Instance | None = None
         self._lock = threading.Lock()
         self._answers = False

@@ -37,7 +37,7 @@ class Traffic:
     def count(self, variant: Variant, reply: Reply | None, seconds: float, started: bool) -> None:
         """Record one invocation.
 
-        :param reply: None: the container did not reply
+        :param reply: the container's reply; None: the container did not reply
         :param seconds: total duration
         :param started: whether the container had to be started
         """
@@ -89,7 +89,7 @@ class Traffic:
                 logger.warning("Could not send the metrics of endpoint %s: %s", self._endpoint, error)
 
     def close(self) -> None:
-        """Send the remaining metrics, and wait up to 5 seconds."""
+        """Send the remaining metrics, and wait up to 5 seconds until they are sent."""
         self._closed.set()
         thread = self._thread
         if thread is not None:

@@ -27,7 +27,7 @@ class FolderUpload:
     what: ClassVar[str] = "Output"
     """Name of the uploaded data in error messages."""
     follows_links: ClassVar[bool] = False
-    """Whether links that stay in the container's folders are followed. Otherwise links are skipped."""
+    """Whether links with a target in the container's folders are followed. Otherwise links are skipped."""
 
     def __init__(
         self,
@@ -41,8 +41,8 @@ class FolderUpload:
         """
         :param folders: one for each container
         :param interval: seconds between two uploads of changes
-        :param roots: for each container, the folder that it may change, which contains its folder of
-            `folders`; default: `folders`
+        :param roots: for each container, a folder that it may change and that contains the container's entry
+            in `folders`; default: `folders`
         :param extra: S3 arguments of the uploads, such as a KMS key
         """
         self.s3, self.folders, self._interval, self._extra = s3, folders, interval, dict(extra)

@@ -1,7 +1,8 @@
 """Warm pools: instances that are kept for a while after a job, for the next job with the same configuration.
 
-The pool is in the record of the job that left it, as `WarmPoolStatus`. Here it only saves the time of the
-setting `training_launch`: the instances are processes, which are started again for each job.
+The pool is in the record of the job that left it, as `WarmPoolStatus`. Here a pool saves only the
+launch delay (the setting `training_launch`): the instances are processes, which are started again for each
+job.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 
     python -m local.snowflake.server --port 8085 --home .groundplan/cloud/snowflake --credentials FILE
 
-Runs in the environment `snowflake`. Tables are DuckDB files below `--home`, so they survive a restart. `FILE`
-has the connection for clients (a `Connection` as JSON) and is created if it does not exist. fakesnow accepts
-every login. Here a login needs, as on Snowflake, a token signed with the user's private key, or the user's
-password.
+The server runs in the Python environment `snowflake`. Tables are DuckDB files below `--home`, so they survive
+a restart. `FILE` has the connection for clients (a `Connection` as JSON) and is created if it does not exist.
+fakesnow accepts every login. Here a login needs, as on Snowflake, a token signed with the user's private key,
+or the user's password.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ KEPT_RESULTS = 16
 
 
 def credentials(path: Path, port: int) -> dict[str, Any]:
-    """Return the connection of the account's only user from the file; create both if the file does not exist.
+    """Return the connection of the account's only user, from the file; create the file if it does not exist.
 
     It has the same keys as the secret that a training container reads.
     """
@@ -119,7 +119,7 @@ class Chunks:
         self._whole = fakesnow.to_ipc
 
     def first(self, table: Any) -> Any:
-        """Encode a result's first chunk, and collect the rest for `query`. Replaces fakesnow's `to_ipc`."""
+        """Encode a result's first chunk; keep the other rows for `query`. Replaces fakesnow's `to_ipc`."""
         if table.num_rows > CHUNK_ROWS:
             self._collected.get().extend(
                 table.slice(start, CHUNK_ROWS) for start in range(CHUNK_ROWS, table.num_rows, CHUNK_ROWS)

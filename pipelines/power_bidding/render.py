@@ -4,8 +4,8 @@
 
 Train -> Evaluate -> Better? -> Register -> Deploy
 
-The stack replaces the placeholders `${NAME}` when it is deployed. Needs the environment `notebooks`
-(`python -m tooling.envs notebooks`), but no network.
+The stack replaces the placeholders `${NAME}` when it is deployed. This program needs the Python environment
+`notebooks` (`python -m tooling.envs notebooks`), but no network.
 """
 
 # ruff: noqa: E402 - importing the SDK requires a Region, so the variable is set before the imports
@@ -76,7 +76,7 @@ EXECUTION = ExecutionVariables.PIPELINE_EXECUTION_ID
 
 
 class OfflineSession(PipelineSession):
-    """A session with a fixed default bucket, which makes no requests to AWS for it."""
+    """A session with a fixed default bucket, so that the SDK does not request one from AWS."""
 
     def default_bucket(self) -> str:
         return BUCKET

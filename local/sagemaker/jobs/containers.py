@@ -115,7 +115,7 @@ class ContainerJob(Job):
         """Start the container of every host. Raises JobError.
 
         :param command: entry point, or None for the image's own, and arguments
-        :param environment: added to the Region and, unless `isolated`, the credentials of the job's role
+        :param environment: variables in addition to the Region and, unless `isolated`, the role's credentials
         :param isolated: whether the containers can reach only the other hosts of the job
         :param on_line: called with each line of the output
         """

@@ -35,7 +35,7 @@ class Outcome:
 
     status: str
     members: dict[str, Any] = field(default_factory=dict)
-    """Members to set on its record."""
+    """Members to set on the job's record."""
     secondary: str = ""
     """Secondary status of a training job; empty: the same as the status."""
 
@@ -55,7 +55,7 @@ class Job(abc.ABC):
         self.key = key_of(context, self.kind, name)
         self.record: Record = {}
         self.stopping = threading.Event()
-        """Set when its Stop operation is called."""
+        """Set when the Stop operation is called for this job."""
         self.abandoned = threading.Event()
         """Set when the local cloud shuts down."""
         self._clients: dict[str, Any] = {}
@@ -142,9 +142,10 @@ def check_size(context: Context, kind: JobKind, asked: Counter[str]) -> None:
 
 
 def check_usage(context: Context, name: str, usage: str, asked: Counter[str], used: Counter[str]) -> None:
-    """Raise ApiError if the requested instances and those in use exceed the setting `name` for a type.
+    """Raise ApiError if the requested instances and those in use exceed the quota of an instance type.
 
-    :param usage: name of the quota after the instance type: `training job usage`
+    :param name: setting with the quota, which applies to each instance type separately
+    :param usage: AWS's name of the quota, without the instance type: `training job usage`
     :param asked: requested instances by type
     :param used: instances in use by type
     """

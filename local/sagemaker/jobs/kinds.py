@@ -41,12 +41,12 @@ class JobKind:
 
     @property
     def folder(self) -> str:
-        """Name of the folder of its instances, and prefix of its settings."""
+        """Name of the folder with the instances of these jobs, and prefix of the settings for these jobs."""
         return self.noun.lower()
 
     @property
     def records(self) -> str:
-        """Kind of its records in the store, and resource type in its ARNs."""
+        """Kind of these jobs' records in the store, and resource type in their ARNs."""
         return f"{self.folder}-job"
 
     @property
@@ -59,12 +59,12 @@ class JobKind:
 
     @property
     def detail_type(self) -> str:
-        """Type of its state-change events on the event bus."""
+        """Detail type of these jobs' state-change events on the event bus."""
         return f"SageMaker {self.noun} Job State Change"
 
     @property
     def rule(self) -> str:
-        """Managed rule through which Step Functions receives these events."""
+        """Managed rule through which Step Functions receives these jobs' state-change events."""
         return f"StepFunctionsGetEventsForSageMaker{self.noun}JobsRule"
 
     @property
@@ -100,7 +100,7 @@ class TuningKind(JobKind):
 class LabelingKind(JobKind):
     """Labeling jobs, whose events have the name of Ground Truth.
 
-    AWS documents no managed rule for them. Here it is named like the rules of other kinds."""
+    AWS documents no managed rule for labeling jobs. Here the rule is named like the rules of other kinds."""
 
     @property
     def detail_type(self) -> str:

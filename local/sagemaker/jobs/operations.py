@@ -24,7 +24,7 @@ def begin(
     Raises `ResourceInUse` if the name is taken.
 
     :param given: tags
-    :param check: raises ApiError if a quota is exceeded. No other job is stored between it and this job
+    :param check: raises ApiError if a quota is exceeded. No other job is stored between check and job
     """
     kind, arn = job.kind, record[job.kind.arn]
     with context.store.store.exclusive():

@@ -1,4 +1,4 @@
-"""Calls of the pre- and post-annotation functions.
+"""Calls to the pre- and post-annotation Lambda functions of a labeling job.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/sms-custom-templates-step3-lambda-requirements.html
 """

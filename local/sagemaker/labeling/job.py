@@ -52,7 +52,7 @@ class Work:
     objects: list[DataObject]
     crowd: Crowd
     elements: Mapping[str, str]
-    """Names of the template's classification elements"""
+    """Names of the template's classification elements, by the element's HTML tag"""
     pre: AnnotationFunction | None
     post: AnnotationFunction | None
     labeled: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -146,7 +146,7 @@ class LabelingJob(Job):
         return JobFiles(self.client("s3"), self.role, self.record["OutputConfig"].get("KmsKeyId", ""))
 
     def _limit(self, total: int) -> int:
-        """Return the number of objects that are labeled until a stopping condition is met."""
+        """Return the number of objects to label: `total`, or fewer if a stopping condition limits it."""
         conditions = self.record.get("StoppingConditions", {})
         share = total * conditions.get("MaxPercentageOfInputDatasetLabeled", 100) // 100
         return min(share, conditions.get("MaxHumanLabeledObjectCount", total))

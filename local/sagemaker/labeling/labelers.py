@@ -80,7 +80,7 @@ class Crowd:
 
 
 def response(annotations: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the content of an object's file in `worker-response`."""
+    """Return the content of an object's file in Ground Truth's output folder `worker-response`."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "answers": [

@@ -17,7 +17,7 @@ REFERENCE, TEXT = "source-ref", "source"
 METADATA = "-metadata"
 LONGEST_LINE = 100_000
 LONGEST_FIELD = 20_000
-"""The service's limits in characters, of a line and of a field."""
+"""Ground Truth's maximum lengths of a line and of a field, in characters."""
 FEWEST_CATEGORIES = 2
 """Minimum for classification, the only task of simulated labelers."""
 
@@ -116,7 +116,7 @@ def categories(body: bytes) -> list[str]:
 
 
 def output_line(content: Mapping[str, Any], attribute: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields to add to an object's line: a function's content, its metadata updated by `metadata`.
+    """Return the fields to add to an object's line: `content`, with `metadata` merged into its metadata.
 
     :param attribute: LabelAttributeName
     """

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from local.sagemaker.labeling.manifest import REFERENCE, TEXT
 
 ELEMENTS = {REFERENCE: "crowd-image-classifier", TEXT: "crowd-classifier"}
-"""Classification element by the object's source field."""
+"""Tag of the classification element, by the object's source field."""
 
 
 class _Elements(HTMLParser):
@@ -27,7 +27,7 @@ class _Elements(HTMLParser):
 
 
 def elements(body: bytes) -> dict[str, str]:
-    """Return the names of the classification elements in a template, by element. Raises ValueError."""
+    """Return the names of the classification elements in a template, by HTML tag. Raises ValueError."""
     parser = _Elements()
     parser.feed(body.decode(errors="replace"))
     parser.close()

@@ -13,7 +13,7 @@ from local.sagemaker.store import Record
 
 LONGEST_TASK = 28_800
 LONGEST_AVAILABILITY = 2_592_000
-"""The service's limits in seconds: time for a task, and availability of a task, which is also the default."""
+"""AWS's maximums in seconds: a labeler's time for a task, and a task's availability (also its default)."""
 DEFAULT_CONCURRENCY = 1_000
 """Default of `MaxConcurrentTaskCount`."""
 _BUILT_IN = re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:(PRE|ACS)-\w+")
@@ -41,7 +41,7 @@ def completed(context: Context, params: dict[str, Any]) -> Record:
 
 
 def functions(task: dict[str, Any]) -> dict[str, str]:
-    """Return the ARNs of the annotation functions, by the name of their member."""
+    """Return the ARNs of the annotation functions, by the name of the member that contains each."""
     found = {
         "PreHumanTaskLambdaArn": task.get("PreHumanTaskLambdaArn"),
         **task.get("AnnotationConsolidationConfig", {}),

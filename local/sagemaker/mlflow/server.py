@@ -21,7 +21,7 @@ from local.sagemaker.platform import Platform
 from tooling import envs
 
 START_SECONDS = 300
-"""Timeout of a start. It takes about 10 seconds, longer under load, and the first one installs the server."""
+"""Timeout of a server's start, which takes about 10 seconds or more. The first start also installs MLflow."""
 SECONDS = 60
 """Timeout of a request."""
 

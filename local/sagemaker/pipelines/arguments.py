@@ -1,4 +1,4 @@
-"""Validation of a step's arguments against the request's model, when a pipeline is created."""
+"""Validation of a step's arguments against botocore's model of the request, when a pipeline is created."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCALARS = {
     "double": FLOAT,
     "boolean": BOOLEAN,
 }
-"""Pipeline types of the scalar types in a service's model."""
+"""Types of pipeline values, by scalar type in botocore's service models."""
 
 
 def check(kind: str, step_type: StepType, arguments: Any, known: References) -> None:

@@ -166,7 +166,7 @@ class StepAttempt(abc.ABC):
     """
 
     stoppable = True
-    """Whether `stop` can end it. A Lambda function cannot be stopped."""
+    """Whether `stop` can end the attempt. A Lambda function cannot be stopped."""
 
     def __init__(self, run: StepRun):
         self.run = run
@@ -188,7 +188,7 @@ class StepAttempt(abc.ABC):
 
 
 def with_iso_times(shape: Any, value: Any) -> Any:
-    """Return a response with its times in ISO 8601, as in properties."""
+    """Return a response with its times in ISO 8601, as in the properties of steps."""
     if shape.type_name == "structure":
         return {name: with_iso_times(shape.members[name], member) for name, member in value.items()}
     if shape.type_name == "list":

@@ -52,5 +52,5 @@ def parse(config: Any) -> int | None:
 
 
 def key_of(arguments: Mapping[str, Any]) -> str:
-    """Return a digest of a step's evaluated arguments. A result is reused if its digest is equal."""
+    """Return a digest of a step's evaluated arguments. A result is reused if the digest is the same."""
     return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()

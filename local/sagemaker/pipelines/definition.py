@@ -39,7 +39,7 @@ _ADDRESSES = {
     "FunctionArn": re.compile(r"arn:aws[a-z\-]*:lambda:[a-z0-9\-]+:\d{12}:function:[\w\-]+(:[\w\-$]+)?"),
     "SqsQueueUrl": re.compile(r"https?://\S+"),
 }
-"""Patterns of the members of a step with an ARN or an address."""
+"""Patterns of those members of a step that contain an ARN or an address."""
 _LONGEST_DESCRIPTION = 3_072
 _LONGEST_DISPLAY_NAME = 256
 
@@ -66,14 +66,14 @@ class Dependency:
 
 @dataclass(frozen=True)
 class StepDefinition:
-    """A step of a pipeline. Steps of condition steps are in the same list as their condition step."""
+    """A step of a pipeline. The steps in a condition step's branches are in the same list as other steps."""
 
     name: str
     type: str
     body: Mapping[str, Any]
     """The step's JSON"""
     branch: tuple[str, bool] | None = None
-    """Name of its condition step, and the outcome for which it runs"""
+    """Name of the condition step that contains this step, and the outcome for which this step runs"""
     dependencies: tuple[Dependency, ...] = ()
     policies: tuple[RetryPolicy, ...] = ()
     cached_for: int | None = None
@@ -94,9 +94,9 @@ class PipelineDefinition:
 
     parameters: Mapping[str, ParameterDefinition]
     steps: Mapping[str, StepDefinition]
-    """Steps by name, in the order of the definition. The steps of a condition step follow it"""
+    """Steps by name, in the order of the definition. A condition step is followed by its branches' steps"""
     experiment: Mapping[str, Any]
-    """Names of the experiment and the trial, not evaluated; empty if there are none"""
+    """Values for the names of the experiment and the trial, not yet evaluated; empty if there are none"""
 
     def handlers(self, step: str, outcome: str) -> list[str]:
         """Return the steps that depend on this outcome of `step`: Failed or Stopped."""

@@ -215,7 +215,7 @@ class ExecutionThread:
     # Starting steps
 
     def _start_ready(self) -> None:
-        """Start every step that is ready. Condition steps end immediately, so that others become ready."""
+        """Start all steps that are ready. A condition step ends at once, which can make more steps ready."""
         while True:
             record = self._record()
             most = record.get("ParallelismConfiguration", {}).get("MaxParallelExecutionSteps")

@@ -269,7 +269,7 @@ def retry_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_repeat(found: PipelineDefinition, execution: Record) -> set[str]:
-    """Return the steps that did not succeed, and all steps that depend on them and ran."""
+    """Return the steps that ran and did not succeed, and the steps that ran and depend on one of these."""
     steps = execution["Steps"]
     repeated = {name for name, step in steps.items() if step["StepStatus"] != "Succeeded"}
 

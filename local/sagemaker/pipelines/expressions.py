@@ -24,16 +24,16 @@ VARIABLES = (
     *("PipelineName", "PipelineArn", "PipelineExecutionId", "PipelineExecutionArn"),
     *("StartDateTime", "CurrentDateTime", "TrainingJobName", "ProcessingJobName"),
 )
-"""Names after `Execution.`. The last two are the name of the job that the step itself starts."""
+"""Names that can follow `Execution.`. The last two refer to the job that the step itself starts."""
 
 Path = tuple[str | int, ...]
-"""Members, map keys and list positions. A list's item can also be given by its name."""
+"""Path to a value: member names, map keys and list positions. A list's item can also be given by its name."""
 
 _STEP = re.compile(r"Steps\.([A-Za-z0-9\-_]{1,64})((?:\.|\[).+)")
 _PART = re.compile(r"\.?([A-Za-z_][\w\-]*)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
 _FILES = "PropertyFiles"
 _ELSEWHERE = ("ForEach.", "IterationOutput.")
-"""References to types of steps that the local cloud does not have."""
+"""Prefixes of references to types of steps that the local cloud does not have."""
 
 
 def malformed(problem: str) -> ApiError:
@@ -211,8 +211,8 @@ def json_path(text: Any) -> Path:
 def find(value: Any, path: Path) -> Any:
     """Return the value at a path. Raises NoValueError if there is none.
 
-    A list's item can be given by its name: the value of a member that ends with `Name`, such as
-    `OutputName`."""
+    A part of the path can select a list's item by name: the value of the item's member whose key ends with
+    `Name`, such as `OutputName`."""
     for part in path:
         if isinstance(value, dict) and part in value:
             value = value[part]

@@ -33,7 +33,7 @@ def _definition_of(context: Context, params: dict[str, Any]) -> str | None:
 
 
 def _fetch(context: Context, place: dict[str, Any]) -> str:
-    """Return the definition in S3. Raises ApiError, also if the caller may not read it."""
+    """Return a definition's text from S3. Raises ApiError if it is missing or the caller may not read it."""
     bucket, key, version = place["Bucket"], place["ObjectKey"], place.get("VersionId")
     if context.access_key is not None:
         action = "s3:GetObjectVersion" if version else "s3:GetObject"

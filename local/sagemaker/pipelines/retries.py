@@ -29,7 +29,7 @@ class RetryPolicy:
     interval_seconds: float = 1.0
     backoff_rate: float = 2.0
     max_attempts: int | None = DEFAULT_ATTEMPTS
-    """Maximum retries, without the first attempt"""
+    """Maximum number of retries; the first attempt does not count"""
     expire_after_minutes: int | None = None
     """Maximum time from the start of the first attempt to the start of a retry"""
 

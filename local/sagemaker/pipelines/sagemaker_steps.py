@@ -27,7 +27,7 @@ class _RequestAttempt(StepAttempt):
     def _new_name(self, member: str) -> str:
         """Return a name for the resource that the step creates, after storing it in the step's record.
 
-        :param member: argument with an optional prefix
+        :param member: argument of the step that can contain a prefix for the name
         """
         prefix = self.run.step.arguments.get(member)
         name = state.job_name(

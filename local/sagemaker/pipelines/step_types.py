@@ -1,4 +1,4 @@
-"""The types of steps: their members, the operation of their arguments, and their properties."""
+"""The types of steps: their members, the operation that takes their arguments, and their properties."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class StepType:
     """One type of step."""
 
     metadata: str
-    """Name of its member in the step's `Metadata`"""
+    """Name of the member for this type in a step's `Metadata`"""
     members: tuple[str, ...] = ()
     """Members of a step of this type in addition to `COMMON`"""
     required: tuple[str, ...] = ()
     operation: str | None = None
     """SageMaker operation whose request is in `Arguments`; None: `Arguments` is not a request"""
     describe: str | None = None
-    """Operation whose response has the properties; None: the step has no properties of an operation"""
+    """Operation whose response has the step's properties; None: the properties come from no operation"""
     excluded: tuple[str, ...] = ()
     """Members of the request that a definition must not have, because the pipeline sets them"""
     cache_key: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ UNBUILT = {
     "QualityCheck": "QualityCheck",
     "Tuning": "TuningJob",
 }
-"""Types of steps that only AWS has, with their member in a step's `Metadata`."""
+"""Types of steps that AWS has and the local cloud lacks, with their member in a step's `Metadata`."""
 
 JOBS = {"Training": "TrainingJob", "Processing": "ProcessingJob", "Transform": "TransformJob"}
 """Types of steps that start a job, with the name in the job's operations, as in `CreateTrainingJob`."""

@@ -26,7 +26,7 @@ from local.sagemaker.store import Record
 from local.sagemaker.training.record import KIND, advance, output_location
 
 OBJECTIVE = "_tuning_objective_metric"
-"""Hyperparameter with the name of the tuning job's objective, for the container."""
+"""Hyperparameter that passes the name of the tuning job's objective metric to the container."""
 
 logger = logging.getLogger(__name__)
 

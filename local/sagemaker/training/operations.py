@@ -99,7 +99,7 @@ def stop_training_job(context: Context, params: dict[str, Any]) -> None:
 def recover(platform: Platform, store: Store) -> list[str]:
     """Mark the jobs that ran when the last server ended as failed. Return their ARNs.
 
-    Their containers have ended. Callers start new jobs, which resume from checkpoints if there are any.
+    Their containers have ended. The work continues only in a new job, which can start from the checkpoints.
     """
 
     def fail(context: Context, name: str, reason: str) -> bool:

@@ -67,7 +67,8 @@ def transition(secondary: str, moment: float) -> dict[str, Any]:
 def advance(context: Context, name: str, status: str | None, secondary: str, **members: Any) -> bool:
     """Change the status of a job and publish the event. Return False if the job had already ended.
 
-    :param status: None: the status stays, and a stopping job gets only the secondary status Uploading
+    :param status: None: the status stays. A job with status Stopping then accepts only the secondary status
+        Uploading
     :param members: set on the record, except those that are None
     """
 

@@ -17,7 +17,7 @@ from local.sagemaker.serving_container import ServingContainer
 from local.sagemaker.store import Record
 
 STRATEGIES = {"SingleRecord": "SINGLE_RECORD", "MultiRecord": "MULTI_RECORD"}
-"""Spelling of the values of BatchStrategy for containers."""
+"""Values of BatchStrategy in requests, and the spelling of the same values for containers."""
 PARAMETERS_SECONDS = 5.0
 MEGABYTE = 1024 * 1024
 
@@ -30,7 +30,7 @@ class BatchContainer(ServingContainer):
     see = "See job logs for more information"
 
     def __init__(self, context: Context, spec: Record, logs: LogWriter, job: str):
-        """:param spec: with Container, ExecutionRoleArn and InitialInstanceCount"""
+        """:param spec: record with Container, ExecutionRoleArn and InitialInstanceCount"""
         super().__init__(context, spec, logs, f"{job}/i-{uuid.uuid4().hex[:17]}-{int(time.time())}")
 
     def unhealthy(self) -> str:
@@ -75,7 +75,7 @@ class Limits:
 
     @classmethod
     def of(cls, params: Mapping[str, Any], said: Mapping[str, Any]) -> Limits:
-        """Return the limits: of the job's request, else the container's, else the service's defaults.
+        """Return the limits: each from the job's request, else from the container, else AWS's default.
 
         :param params: the job's request
         :param said: the container's execution parameters

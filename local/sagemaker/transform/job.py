@@ -70,7 +70,7 @@ class TransformJob(Job):
     kind = TRANSFORM
 
     def __init__(self, context: Context, name: str, model: Record, instances: Counter[str]):
-        """:param model: with ExecutionRoleArn and Container"""
+        """:param model: record with ExecutionRoleArn and Container"""
         super().__init__(context, name, instances)
         self._model = model
 
@@ -169,7 +169,7 @@ class TransformJob(Job):
                 self._fail(logs, container, each, "ClientError", f"Unable to decompress the data: {error}")
 
     def _send(self, queue: PayloadQueue, container: BatchContainer, logs: LogWriter) -> bool:
-        """Send payloads until none is left. Return False if the job was stopped before."""
+        """Send payloads until none is left. Return False if the job is stopped first."""
         while not self.stopped():
             payload = queue.take()
             if payload is None:
@@ -236,8 +236,8 @@ class TransformJob(Job):
             self._log(logs, container, f"{name}: {line}")
 
     def _log(self, logs: LogWriter, container: BatchContainer, text: str) -> None:
-        """Write a line of the service to the stream `data-log`, which is separate from the container's
-        stream."""
+        """Write a line that comes from SageMaker itself to the stream `data-log`, which is separate from the
+        container's stream."""
         clock = time.time()
         moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(clock))}.{int(clock % 1 * 1000):03d}"
         logs.write(f"{container.stream}/data-log", f"{moment}:[sagemaker logs]: {text}")

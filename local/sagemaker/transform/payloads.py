@@ -1,8 +1,8 @@
 """Splitting of input objects into payloads of requests, and assembly of responses into output objects.
 
 Details that the API reference does not specify follow the local mode of AWS's SageMaker Python SDK
-(`sagemaker/local/data.py` and `entities.py`): a line keeps its newline, and a payload has records of one
-object.
+(`sagemaker/local/data.py` and `entities.py`): a line keeps its newline, and all records of a payload come
+from one object.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 def is_worse(current: Sequence[float], earlier: Iterable[Sequence[float]], maximize: bool) -> bool:
     """Return whether a job should be stopped.
 
-    True if its last value is worse than the median, over the ended jobs, of the average of the objective up
-    to the same epoch. Jobs with fewer epochs are left out.
+    For each ended job, the objective is averaged up to the epoch that the current job has reached. The job
+    should be stopped if its last value is worse than the median of these averages. Ended jobs with fewer
+    epochs are left out.
 
     :param current: the job's values of the objective, one for each epoch
     :param earlier: the values of each ended job

@@ -21,9 +21,9 @@ from local.sagemaker.tuning.strategies import Tried, most, proposed
 from local.sagemaker.tuning.validation import NAME, training_job
 
 AGAIN_SECONDS = 1.0
-"""Delay before the start of a training job that was throttled or exceeded a quota is retried."""
+"""Delay in seconds before a training job is requested again, after throttling or an exceeded quota."""
 MOST_FAILURES = 5
-"""Number of failed training jobs without a success at which the tuning job fails."""
+"""Number of failed training jobs at which the tuning job fails, if no training job has succeeded."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class TuningJob(Job):
     """A running tuning job.
 
     Its training jobs are started with `CreateTrainingJob` and count towards the same quotas. As on AWS, the
-    service starts them: the caller needs no permission for that, only to pass their role.
+    service starts them: the caller needs no permission for that, only the permission to pass the jobs' role.
     """
 
     kind = TUNING
@@ -122,7 +122,7 @@ class TuningJob(Job):
         self.trials.append(Trial(name, Tried(point)))
 
     def _others_run(self) -> bool:
-        """Return whether any training job runs, whose end would free instances."""
+        """Return whether any training job runs. The end of one would free instances."""
         place = (TRAINING.records, self.context.account, self.context.region)
         return any(key[:3] == place for key in list(self.context.store.store.live))
 

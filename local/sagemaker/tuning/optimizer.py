@@ -14,7 +14,7 @@ from typing import Any
 import optuna  # pyright: ignore[reportMissingImports]
 
 RANDOM = 5
-"""Number of random points before the model is used."""
+"""Number of random points before the estimator is used."""
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDE = 100
-"""Minimum ratio of the limits for which the scaling `Auto` is logarithmic."""
+"""Minimum ratio of a range's upper limit to its lower limit for which the scaling `Auto` is logarithmic."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Tried:
 
 
 def most(strategy: str, ranges: Sequence[Range]) -> int | None:
-    """Return the number of points of a strategy; None: unlimited."""
+    """Return the maximum number of points that a strategy proposes; None: unlimited."""
     return len(_grid(ranges)) if strategy == "Grid" else None
 
 
@@ -56,9 +56,9 @@ def _middles(count: int) -> list[float]:
 
 
 def _bayesian(ranges: Sequence[Range], tried: Sequence[Tried], seed: int, maximize: bool) -> Point:
-    """Return the next point from `optimizer.py`, which runs in a separate process and environment.
+    """Return the next point from `optimizer.py`, which runs in a separate process and Python environment.
 
-    Lambda functions use the server's environment, which must not have packages that Lambda on AWS lacks."""
+    Lambda functions run in the server's environment. It must not have packages that Lambda on AWS lacks."""
     asked = {
         "choices": [each.choices for each in ranges],
         "tried": [{"point": each.point, "value": each.value} for each in tried if not each.failed],

@@ -22,7 +22,7 @@ COPIED = (
     *("ResourceConfig", "StoppingCondition", "EnableNetworkIsolation", "EnableManagedSpotTraining"),
     *("EnableInterContainerTrafficEncryption", "Environment"),
 )
-"""Members of a TrainingJobDefinition that are copied to its training jobs."""
+"""Members of a TrainingJobDefinition that are copied to the requests of its training jobs."""
 NAME = "{name}-{number:03d}-{unique}"
 
 

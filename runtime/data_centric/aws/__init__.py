@@ -1,1 +1,1 @@
-"""Adapters that implement the ports of `core` on AWS."""
+"""Implementations, on AWS, of the interfaces that `core` defines."""

@@ -73,7 +73,7 @@ def pseudonym_key() -> bytes:
 
 
 def row_and_desk(run: str) -> tuple[RunRow, Desk]:
-    """Return the row and the `Desk` of a stored run. Raises `NoRunError` if the run does not exist."""
+    """Return the row of a stored run and a `Desk` for it. Raises `NoRunError` if the run does not exist."""
     table = tasks_table()
     row = table.run(run)
     if row is None:

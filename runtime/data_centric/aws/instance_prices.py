@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 REGION = "us-east-1"
-"""Region of the Price List API. It has the prices of all Regions."""
+"""Region of the Price List API, which returns the prices of all Regions."""
 
 
 def hourly(pricing: Any, instance_type: str, region: str) -> float | None:

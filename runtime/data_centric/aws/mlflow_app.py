@@ -34,7 +34,7 @@ class MlflowError(Exception):
 
 
 class MlflowApp:
-    """`tracking.Tracking` with the SageMaker MLflow app that has the ARN `arn`."""
+    """Implementation of `tracking.Tracking` with the SageMaker MLflow app that has the ARN `arn`."""
 
     def __init__(self, session: boto3.Session, arn: str) -> None:
         self.session, self.arn = session, arn

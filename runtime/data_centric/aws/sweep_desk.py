@@ -1,4 +1,4 @@
-"""Settings and AWS clients of a sweep's Lambda functions, from environment variables. Each is made once."""
+"""Settings of a sweep's Lambda functions, from environment variables, and their AWS clients."""
 
 from __future__ import annotations
 

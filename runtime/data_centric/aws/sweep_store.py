@@ -46,7 +46,7 @@ class SweepBucket:
         return f"s3://{self.name}/{key}"
 
     def names(self, folder: str) -> Iterator[str]:
-        """Yield the names of the files below a folder, relative to it, without empty files."""
+        """Yield the path of each file below a folder, relative to the folder. Empty files are omitted."""
         prefix = f"{folder}/"
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
             for item in page.get("Contents", []):

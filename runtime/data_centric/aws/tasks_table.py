@@ -155,7 +155,7 @@ class DynamoTasks:
 
 
 def is_busy(error: ClientError) -> bool:
-    """Return whether throttling or a transaction conflict failed a request, so that it can be retried."""
+    """Return whether a request failed because of throttling or a transaction conflict, and can be retried."""
     code = error.response.get("Error", {}).get("Code", "")
     return code in THROTTLING or bool(_reasons(error) & PASSING)
 

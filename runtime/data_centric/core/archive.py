@@ -30,9 +30,9 @@ def tar_files(body: bytes, names: Collection[str], most_bytes: int) -> dict[str,
 
 
 def zip_file(stream: IO[bytes], name: str, most_bytes: int) -> bytes | None:
-    """Return the file of this name in a zip archive; None if it has none.
+    """Return the content of the file `name` in a zip archive; None if the archive has no such file.
 
-    Raises `ValueError` if it has more than `most_bytes`, or the archive cannot be read.
+    Raises `ValueError` if the file has more than `most_bytes`, or the archive cannot be read.
     """
     try:
         with zipfile.ZipFile(stream) as archive:

@@ -75,7 +75,7 @@ class Outcome:
     status: str
     """Completed, Failed, Stopped or Refused"""
     reason: str
-    """Reason why it did not complete, otherwise empty"""
+    """Reason why the job did not complete; empty if it completed"""
     billed_seconds: float
 
 
@@ -215,9 +215,10 @@ def _ratio(runs: Sequence[Run], full: Sequence[Run], name: str) -> float | None:
 def recommended(rows: Sequence[Row], tolerance: float) -> Recommendation:
     """Recommend the smallest fraction at which a strategy is as accurate as `full`.
 
-    As accurate means that the lower limit of the paired difference's 95 % interval is not below -`tolerance`.
-    A run must also be billed fewer seconds than a run of `full`. Of several strategies at that fraction, the
-    one with the highest lower limit is recommended. The controls, which every sweep has, are candidates too.
+    A strategy is as accurate as `full` if the 95 % interval of its paired difference has a lower limit of at
+    least -`tolerance`. A run must also be billed fewer seconds than a run of `full`. Of several strategies at
+    that fraction, the one with the highest lower limit is recommended. Control strategies except `full` are
+    candidates too.
     """
 
     def none(reason: str) -> Recommendation:

@@ -53,7 +53,7 @@ class Estimate:
     """The Dawid-Skene model fitted to a set of answers."""
 
     items: Mapping[str, Consensus]
-    """By item. Items that have only unsure answers are missing"""
+    """Consolidated labels by item. Items that have only unsure answers are missing"""
     matrices: Mapping[str, Matrix]
     """Confusion matrix of each labeler who gave an answer other than unsure"""
     shares: tuple[float, ...]

@@ -47,7 +47,7 @@ class DisputedItem:
     choice: str
     confidence: float
     votes: Mapping[str, int]
-    """By class"""
+    """Number of answers, by class"""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from data_centric.core.tasks import TaskRow
 
 VERSION = "2018-10-16"
 AT_ONCE = 5_000
-"""Maximum number of items in a post-annotation request: the response stays below Lambda's limit of 6 MB."""
+"""Maximum number of items in a post-annotation request, in addition to the gold questions. With this number,
+the response stays below Lambda's limit of 6 MB."""
 ELEMENTS = {REFERENCE: "crowd-image-classifier", TEXT: "crowd-classifier"}
 """For each source field of a manifest, the Ground Truth HTML element whose name is the key of an answer."""
 
@@ -95,7 +96,10 @@ def post_request(job: str, run: RunSettings, payload: str) -> dict[str, Any]:
 
 
 def payloads(run: RunSettings, tasks: Iterable[TaskRow]) -> Iterator[list[dict[str, Any]]]:
-    """Yield answers in payloads of `AT_ONCE` items. Each payload has all gold questions and their `truth`."""
+    """Yield payloads: each has up to `AT_ONCE` answered items, and all answered gold questions.
+
+    A gold question also has its true class, in `truth`.
+    """
     answered = sorted((task for task in tasks if task.answers), key=lambda task: task.item)
     gold = [_annotated(run, task) for task in answered if task.gold]
     items = [_annotated(run, task) for task in answered if not task.gold]

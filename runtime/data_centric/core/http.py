@@ -17,7 +17,7 @@ BODY_BYTES = 4_096
 
 
 class GatewayEvent(TypedDict, total=False):
-    """Event of an HTTP API (payload 2.0), with the fields that are read."""
+    """Event of an API Gateway HTTP API (payload 2.0), with only the fields that Groundplan reads."""
 
     routeKey: str
     pathParameters: Mapping[str, str] | None

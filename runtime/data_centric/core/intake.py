@@ -44,7 +44,7 @@ class Defaults:
     labels: int
     most_labels: int
     extra_share: float
-    """Budget of extra labels, as a share of the other labels, of which there are `labels` for each item"""
+    """Budget of extra labels, as a share of the regular labels (`labels` for each item)"""
     least_confidence: float
     lease_seconds: int
     gold_every: int
