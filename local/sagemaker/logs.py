@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 900_000  # CloudWatch Logs allows 1,048,576 bytes, and adds 26 bytes for each event
 WAITING = 50_000
-"""Maximum number of lines in memory. At the maximum, the container's output blocks, as with Docker."""
+"""Maximum number of waiting lines, and of lines in one delivery. If so many lines wait, the output of the
+container blocks, as with Docker."""
 
 logger = logging.getLogger(__name__)
 
