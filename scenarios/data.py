@@ -134,7 +134,7 @@ def california(rows: pa.Table, kept: str, licence: str) -> Table:
         coordinates="LATITUDE,LONGITUDE",
         unit="$100,000",
         scale=100_000,
-        title=f"California Housing, {rows.num_rows:,} census blocks of 1990",
+        title=f"California Housing, {rows.num_rows:,} census block groups of 1990",
         source=f"U.S. Census 1990, by Pace and Barry (1997), {kept}",
         licence=licence,
     )

@@ -77,8 +77,10 @@ def stack_distances(asked: np.ndarray) -> np.ndarray:
 
 
 def _last_asked(asked: np.ndarray) -> np.ndarray:
-    """Return the index of the previous request of the same model; for a first request, a unique negative
-    number."""
+    """Return, for each request, the index of the previous request of the same model.
+
+    It is a unique negative number for the first request of a model.
+    """
     order = np.argsort(asked, kind="stable")
     same = asked[order[1:]] == asked[order[:-1]]
     last = -1 - np.arange(len(asked))  # unique, because `_smaller_before` needs distinct values

@@ -219,7 +219,8 @@ def _check_time(claimed: Claim, now: datetime) -> None:
         if abs(now - date) > SKEW:
             raise SignatureError(
                 "RequestTimeTooSkewed",
-                f"Signature expired or not yet current: {claimed.date} is over {SKEW} from {now:{_DATE}}",
+                f"Signature expired or not yet current: {claimed.date} differs from {now:{_DATE}} "
+                f"by more than {SKEW}",
             )
         return
     if not re.fullmatch(r"\d{1,6}", claimed.expires) or int(claimed.expires) > LONGEST:

@@ -99,7 +99,10 @@ def operation(
 
 
 def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Execute an operation and return its response. Raises `ApiError` with AWS's error code."""
+    """Execute an operation and return its response.
+
+    Raises `ApiError` with AWS's error code, or with `NOT_BUILT` for what the local cloud does not have.
+    """
     if name not in service_model().operation_names:
         raise ApiError("UnknownOperationException", f"SageMaker has no operation {name}", 404)
     found = OPERATIONS.get(name)

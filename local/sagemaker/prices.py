@@ -58,7 +58,10 @@ def list_price(region: str, use: str, item: str) -> ListPrice:
 
 
 def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Execute an operation and return its response. Raises `ApiError` with AWS's error code."""
+    """Execute an operation and return its response.
+
+    Raises `ApiError` with AWS's error code, or with `NOT_BUILT` for what the local cloud does not have.
+    """
     if name not in service_model(SERVICE).operation_names:
         raise ApiError("UnknownOperationException", f"The AWS Price List has no operation {name}", 404)
     if name != OPERATION:

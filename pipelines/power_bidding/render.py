@@ -8,7 +8,7 @@ The stack replaces the placeholders `${NAME}` when it is deployed. This program 
 `notebooks` (`python -m tooling.envs notebooks`), but no network.
 """
 
-# ruff: noqa: E402 - importing the SDK requires a Region, so the variable is set before the imports
+# ruff: noqa: E402 - importing the SDK requires a Region, so `AWS_DEFAULT_REGION` is set first
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ WANTED = {"instanceName": "ml.m5.xlarge", "component": "Training", "regionCode":
 
 
 def products(**credentials: Any) -> list[dict[str, Any]]:
-    """Request the products; only the environment and these credentials configure boto3."""
+    """Return the products that match `WANTED`. The client gets its endpoint from the environment alone."""
     pricing = boto3.Session().client("pricing", region_name="us-east-1", **credentials)
     filters: Any = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in WANTED.items()]
     pages = pricing.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters)

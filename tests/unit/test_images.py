@@ -122,7 +122,7 @@ def test_container_inherits_nothing_from_the_server(context, monkeypatch):
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', [], None, ["serve"]),
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', ["train"], None, ["train"]),
         ('CMD ["serve"]\nENTRYPOINT ["python", "-m", "program"]', [], None, ["serve"]),
-        # an entry point resets the command of the base image
+        # an entry point clears the command that the base image sets
         ('ENTRYPOINT ["python", "-m", "program"]', [], None, []),
         ('CMD ["python", "-m", "program", "serve"]', [], None, ["serve"]),
         ('CMD ["python", "-m", "program", "serve"]', ["python", "-m", "program", "x"], None, ["x"]),

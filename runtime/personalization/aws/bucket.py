@@ -28,7 +28,10 @@ class S3Bucket:
         return self._read({"Bucket": self.name, "Key": key})
 
     def get_start(self, key: str, most: int) -> bytes | None:
-        """Return at most the first `most` bytes of an object that is not empty; None if it does not exist."""
+        """Return at most the first `most` bytes of an object, or None if it does not exist.
+
+        S3 refuses the request if the object is empty.
+        """
         return self._read({"Bucket": self.name, "Key": key, "Range": f"bytes=0-{most - 1}"})
 
     def _read(self, asked: GetObjectRequestTypeDef) -> bytes | None:

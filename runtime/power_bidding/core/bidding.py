@@ -36,10 +36,10 @@ class Report(TypedDict):
 
 
 def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
-    """Propose and send the asset's offers of a run. A repeated call continues where the last one ended.
+    """Store the asset's offers of a run and send them. A repeated call continues where the last one ended.
 
     After the day-ahead market has closed, only the real-time offer is made. If the market rejects an offer,
-    the other offers are still sent before the error is raised; if the market is down, they are only proposed.
+    the other offers are still sent before the error is raised; if the market is down, they are only stored.
     Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError` and `MarketDownError`.
     """
     late = {slot: why for slot in slots(run, desk.settings)[1:] if (why := lateness(desk, slot))}

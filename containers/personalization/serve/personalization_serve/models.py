@@ -79,7 +79,7 @@ class Models:
         model = Model(name, url)
         with self._changed:
             if name in self._models:
-                raise RequestError(409, f"model {name[:200]} is loaded already")
+                raise RequestError(409, f"model {name[:200]} is loaded already, or is being loaded")
             self._models[name] = model
         try:
             self._load(model, Path(url))

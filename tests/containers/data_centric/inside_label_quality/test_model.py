@@ -19,11 +19,11 @@ def test_most_examples_of_a_cluster_are_predicted(clusters: tuple[Any, Any]) -> 
 
 
 def test_no_example_is_predicted_by_its_own_label(clusters: tuple[Any, Any]) -> None:
-    # given a wrong label
+    # given an example with a wrong label
     points, labels = clusters
     wrong = labels.copy()
     wrong[0] = 2
-    # when, then the model, which was not trained on this example, predicts the right label
+    # when each example is predicted by a model that was not trained on it, then the label is right
     assert out_of_fold(points, wrong, np.arange(90), 3, 5, 0)[0].argmax() == labels[0]
 
 
@@ -34,8 +34,9 @@ def test_no_example_is_predicted_by_a_duplicates_label(clusters: tuple[Any, Any]
     wrong = np.concatenate([labels, np.full(40, 2)])
     wrong[0] = 2
     groups = np.concatenate([np.arange(90), np.zeros(40, int)])
-    # when, then all copies are in one fold, so that the wrong label does not confirm itself
+    # when all copies are in one fold, then the wrong label does not confirm itself
     assert out_of_fold(points, wrong, groups, 3, 5, 0)[0].argmax() == labels[0]
+    # when they are in different folds, then it does
     assert out_of_fold(points, wrong, np.arange(130), 3, 5, 0)[0].argmax() == 2
 
 
