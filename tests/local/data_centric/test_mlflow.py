@@ -68,7 +68,6 @@ def connect(cloud: LocalCloud, app: str, monkeypatch: pytest.MonkeyPatch) -> Cal
     return client
 
 
-@pytest.mark.timeout(900)
 def test_aws_plugin_logs_runs_with_an_app(cloud: LocalCloud, app: str) -> None:
     done = subprocess.run(
         [envs.environment("mlflow"), "-c", PROGRAM, app],

@@ -90,7 +90,6 @@ def test_grid_tries_each_combination_once(sagemaker: Any) -> None:
     assert found["BestTrainingJob"]["TunedHyperParameters"]["x"] == "0.7"
 
 
-@pytest.mark.timeout(900)
 def test_bayesian_search_comes_closer_than_its_first_draws(sagemaker: Any) -> None:
     limits = {"MaxNumberOfTrainingJobs": 12, "MaxParallelTrainingJobs": 1}
     asked = tuning(Strategy="Bayesian", ResourceLimits=limits)
