@@ -30,7 +30,7 @@ from tests.support.waiting import until
 from tooling import envs
 
 STACK, ONLY = "groundplan-dev-power-bidding", {"only": "power_bidding"}
-FEW = Plan(hours=11, rate=1200, room=15, load_down=1, weather_late=6, retrained=4, corrected=8)
+FEW = Plan(hours=11, rate=1200, room=60, load_down=1, weather_late=6, retrained=4, corrected=8)
 NOTEBOOKS = envs.ROOT / "notebooks" / "power_bidding"
 
 Outputs = dict[str, str]
