@@ -51,7 +51,7 @@ def _time_lapse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at_one_time(work: Callable[[World], None]) -> Callable[[World], None]:
-    """Return `work` with a functions' clock that stands still, so that nothing gets stale while `work` runs."""
+    """Return `work` with a functions' clock that stands still, so that nothing gets stale during `work`."""
 
     def stopped(world: World) -> None:
         now = environment.SystemClock().now()
