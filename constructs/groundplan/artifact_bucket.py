@@ -21,8 +21,9 @@ class ArtifactBucket(Construct):
     :param key: encrypts the objects. Default: S3's own keys, which cost nothing, or the key of `bucket`.
     :param retain: whether the bucket and its objects remain when the stack is deleted. Default: False; the
         bucket must then be empty before the deletion, and `CleanUp` empties it.
-    :param expire: days after which the objects of a folder are deleted, by folder. Default: `checkpoints`
-        after 30, `evaluation` after 90. Models under `training` are kept, as a registry refers to them.
+    :param expire: for each folder, the number of days after which its objects are deleted.
+        Default: 30 for `checkpoints`, 90 for `evaluation`. Models under `training` are kept, as a registry
+        refers to them.
     :param events: whether S3 sends an event to EventBridge for every object written. Default: False.
     :param cors: CORS rules for web pages that call the bucket. Default: none.
     """

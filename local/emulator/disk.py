@@ -276,9 +276,10 @@ def objects_that_cannot_be_written_are_errors(cloud: Cloud) -> None:
 
 
 def _still_wanted(writer: str, bucket: str, key: str, written: Any) -> bool:
-    """Return whether S3 still has this version.
+    """Return whether a refused write must still be made.
 
-    A retried write must not overwrite a newer version or restore a deleted one."""
+    It must not overwrite a newer version or restore a deleted one. So its object or delete marker must still
+    be the key's latest, or its older version must still exist."""
     if writer == "_persist_object":
         kept = touch("services.s3._buckets").get(bucket) or {}
         return kept.get("objects", {}).get(key) is written

@@ -108,9 +108,9 @@ def _fields(product: Product) -> dict[str, str]:
 def _check(filters: list[dict[str, str]]) -> None:
     for each in filters:
         if each["Type"] != "TERM_MATCH":
-            raise _unbuilt(f"{OPERATION} with a filter {each['Type']}")
+            raise _unbuilt(f"{OPERATION} with a filter of type {each['Type']}")
         if each["Field"].lower() not in _fields(_products()[0]):
-            raise _unbuilt(f"{OPERATION} with a filter of {each['Field']}")
+            raise _unbuilt(f"{OPERATION} with a filter for {each['Field']}")
 
 
 def _token(start: int, filters: list[dict[str, str]]) -> str:

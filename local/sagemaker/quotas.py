@@ -12,7 +12,7 @@ from local.sagemaker.api import ApiError, Context
 from local.sagemaker.platform import Platform
 
 DEFAULTS: dict[str, Any] = {
-    # Quotas of an account in a Region, with their names in Service Quotas.
+    # Quotas of an account in a Region. Names in quotation marks are those of Service Quotas.
     # Instances in use for each instance type. A spot job counts only towards `training_spot_instances`;
     # instances of warm pools count towards `training_instances` and `warm_pool_instances`.
     "training_instances": 20,  # "<instance type> for training job usage"

@@ -15,7 +15,7 @@ DASHED = (0, (4, 3))
 
 
 def learning(path: Path, jobs: list[PolicyJob], best: PolicyJob) -> Figure:
-    """Draw PPO's returns during training, with the baselines as lines."""
+    """Draw the mean final value during PPO's training, and other policies' values as horizontal lines."""
     with picture(path) as axes:
         longest = 0.0
         for index, job in enumerate(jobs):

@@ -83,11 +83,11 @@ def test_pages_have_each_product_once(tmp_path: Path) -> None:
         ({"operation": "DescribeServices"}, "NotImplementedByLocalCloud", "pricing:DescribeServices is"),
         ({"operation": "MakeCoffee"}, "UnknownOperationException", "MakeCoffee"),
         ({"region": "eu-west-1"}, "InvalidSignatureException", "scoped to a valid region"),
-        ({"Filters": term_match(vCpu="4")}, "NotImplementedByLocalCloud", "a filter of vCpu"),
+        ({"Filters": term_match(vCpu="4")}, "NotImplementedByLocalCloud", "a filter for vCpu"),
         (
             {"Filters": [*term_match(regionCode="none"), {"Type": "EQUALS", "Field": "sku", "Value": "1"}]},
             "NotImplementedByLocalCloud",
-            "a filter EQUALS",
+            "a filter of type EQUALS",
         ),
     ],
 )

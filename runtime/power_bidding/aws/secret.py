@@ -26,7 +26,7 @@ class JsonSecret:
             except ValueError:
                 found = None
             if not isinstance(found, dict):
-                got = "text that is not JSON" if found is None else type(found).__name__
+                got = "null or text that is not JSON" if found is None else type(found).__name__
                 raise ValueError(f"the secret {self.arn} must be a JSON object, got {got}") from None
             self._known = found
         return self._known

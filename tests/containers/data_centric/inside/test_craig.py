@@ -1,5 +1,5 @@
-"""Facility location compared with exhaustive search and with the naive greedy algorithm, and CRAIG's
-weights."""
+"""Facility location, compared with exhaustive search and with the naive greedy algorithm. The weights of the
+strategy CRAIG."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_label_without_a_labelers_vote_is_not_human_annotated(
     }
     # when
     found = analyzed(examples, CLASSES, answers, SETTINGS)
-    # then the label's metadata says whether a labeler chose it
+    # then the metadata of each label says whether one of the picture's labelers chose it
     for number, line in enumerate(found.lines):
         human = names[found.labels[number]] in answers[line.source].values()
         assert line.fields["animal-metadata"]["human-annotated"] == ("yes" if human else "no")
