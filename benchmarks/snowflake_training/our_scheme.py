@@ -1,4 +1,4 @@
-"""Our scheme, with the image's code: a hash assigns rows to hosts, and XGBoost reads Arrow batches."""
+"""Our scheme, with the image's code: a hash assigns rows to hosts, which read their rows as Arrow batches."""
 
 from __future__ import annotations
 

@@ -180,7 +180,8 @@ def test_consensus_of_answers_replaces_the_labels(examiner: Path, tmp_path: Path
         (
             {},
             ARGUMENTS[:2],
-            f"at most 0 items may be missing or unreadable (most_unreadable), got more: {PREFIX}89",
+            "at most 0 items may be missing or unreadable (most_unreadable), "
+            f"got more, the first: {PREFIX}89",
         ),
         (
             {"manifest/columns.manifest": lines({"source-ref": f"{PREFIX}x.png", "column": -1})},

@@ -58,7 +58,10 @@ def history(first: int, days: int, *, zone: str = TEXAS, real_time: bool = True,
 def replay(
     now: str, shape: str = "ercot", *, past: History | None = None, **options: Any
 ) -> Iterator[FeedServer]:
-    """Serve a replay of three weeks of history, whose clock is paused at `now`, in the third week."""
+    """Serve a replay with a clock that is paused at `now`: three weeks of history, or `past`.
+
+    `now` begins the third week of the history.
+    """
     zone = TEXAS if shape == "ercot" else CALIFORNIA
     hour = hours.parse(now)
     past = past or history(hour - 14 * 24, 21, zone=zone)

@@ -99,7 +99,7 @@ def test_failing_record_does_not_repeat_earlier_records(notifications: Notificat
     def give_up(records: list[dict[str, Any]], result: dict[str, Any], condition: str) -> None:
         lost.extend(each["dynamodb"]["SequenceNumber"] for each in records)
 
-    # when the stream delivers the batch by the stack's event source mapping
+    # when the stream delivers the batch with the settings of the stack's event source mapping
     assert deliver(batch, Rules.of(MAPPING), invoke, give_up, lambda record: 0.0, lambda attempt: True)
     # then the earlier records were processed once, and no user was notified twice
     assert (notifications.asked["a"], notifications.asked["b"]) == (1, 1)

@@ -165,7 +165,7 @@ def _leave_out(line: Line, unreadable: list[str], settings: Settings) -> None:
     if len(unreadable) > settings.most_unreadable:
         raise FatalError(
             f"at most {settings.most_unreadable} items may be missing or unreadable (most_unreadable),"
-            f" got more: {', '.join(unreadable[:NAMED])}"
+            f" got more, the first: {', '.join(unreadable[:NAMED])}"
         )
 
 

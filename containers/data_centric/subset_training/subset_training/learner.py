@@ -186,8 +186,8 @@ class Learner:
             logits, features = self._both(self.forward, batch)
             each = functional.cross_entropy(logits, batch.labels, reduction="none")
             self.optimizer.zero_grad(set_to_none=True)
-            # scaled so that examples count equally: the backward pass averages over hosts, whose shares of a
-            # batch may differ in size
+            # scaled so that an example's effect does not depend on its host: the backward pass averages over
+            # hosts, whose shares of a batch may differ in size
             total = (self._smoothed(logits, batch.labels, each) * batch.weights).sum()
             (total * (hosts.size / batch.size)).backward()
             self.optimizer.step()

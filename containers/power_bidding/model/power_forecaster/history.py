@@ -182,7 +182,8 @@ def _price_column(names: list[str], price: str | None) -> str:
     if len(found) != 1 or found[0] not in names:
         given = f"column {price}" if price else "one column whose name begins with price or lmp"
         raise FatalError(
-            f"the prices must be in {given}, got the columns {', '.join(names)}: name the price column"
+            f"the prices must be in {given}, got the columns {', '.join(names)}; "
+            "set price_column (in a backtest: --price) to the column with the prices"
         )
     return found[0]
 

@@ -68,7 +68,9 @@ def test_unreadable_pictures_are_skipped_up_to_the_limit(tmp_path: Path) -> None
     # then
     assert [line.source for line in found.lines] == [line.source for line in LINES[:4]]
     assert list(found.unreadable) == [each.source for each in lines[4:]]
-    with pytest.raises(FatalError, match=r"at most 3 items may be missing .* got more: s3://zoo/all/4.png, "):
+    with pytest.raises(
+        FatalError, match=r"at most 3 items may be missing .* got more, the first: s3://zoo/all/4.png, "
+    ):
         load(tmp_path, lines, most_unreadable=3)
 
 

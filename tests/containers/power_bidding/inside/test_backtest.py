@@ -148,7 +148,7 @@ def test_invalid_asset_is_refused(
         ({"zone": "Texas"}, "--zone must be a time zone such as America/Chicago, got 'Texas'"),
         ({"zone": "../etc/passwd"}, "--zone must be a time zone"),
         ({"seeds": "0"}, "--seeds must be a whole number from 1, got 0"),
-        ({"price": "lmp"}, "the prices must be in column lmp, got the columns price: name the price column"),
+        ({"price": "lmp"}, "the prices must be in column lmp, got the columns price; set price_column"),
     ],
 )
 def test_invalid_option_is_refused(

@@ -92,7 +92,7 @@ def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) 
         ("hour_utc,load\n2019-02-01T08:00Z,1\n", "the prices must be in one column whose name begins with"),
         (
             "hour_utc,lmp_a,lmp_b\n2019-02-01T08:00Z,1,2\n",
-            "got the columns lmp_a, lmp_b: name the price column",
+            "got the columns lmp_a, lmp_b; set price_column",
         ),
         ("hour_utc,price\n", "0.csv must have rows, got none"),
         ("hour_utc,price\n2019-02-01T08:30Z,1\n", "0.csv line 2 column hour_utc must be a whole hour"),
